@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Inside the I/O engine: what the front (io.c) asks of a back end.  Nobody above core/ includes this.
+ *
+ *     callers -> core/io.h -> front (io.c, io-direct.c) -> struct io_engine -> io-host.c -> a carrier
+ *                                                                          \-> io-sim.c (files in memory)
+ *
+ * A back end does ONE host operation per call and reports what happened, as a system call would: short
+ * transfers, -EINTR and -EOPNOTSUPP are honest answers.  Everything that turns those into the promises of core/io.h
+ * is the front's and is written once:
+ *
+ *   - carrying on after a short transfer or EINTR; lists longer than IOV_MAX;
+ *   - zero-filling reads beyond the end of the file;
+ *   - zeroing by punching and allocating, or by writing zeroes, where there is no better call;
+ *   - copying by reading and writing, where co_copy is missing or declines;
+ *   - bouncing what does not keep IO_DIRECT's alignment;
+ *   - remembering that a flush failed; remembering the locks that are held; statistics.
+ *
+ * So a back end sees neither empty requests nor lists beyond IOV_MAX, nor unaligned ones on a file that asks for
+ * alignment, nor a write to a file that was opened read-only (the front answers -EBADF).
+ *
+ * Real files have one implementation, io-host.c, that describes each system call in a struct io_call; a carrier says
+ * when and where the call is carried out: on the ring, on a worker thread, or on the loop's thread at a seeded time of
+ * the virtual clock.  Back ends in memory fill a struct io_engine directly and know nothing of calls.
+ */
+#ifndef CORE_IO_ENGINE_H
+#define CORE_IO_ENGINE_H
+
+#include "core/io.h"
+#include "core/loop.h"
+#include "core/mem.h"
+
+#include <sys/queue.h>
+
+struct co;
+struct io_direct_range;
+
+/* The common head of an open file.  A back end puts it first in its own struct. */
+struct io_file {
+    /* Filled by the back end's co_open and kept true by its co_reopen: */
+    unsigned align;   /* 1, or what IO_DIRECT asks of offsets, lengths and buffers (a power of two) */
+    uint64_t id[2];   /* equal for two handles of one file: device and inode; { UINT64_MAX, n } in memory */
+
+    /* The front's; back ends read at most: */
+    const struct io_engine *engine;
+    char *path;       /* as given to co_io_open() */
+    unsigned flags;   /* enum io_open_flags of the last open or reopen */
+    int flush_error;  /* what the first failed flush said (sticky), or 0 */
+    unsigned lock_used, lock_shared; /* of the last successful lock; 0 and IO_PERM_ALL when none */
+    bool no_zero, no_punch, no_copy; /* said -EOPNOTSUPP once, not asked again */
+    LIST_HEAD(, io_direct_range) direct; /* io-direct.c: writes in flight on an IO_DIRECT file */
+};
+
+enum io_range {
+    IO_RANGE_ZERO,     /* reads as zeroes, space held; extends the file, never shrinks it */
+    IO_RANGE_PUNCH,    /* reads as zeroes, space given back; never changes the file's size */
+    IO_RANGE_ALLOCATE, /* space held, content kept; extends the file, never shrinks it */
+};
+
+/*
+ * A back end.  co_* may suspend, the others must not.  Results are 0 or a count, or a negative errno.  All
+ * members are required unless marked optional.
+ */
+struct io_engine {
+    const char *name;
+
+    /* Allocate (mem_zalloc, head first) and open.  Answers for path and flags as core/io.h says.  After an error
+     * nothing is left. */
+    int (*co_open)(const struct io_engine *engine, const char *path, unsigned flags, struct io_file **out);
+    /* Give back the back end's own part, locks included; the front frees the struct itself with free(). */
+    void (*co_close)(struct io_file *file);
+    /* Swap in a new handle of the same file with `flags`, lock_used and lock_shared carried over without an
+     * instant in which they are not held.  On error all is as before. */
+    int (*co_reopen)(struct io_file *file, unsigned flags);
+
+    /* One transfer: bytes moved, perhaps fewer than asked.  A read gives 0 only at or beyond the end of the file. */
+    ssize_t (*co_read)(struct io_file *file, uint64_t offset, const struct iovec *iov, int n);
+    ssize_t (*co_write)(struct io_file *file, uint64_t offset, const struct iovec *iov, int n);
+    int (*co_flush)(struct io_file *file); /* fdatasync */
+    int (*co_range)(struct io_file *file, enum io_range how, uint64_t offset, uint64_t len);
+    /* Optional.  Both files are this engine's and ask for no alignment.  Bytes copied, perhaps fewer than asked; 0 when `src_off`
+     * is at or beyond the end of `src`; -EOPNOTSUPP to decline this pair (the front then reads and writes). */
+    ssize_t (*co_copy)(struct io_file *src, uint64_t src_off, struct io_file *dst, uint64_t dst_off,
+                       uint64_t len);
+    /* As co_io_map().  -EOPNOTSUPP where the host cannot tell (the front then answers "data" up to the size). */
+    int (*co_map)(struct io_file *file, uint64_t offset, uint64_t *len, bool *data);
+    int (*co_truncate)(struct io_file *file, uint64_t size);
+    int (*co_size)(struct io_file *file, uint64_t *size);
+    int (*co_allocated)(struct io_file *file, uint64_t *bytes);
+    /* As io_file_lock(), with the roll-back; the locks held before are file->lock_used and lock_shared. */
+    int (*lock)(struct io_file *file, unsigned used, unsigned shared, unsigned *bad, bool *bad_shared);
+
+    /* Names: co_io_*() of the default engine end here. */
+    int (*co_sync_dir)(const char *path_in_dir);
+    int (*co_unlink)(const char *path);
+    int (*co_rename)(const char *from, const char *to);
+    bool (*exists)(const char *path);
+    int (*co_load)(const char *path, char **out, size_t *len);
+};
+
+/* Make an engine known to io_engine_find(), and unknown again before it goes away.  A back end in memory
+ * calls these as its world comes and goes; it stays the caller's. */
+void io_engine_register(const struct io_engine *engine);
+void io_engine_unregister(const struct io_engine *engine);
+
+/* --- Real files ------------------------------------------------------------------------------------------ */
+
+enum io_call_op {
+    IO_CALL_READ,      /* preadv */
+    IO_CALL_WRITE,     /* pwritev */
+    IO_CALL_FLUSH,     /* fdatasync */
+    IO_CALL_FALLOCATE, /* mode */
+    IO_CALL_FN,        /* fn(arg): whatever has no asynchronous form */
+};
+
+/* One host operation on its way.  It lives on the stack of the coroutine that waits for it. */
+struct io_call {
+    enum io_call_op op;
+    int fd;
+    int mode;
+    bool bulk;        /* long work (copies, loads): must not keep the guest's requests from a worker */
+    uint64_t offset, len;
+    const struct iovec *iov;
+    int n;
+    void (*fn)(void *arg);
+    void *arg;
+    ssize_t result;   /* out: a count or a negative errno */
+    struct co *co;    /* the carrier's: who waits */
+    STAILQ_ENTRY(io_call) link; /* the carrier's */
+};
+STAILQ_HEAD(io_call_list, io_call);
+
+/* Carry the call out now, on the calling thread; sets call->result. */
+void io_call_run(struct io_call *call);
+
+/* A carrier: makes the call happen, suspends until it has, and returns call->result. */
+typedef ssize_t io_carrier(struct io_call *call);
+
+/* The pool: worker threads started on demand.  fini waits for them; no call may be in flight. */
+void io_pool_init(void);
+void io_pool_fini(void);
+ssize_t co_io_pool_call(struct io_call *call);
+
+/* The ring.  False when the kernel or the build has none.  What it cannot do it hands to the pool. */
+bool io_uring_init(void);
+void io_uring_fini(void);
+ssize_t co_io_uring_call(struct io_call *call);
+
+/* The virtual clock: sleeps a seeded while, then carries the call out on this thread. */
+ssize_t co_io_virtual_call(struct io_call *call);
+
+/* The seeded while itself, ns, for a transfer of `bytes` (0 for calls that move none). */
+uint64_t io_virtual_latency(uint64_t bytes);
+
+/* The three engines on real files; they differ in their carrier only. */
+extern const struct io_engine io_engine_threads, io_engine_uring, io_engine_virtual;
+
+/* Bring the byte locks of `fd` from (old_used, old_shared) to (used, shared), see core/io.h. */
+int io_lock_fd(int fd, unsigned old_used, unsigned old_shared, unsigned used, unsigned shared,
+               unsigned *bad, bool *bad_shared);
+
+#endif
