@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The chain map: for each guest range the layer that holds it and where, so that a read costs the same at
+ * depth 1 and at depth 1,000.
+ *
+ * One map per root node (a disk's, or the target of a job).  The guest's address space is cut in slices;
+ * a slice is filled on first use by asking the layers from the top down for what is still unresolved, and then holds
+ * sorted extents {start, length, kind, layer, host offset}.  Slices are dropped least recently used over a byte
+ * budget that does not depend on the chain's depth.
+ *
+ * Layers have stable slots: a snapshot adds a slot on top and no extent changes (the new overlay is empty), and a job
+ * that has copied and re-linked drops the slots of the layers that went.  Writers patch: every change of a layer's
+ * tables calls chain_map_patch(), which updates all maps that hold the layer.
+ */
+#ifndef BLOCK_CHAIN_MAP_H
+#define BLOCK_CHAIN_MAP_H
+
+#include "block/node.h"
+
+struct chain_extent {
+    enum extent_kind kind; /* never EXTENT_NONE with a layer: NONE = no layer holds it (zeroes), layer NULL */
+    struct node *layer;    /* who holds it */
+    uint64_t len;          /* bytes from the offset asked */
+    uint64_t host;         /* EXTENT_DATA: offset in node_host_file(layer) */
+};
+
+/* The map of `root`; made on first use, shared, counted. */
+struct chain_map *chain_map_get(struct node *root);
+void chain_map_put(struct chain_map *map);
+
+/* Resolve the longest uniform run at `offset`, at most `len` bytes.  Suspends only when the slice is not in memory. */
+int co_chain_map_find(struct chain_map *map, uint64_t offset, uint64_t len, struct chain_extent *out);
+/* As above, never suspends: false when not in memory. */
+bool chain_map_peek(struct chain_map *map, uint64_t offset, uint64_t len, struct chain_extent *out);
+
+/* The layer's own content of [offset, offset + len) is now `kind` at `host` (EXTENT_NONE: the layer has let go of it: the range is
+ * forgotten and resolved anew).  Called by drivers right after their tables changed in memory, in the same breath. */
+void chain_map_patch(struct node *layer, uint64_t offset, uint64_t len, enum extent_kind kind, uint64_t host);
+/* The chain below some root changed (snapshot, end of a job): slots follow the edges.  Extents of layers that
+ * left are forgotten. */
+void chain_map_relink(struct node *changed);
+/* Forget everything of a layer (it was truncated, reopened, ...). */
+void chain_map_forget_layer(struct node *layer);
+
+/* Bytes all maps together may hold; default 8 MiB. */
+void chain_map_set_budget(size_t bytes);
+struct chain_map_stats { uint64_t hits, fills, layers_visited, evictions; size_t bytes; };
+extern struct chain_map_stats chain_map_stats;
+
+#endif

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A disk: what the monitor calls a device (virtio0, ide0-hd0).  It sits above a root node and owns the
+ * error policy (rerror/werror), the guest-visible statistics and the requests that wait for a
+ * stopped machine.  Devices (hw/) talk to disks; jobs and the monitor find disks by name.
+ */
+#ifndef BLOCK_DISK_H
+#define BLOCK_DISK_H
+
+#include "block/node.h"
+
+enum disk_policy { DISK_REPORT, DISK_IGNORE, DISK_STOP, DISK_ENOSPC /* stop on ENOSPC, else report */ };
+enum disk_op { DISK_READ, DISK_WRITE, DISK_FLUSH, DISK_UNMAP, DISK_OP_COUNT };
+
+struct disk_stats {
+    uint64_t bytes[DISK_OP_COUNT], ops[DISK_OP_COUNT], total_ns[DISK_OP_COUNT];
+    uint64_t failed[DISK_OP_COUNT], invalid[DISK_OP_COUNT];
+    uint64_t last_access_ns;
+    uint64_t longest_ns; /* the slowest request so far */
+};
+
+struct disk {
+    TAILQ_ENTRY(disk) link;
+    char *id;                  /* "virtio0" */
+    char *qdev;                /* "/machine/peripheral-anon/device[0]" or the -device id; may be NULL */
+    struct node *root;         /* owned reference; NULL = no medium */
+    enum disk_policy rerror, werror;
+    bool read_only, removable, locked, tray_open;
+    bool io_status_failed, io_status_nospace;
+    struct disk_stats stats;
+    struct co_queue stopped;   /* requests that failed under policy stop and wait for `cont` */
+    unsigned in_flight;
+    /* The device's ear: the size changed, the medium changed.  May be NULL. */
+    void (*on_resize)(struct disk *disk, void *arg);
+    void *dev_arg;
+};
+
+TAILQ_HEAD(disk_list, disk);
+extern struct disk_list all_disks;
+
+/* Takes over the reference to `root`.  The id must be free (checked by the caller, who has the words). */
+struct disk *disk_new(const char *id, struct node *root);
+void co_disk_free(struct disk *disk);
+struct disk *disk_find(const char *id);
+struct disk *disk_of_root(const struct node *root);
+/* The root of the chain that a name means: a disk's id, or a node-name.  NULL with QEMU's words in err. */
+struct node *disk_or_node(const char *name, struct error *err);
+
+uint64_t disk_size(const struct disk *disk); /* bytes; 0 without a medium */
+/* Requests of devices: bytes, multiples of NODE_SECTOR checked by the device.  They obey the error policy: with `stop` they raise
+ * the event, stop the machine and wait for `cont`, then try again. */
+int co_disk_read(struct disk *disk, uint64_t offset, const struct iovec *iov, int n);
+int co_disk_write(struct disk *disk, uint64_t offset, const struct iovec *iov, int n);
+int co_disk_zero(struct disk *disk, uint64_t offset, uint64_t len, bool may_unmap);
+int co_disk_discard(struct disk *disk, uint64_t offset, uint64_t len);
+int co_disk_flush(struct disk *disk);
+/* A request that the device refused by itself (bad range, ...): counted as invalid. */
+void disk_account_invalid(struct disk *disk, enum disk_op op);
+/* The machine runs again: retry what waits. */
+void disk_resume_all(void);
+
+/* What the floors above want to hear of; set once by main.  Callbacks do not suspend. */
+struct block_listener {
+    /* policy: "report", "ignore", "stop"; the machine must be stopped by the listener when it is "stop" */
+    void (*io_error)(struct disk *disk, struct node *node, bool is_read, const char *action, int error);
+    void (*image_corrupted)(struct node *node, const char *device, const char *msg, uint64_t offset, uint64_t size, bool fatal);
+};
+void block_set_listener(const struct block_listener *listener);
+/* For drivers (qcow2): tell it. */
+void node_report_corrupt(struct node *node, const char *msg, uint64_t offset, uint64_t size, bool fatal);
+
+#endif

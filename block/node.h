@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Nodes: a driver plus named edges to its children.  Floor 2's centre.
+ *
+ *      disk virtio0                 what the monitor calls a device (disk.h)
+ *         |  root
+ *      node-E  qcow2 --file--> node "#block1" driver file --> struct io_file
+ *         |  backing
+ *      node-D  qcow2 --file--> ...
+ *         |  backing
+ *      node-A  raw   --file--> ...
+ *
+ * One choke point per operation (co_node_read, co_node_write, ...) owns bounds, the read-only check, drain,
+ * request tracking, overlap ordering and statistics, so drivers may assume all of it.  A driver is one
+ * table that names only the operations it changes.
+ *
+ * Reads never walk the chain: they ask the chain map (chain-map.h) of the node, which holds for each guest
+ * range the layer and the host offset, and read the layer's host file directly.
+ *
+ * Who may wait for whom: a request enters through the node it is addressed to (its root), is counted there,
+ * and waits there while that root is drained.  What a driver does below (copy-on-write reads, metadata) is
+ * part of the same request and uses the uncounted functions, so a drain cannot deadlock on it.
+ */
+#ifndef BLOCK_NODE_H
+#define BLOCK_NODE_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <sys/uio.h>
+
+#include "core/co.h"
+#include "core/error.h"
+#include "core/io.h"
+
+struct chain_map;
+struct chain_layer;
+struct driver;
+struct node;
+
+#define NODE_SECTOR 512u
+/* The largest single request drivers get to see; the choke points split what is larger. */
+#define NODE_REQUEST_MAX (1u << 30)
+
+/* What a range of ONE layer holds (co_map), or what the whole chain resolves it to (chain map). */
+enum extent_kind {
+    EXTENT_NONE,       /* this layer says nothing: look below (at the chain's end: zeroes) */
+    EXTENT_DATA,       /* plain bytes at `host` of the layer's host file (node_host_file()) */
+    EXTENT_ZERO,       /* reads as zeroes, nothing to read */
+    EXTENT_COMPRESSED, /* this layer has it, ask its driver's co_read */
+    EXTENT_OPAQUE,     /* a driver that cannot be resolved (filters): ask its co_read */
+};
+struct extent {
+    enum extent_kind kind;
+    uint64_t len;  /* bytes from the offset asked, > 0 */
+    uint64_t host; /* EXTENT_DATA: byte offset in the layer's host file (also for a zero cluster that is allocated) */
+};
+
+enum node_write_flags {
+    NODE_MAY_UNMAP = 1, /* co_zero: clusters may be deallocated */
+    NODE_UNCHANGED = 2, /* the content seen by a guest does not change (copy-on-read, stream): no write permission needed
+                         * beyond WRITE_UNCHANGED, no detect-zeroes */
+};
+
+/*
+ * A block driver.  NULL means: format/filter drivers fall through to the `file` child at the same offset,
+ * protocol drivers answer -ENOTSUP.  All offsets and lengths are bytes inside [0, node->size), already checked and
+ * tracked.  co_* may suspend and return 0 or a negative errno.
+ */
+struct driver {
+    const char *name;     /* "qcow2", "raw", "file" */
+    bool is_format;       /* has a `file` child and an image of its own */
+    bool is_protocol;     /* sits on the host (driver file) */
+    bool supports_backing;
+    /* How surely is this our format? 0 = no, 100 = surely.  `head` is the start of the image, `len` bytes of it. */
+    int (*probe)(const uint8_t *head, size_t len, const char *filename);
+
+    /* Open: node->file is open (formats), node->options holds what was asked; own keys are consumed with
+     * node_option_*().  Fills state, size, backing_name, backing_format, cluster_size.  Does not open the backing file. */
+    int (*co_open)(struct node *node, struct error *err);
+    /* Flush first if writable, then free everything. Called with no request in flight. */
+    void (*co_close)(struct node *node);
+    /* Switch between read-only and read-write; node->file has switched already (to rw before, to ro after).
+     * Write back everything on the way to read-only. */
+    int (*co_set_writable)(struct node *node, bool writable, struct error *err);
+
+    int (*co_read)(struct node *node, uint64_t offset, const struct iovec *iov, int n);
+    int (*co_write)(struct node *node, uint64_t offset, const struct iovec *iov, int n);
+    int (*co_zero)(struct node *node, uint64_t offset, uint64_t len, unsigned flags);
+    int (*co_discard)(struct node *node, uint64_t offset, uint64_t len);
+    int (*co_flush)(struct node *node);
+    /* Take `len` bytes at `src_off` of a host file as the content of [offset, offset + len): allocate the target run at
+     * once, copy with co_io_copy(), update the tables once.  Offset and len are multiples of
+     * node->cluster_size (subcluster size with extended L2) or end at node->size. */
+    int (*co_copy_in)(struct node *node, uint64_t offset, uint64_t len, struct io_file *src, uint64_t src_off);
+    /* What this layer alone holds at `offset`, at most `len` bytes on.  Maximal runs, please. */
+    int (*co_map)(struct node *node, uint64_t offset, uint64_t len, struct extent *out);
+    /* The host file in which EXTENT_DATA's host offsets lie (NULL op: that of node->file). */
+    struct io_file *(*host_file)(struct node *node);
+    /* Record another backing file (NULL: none) in the image, atomically and durably: when it returns 0 the new pointer
+     * is durable; on error the old one stands.  All data and tables written before are durable before the pointer is. */
+    int (*co_set_backing)(struct node *node, const char *name, const char *format, struct error *err);
+    /* May this name be recorded later? Checked before a long job starts (header space).  NULL: yes. */
+    int (*check_backing)(struct node *node, const char *name, const char *format, struct error *err);
+    int (*co_truncate)(struct node *node, uint64_t size, struct error *err);
+    /* Format-specific details as in QMP's ImageInfoSpecific (new reference), may be NULL. */
+    json_t *(*describe)(struct node *node);
+    /* Make a new image: path exists not or is overwritten; options are QEMU's creation options ("size", "backing_file",
+     * "backing_fmt", "cluster_size", "compat", ...).  Durable, directory entry included, on return. */
+    int (*co_create)(const char *path, json_t *options, struct error *err);
+};
+
+struct node_stats {
+    uint64_t reads, writes, flushes, zeroes, discards, copies;
+    uint64_t bytes_read, bytes_written;
+    uint64_t highest_written; /* QEMU's wr_highest_offset, on protocol nodes */
+};
+
+/* A request in flight on a node; lives on the requester's stack. */
+struct node_request {
+    LIST_ENTRY(node_request) link;
+    uint64_t offset, len;
+    bool serialising;      /* excludes every overlapping write (discard, zero, copy-in) */
+    uint64_t order;
+    struct co_queue waiters;
+};
+
+struct node {
+    TAILQ_ENTRY(node) link;      /* in the list of all nodes, oldest first */
+    char *name;                  /* node-name, unique; generated ones are "#block123" */
+    const struct driver *driver;
+    void *state;                 /* the driver's own */
+    struct node *file;           /* owned reference */
+    struct node *backing;        /* owned reference */
+    unsigned refs;
+
+    json_t *options;             /* as asked (owned) */
+    char *filename;              /* path it was opened by; a format node has that of its file */
+    char *backing_name;          /* as recorded in the image, NULL when none */
+    char *backing_format;        /* as recorded, NULL when none */
+    uint64_t size;               /* bytes, a multiple of NODE_SECTOR */
+    uint32_t cluster_size;       /* allocation unit in bytes (subcluster with extended L2); raw: NODE_SECTOR */
+    bool read_only;              /* now */
+    bool want_read_only;         /* what the user asked: the state to return to after a job */
+    bool probed_raw;             /* format raw was guessed: sector 0 is guarded */
+    bool encrypted;
+    bool corrupt;                /* found corrupt at run time: no write any more */
+    bool discard_unmap;          /* discard=unmap */
+    bool no_flush;               /* cache=unsafe */
+    bool writethrough;           /* cache=writethrough|directsync: flush after each write */
+    unsigned detect_zeroes;      /* 0 off, 1 on, 2 unmap */
+    char *cache_mode;            /* "writeback", ... for info block */
+
+    struct chain_map *map;       /* resolved chain as seen from here, while somebody uses it */
+    LIST_HEAD(, chain_layer) layer_of; /* the maps in which this node is a layer (chain-map.c) */
+
+    LIST_HEAD(, node_request) requests; /* writes, zeroes, discards, copies in flight */
+    unsigned in_flight;          /* counted requests that entered here, reads too */
+    unsigned drained;            /* > 0: no new request enters */
+    struct co_queue drain_queue; /* requests that wait for the end of the drain */
+    struct co_queue idle_queue;  /* drainers that wait for in_flight == 0 */
+
+    const char *busy_reason;     /* "block device is in use by block job: stream", NULL when free */
+    unsigned backing_frozen;     /* > 0: the backing edge may not change */
+    struct node_stats stats;
+};
+
+TAILQ_HEAD(node_list, node);
+extern struct node_list all_nodes;
+
+/* --- Requests ------------------------------------------------------------------------------------------ */
+/* All: bytes; suspend; 0 or -errno: -EIO beyond the end, -EPERM read-only or guarded, -ENOSPC, ... */
+int co_node_read(struct node *node, uint64_t offset, const struct iovec *iov, int n);
+int co_node_write(struct node *node, uint64_t offset, const struct iovec *iov, int n);
+int co_node_zero(struct node *node, uint64_t offset, uint64_t len, unsigned flags);
+int co_node_discard(struct node *node, uint64_t offset, uint64_t len);
+int co_node_flush(struct node *node);
+int co_node_read_buf(struct node *node, uint64_t offset, void *buf, size_t len);
+int co_node_write_buf(struct node *node, uint64_t offset, const void *buf, size_t len);
+/* Uncounted: for drivers, inside a request.  The content of a range as the chain from `node` on shows it. */
+int co_node_read_nested(struct node *node, uint64_t offset, const struct iovec *iov, int n);
+/* Uncounted: the content that lies BELOW `node` (its backing chain), zeroes where nothing does or beyond the backing file's end. */
+int co_node_read_below(struct node *node, uint64_t offset, const struct iovec *iov, int n);
+/* The host file that carries EXTENT_DATA of this layer, NULL when the driver cannot say. */
+struct io_file *node_host_file(struct node *node);
+
+/* --- In-flight epochs: when may a freed host cluster be used again? -------------------------------------- */
+/* Every request takes a number when it starts.  A cluster unlinked now may still be read or written by requests that
+ * resolved it before: it is free for others once node_epoch_oldest() > the node_epoch_now() of its unlinking. */
+uint64_t node_epoch_now(void);
+uint64_t node_epoch_oldest(void); /* UINT64_MAX when nothing is in flight */
+
+/* --- Drain: until node_drain_end() no request is in flight on any root whose chain holds `node`. ---------- */
+void co_node_drain_begin(struct node *node);
+void node_drain_end(struct node *node);
+
+/* --- Graph ------------------------------------------------------------------------------------------------ */
+/* The tables: set once by main (or a test): a NULL-terminated array of drivers. */
+void node_set_drivers(const struct driver *const *drivers);
+const struct driver *driver_find(const char *name);
+const struct driver *const *driver_list(void);
+struct node *node_find(const char *name);      /* by node-name */
+struct node *node_ref(struct node *node);
+void co_node_unref(struct node *node);         /* closes at zero, children too (iteratively) */
+/* A node of the chain below and including `top`?  Distance, or -1. */
+int node_depth(const struct node *top, const struct node *below);
+/* Make `below` the backing node of `node` (NULL: none) in memory: takes a new reference, drops the old one, tells the
+ * chain maps.  The caller has drained. */
+void co_node_set_backing_edge(struct node *node, struct node *below);
+/* "block device is in use by block job: stream" refusal in QEMU's words; 0 or -EBUSY. */
+int node_check_free(const struct node *node, struct error *err);
+/* Switch a node (and its file) to read-write or back, locks included. */
+int co_node_set_writable(struct node *node, bool writable, struct error *err);
+
+/* --- Opening (open.c) --------------------------------------------------------------------------------------- */
+/* Open an image and its whole backing chain (iteratively; 1,000 layers are fine; a loop is refused).
+ * `options` (borrowed, may be NULL) is QEMU's option tree: {"driver", "node-name", "read-only", "filename" or
+ * "file": {"driver", "filename", "node-name", "aio", "locking", ...}, "backing": {...} | null | "node-name",
+ * "cache": {"direct", "no-flush"}, "discard", "detect-zeroes", "force-share"}.  Returns a reference or NULL with err. */
+struct node *co_node_open(const char *filename, json_t *options, struct error *err);
+/* Where a recorded backing name leads, seen from the overlay's path: absolute and protocol names unchanged, relative
+ * ones against the overlay's directory.  malloc'ed. */
+char *path_combine(const char *overlay_path, const char *name);
+/* Options for drivers: take a value out of node->options; unknown rest is refused by co_node_open(). */
+const char *node_option_str(struct node *node, const char *key);
+bool node_option_bool(struct node *node, const char *key, bool fallback);
+
+#endif

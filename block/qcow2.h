@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * qcow2 inside: shared by the qcow2-*.c files only.
+ *
+ *   qcow2-header.c     parse, validate and build the header cluster and its extensions; change the backing pointer
+ *   qcow2-open.c       open, close, the driver's table, options, describe
+ *   qcow2-create.c     make new images
+ *   qcow2-check.c      walk all references; rebuild reference counts (dirty bit)
+ *   qcow2-compress.c   compressed clusters (zlib, zstd), on worker threads
+ *   qcow2-cache.c      cached pieces of tables (L2 slices, refcount block slices) with a byte budget
+ *   qcow2-refcount.c   reference counts: allocate, free, grow, quarantine
+ *   qcow2-map.c        guest offset -> extent, whole slices at once
+ *   qcow2-write.c      write, zero, discard, copy-in
+ *   qcow2-writeback.c  the order in which all that becomes durable
+ *
+ * The order is the one idea.  All changes of tables are made in memory (the cache, the L1 copy) and reach
+ * the disk only in a *generation*, co_qcow2_writeback():
+ *
+ *   freeze   copy every dirty table piece as it is now; new changes go to the next generation
+ *   stage 1  write the frozen refcount blocks (counts only ever too high: increments are in, the decrements of
+ *            clusters unlinked in this generation are not); wait for guest data linked so far; flush
+ *   stage 2  write the frozen L2 slices; flush
+ *   stage 3  if L1 entries changed: write them; flush
+ *   release  clusters unlinked before the freeze are now unlinked on disk: their counts drop in memory (a dirty
+ *            refcount block of the NEXT generation), and they may be used again once no request older than
+ *            their unlinking is in flight (node_epoch_oldest())
+ *
+ * Invariants (cited by number in asserts):
+ *   Q1  an L2 entry in the cache points only to a cluster whose refcount in the cache is >= 1
+ *   Q2  an L2 entry on disk points only to a cluster whose refcount on disk is >= 1 and whose data is durable
+ *   Q3  a cluster is handed out only if no table on disk or in memory and no request in flight refers to it
+ *   Q4  COPIED (bit 63) is set exactly when the refcount is one
+ *   Q5  on-disk counts are never too small; leaks are allowed after a crash
+ *   Q6  clusters reachable from an internal snapshot are never written
+ *
+ * With the counts always kept exactly, lazy_refcounts is a permission that we do not use: the dirty bit is
+ * never set by us; one that is found set is repaired at open (qcow2-check.c) before the first write.
+ */
+#ifndef BLOCK_QCOW2_H
+#define BLOCK_QCOW2_H
+
+#include "block/node.h"
+
+#define QCOW2_MAGIC 0x514649fbu
+#define QCOW2_MIN_CLUSTER_BITS 9
+#define QCOW2_MAX_CLUSTER_BITS 21
+#define QCOW2_MAX_L1_BYTES (32u << 20)       /* QEMU's limit, from the format's practice */
+#define QCOW2_MAX_REFTABLE_BYTES (8u << 20)
+#define QCOW2_MAX_SNAPSHOTS 65536u
+#define QCOW2_MAX_SNAPSHOT_TABLE (16u << 20)
+#define QCOW2_MAX_BACKING_NAME 1023u
+
+#define QCOW2_INCOMPAT_DIRTY (1ull << 0)
+#define QCOW2_INCOMPAT_CORRUPT (1ull << 1)
+#define QCOW2_INCOMPAT_DATA_FILE (1ull << 2)
+#define QCOW2_INCOMPAT_COMPRESSION (1ull << 3)
+#define QCOW2_INCOMPAT_EXTL2 (1ull << 4)
+#define QCOW2_COMPAT_LAZY (1ull << 0)
+#define QCOW2_AUTOCLEAR_BITMAPS (1ull << 0)
+#define QCOW2_AUTOCLEAR_DATA_RAW (1ull << 1)
+
+#define QCOW2_L1_OFFSET_MASK 0x00fffffffffffe00ull
+#define QCOW2_L2_OFFSET_MASK 0x00fffffffffffe00ull
+#define QCOW2_COPIED (1ull << 63)
+#define QCOW2_COMPRESSED (1ull << 62)
+#define QCOW2_ZERO (1ull << 0) /* version 3, standard L2 entries */
+
+/* The header, parsed.  Fields as in the specification; version 2 has the version 3 fields filled with their defaults. */
+struct qcow2_header {
+    uint32_t version;
+    uint64_t backing_offset;
+    uint32_t backing_len;
+    uint32_t cluster_bits;
+    uint64_t size;
+    uint32_t crypt_method;
+    uint32_t l1_size;             /* entries */
+    uint64_t l1_offset;
+    uint64_t reftable_offset;
+    uint32_t reftable_clusters;
+    uint32_t nb_snapshots;
+    uint64_t snapshots_offset;
+    uint64_t incompatible, compatible, autoclear;
+    uint32_t refcount_order;
+    uint32_t header_length;
+    uint8_t compression_type;     /* 0 zlib, 1 zstd */
+};
+
+/* A header extension kept as found (unknown ones too). */
+struct qcow2_ext {
+    uint32_t type;
+    uint32_t len;
+    uint8_t *data;
+};
+
+struct qcow2_snapshot { /* only what keeping them intact needs */
+    uint64_t l1_offset;
+    uint32_t l1_size;
+    uint64_t disk_size;
+    uint64_t vm_state_size;
+    char *id, *name;
+    uint32_t date_sec, date_nsec;
+    uint64_t vm_clock_nsec;
+};
+
+struct qcow2_cache;   /* qcow2-cache.c */
+struct qcow2_alloc;   /* an allocating write in flight (qcow2-write.c) */
+
+struct qcow2 {
+    struct node *node;
+    struct io_file *file;         /* node->file's */
+    struct qcow2_header h;
+    uint8_t *head;                /* the header cluster's bytes as on disk (min(cluster_size, 64 KiB)... whole first cluster) */
+    struct qcow2_ext *exts;
+    unsigned n_exts;
+    struct qcow2_snapshot *snapshots;
+
+    /* Derived */
+    uint32_t cluster_size;
+    uint32_t l2_entry_size;       /* 8, or 16 with extended L2 */
+    uint32_t l2_entries;          /* per table */
+    uint32_t subclusters;         /* per cluster: 1 or 32 */
+    uint32_t subcluster_size;
+    uint32_t slice_entries;       /* L2 entries per cached slice: slice_bytes = slice_entries * l2_entry_size */
+    uint32_t refblock_entries;    /* refcounts per refcount block (one cluster) */
+    uint64_t refcount_max;
+
+    uint64_t *l1;                 /* host order; what the cache's world believes */
+    uint64_t *reftable;           /* host order */
+    uint32_t reftable_entries;
+
+    struct qcow2_cache *l2_cache, *ref_cache;
+
+    /* Allocation */
+    uint64_t free_hint;           /* cluster index below which nothing is free */
+    uint64_t file_end;            /* first cluster index never used (bytes / cluster_size of the file, rounded up) */
+    struct co_mutex lock;         /* held over any change of tables that may suspend; never over guest data I/O */
+
+    /* Writeback */
+    struct co_mutex writeback_lock; /* one generation at a time */
+    uint64_t generation;          /* the one that collects changes now */
+    bool l1_dirty_any;
+    uint8_t *l1_dirty;            /* a bit per 512-byte sector of the L1 table */
+
+    bool dirty_bit_found;
+    bool writable;
+    void *priv_write, *priv_refcount, *priv_writeback; /* module-private state */
+};
+
+/* --- qcow2-header.c (pure parsing: no I/O, unit-tested and fuzzed) ---------------------------------------- */
+/* Parse and check the first `len` bytes of an image of `file_size` bytes.  One clear sentence on failure (QEMU's words). */
+int qcow2_header_parse(const uint8_t *buf, size_t len, uint64_t file_size, struct qcow2_header *out, struct error *err);
+int qcow2_exts_parse(const uint8_t *buf, size_t len, const struct qcow2_header *h, struct qcow2_ext **exts, unsigned *n,
+                     struct error *err);
+/* Is [offset, offset + len) usable for a table: aligned, not in the header, no overflow, inside 2^56? */
+int qcow2_check_table(const struct qcow2_header *h, uint64_t offset, uint64_t entries, size_t entry_size,
+                      uint64_t max_bytes, const char *what, struct error *err);
+/* Write the header field(s) in the first sector durably (flush before and after). */
+int co_qcow2_write_header_sector(struct qcow2 *q);
+int co_qcow2_set_backing(struct node *node, const char *name, const char *format, struct error *err);
+int qcow2_check_backing(struct node *node, const char *name, const char *format, struct error *err);
+/* The image was found inconsistent: set the corrupt bit (version 3) durably, make the node read-only, report once
+ * through node_report_corrupt(); returns -EIO. */
+int co_qcow2_signal_corruption(struct qcow2 *q, bool fatal, uint64_t offset, uint64_t size, const char *fmt, ...)
+    __attribute__((format(printf, 5, 6)));
+
+/* --- qcow2-create.c, qcow2-check.c, qcow2-compress.c ------------------------------------------------------- */
+int co_qcow2_create(const char *path, json_t *options, struct error *err);
+/* Count all references by walking every table (active and snapshots); write new refcount structures so that they agree; clear the
+ * dirty bit last.  Run at open, before the caches exist. */
+int co_qcow2_rebuild_refcounts(struct qcow2 *q, struct error *err);
+/* Read and decompress a whole compressed cluster given its L2 entry into `out` (cluster_size bytes). */
+int co_qcow2_read_compressed(struct qcow2 *q, uint64_t l2_entry, uint8_t *out);
+/* The host range of a compressed cluster: first byte and number of bytes (sector-rounded). */
+void qcow2_compressed_extent(const struct qcow2 *q, uint64_t l2_entry, uint64_t *offset, uint64_t *len);
+
+/* --- qcow2-cache.c -------------------------------------------------------------------------------------------- */
+/* A cache of fixed-size pieces of on-disk tables, keyed by their byte offset in the file. Read-through; dirty
+ * pieces stay until a generation has written them (and count against the budget: over it, the getter runs a writeback). */
+struct qcow2_piece {
+    uint64_t offset;     /* in the file; multiple of the piece size */
+    uint8_t *data;       /* big-endian, as on disk */
+    bool dirty;          /* changed since the last freeze */
+    unsigned pins;
+    /* private links follow in qcow2-cache.c */
+};
+struct qcow2_cache *qcow2_cache_new(struct qcow2 *q, uint32_t piece_size, size_t budget_bytes);
+void qcow2_cache_free(struct qcow2_cache *c);
+uint32_t qcow2_cache_piece_size(const struct qcow2_cache *c);
+/* Get a piece, pinned: from memory, or read from disk (suspends). Concurrent getters of one piece share the read. */
+int co_qcow2_cache_get(struct qcow2_cache *c, uint64_t offset, struct qcow2_piece **out);
+/* As above but never suspends: NULL when it is not in memory. */
+struct qcow2_piece *qcow2_cache_peek(struct qcow2_cache *c, uint64_t offset);
+void qcow2_cache_put(struct qcow2_cache *c, struct qcow2_piece *p);
+void qcow2_cache_mark_dirty(struct qcow2_cache *c, struct qcow2_piece *p);
+/* Forget pieces in a range that has been freed (they must not be written any more). */
+void qcow2_cache_forget(struct qcow2_cache *c, uint64_t offset, uint64_t len);
+size_t qcow2_cache_bytes(const struct qcow2_cache *c);
+bool qcow2_cache_dirty(const struct qcow2_cache *c);
+/* Freeze: copy all dirty pieces into a list, mark them clean.  Write them: co_..._write (in parallel, adjacent ones merged); on
+ * failure thaw marks the pieces dirty again. */
+struct qcow2_frozen;
+struct qcow2_frozen *qcow2_cache_freeze(struct qcow2_cache *c);
+int co_qcow2_frozen_write(struct qcow2_frozen *f);
+void qcow2_frozen_done(struct qcow2_frozen *f, bool written);
+
+/* --- qcow2-refcount.c (call with q->lock held) ------------------------------------------------------------------ */
+int co_qcow2_refcount_get(struct qcow2 *q, uint64_t cluster_index, uint64_t *count);
+/* Allocate `want` clusters in one contiguous host run, or at least one; *got says how many.  Refcounts become 1 in the cache. */
+int co_qcow2_alloc_clusters(struct qcow2 *q, uint64_t want, uint64_t *offset, uint64_t *got);
+/* Allocate exactly `n` contiguous clusters. */
+int co_qcow2_alloc_exact(struct qcow2 *q, uint64_t n, uint64_t *offset);
+/* Give back clusters that were never linked: at once reusable. */
+int co_qcow2_free_unlinked(struct qcow2 *q, uint64_t offset, uint64_t n_clusters);
+/* A reference to these bytes has been unlinked in memory: quarantine; the count drops after the generation is durable.
+ * Works for compressed clusters too (byte range; each touched cluster loses one reference). */
+void qcow2_free_later(struct qcow2 *q, uint64_t offset, uint64_t len);
+/* Called by writeback at freeze and at its end. */
+void qcow2_quarantine_freeze(struct qcow2 *q);
+int co_qcow2_quarantine_release(struct qcow2 *q);
+bool qcow2_quarantine_empty(const struct qcow2 *q);
+void qcow2_refcount_close(struct qcow2 *q);
+
+/* --- qcow2-map.c -------------------------------------------------------------------------------------------------- */
+/* driver->co_map */
+int co_qcow2_map(struct node *node, uint64_t offset, uint64_t len, struct extent *out);
+/* The cached slice that holds the entry of a guest offset, pinned; *piece = NULL when there is no L2 table. */
+int co_qcow2_slice_get(struct qcow2 *q, uint64_t guest, struct qcow2_piece **piece, uint32_t *index);
+/* As above for writing (q->lock held): allocates the L2 table or copies one that a snapshot shares (Q6). */
+int co_qcow2_slice_get_writable(struct qcow2 *q, uint64_t guest, struct qcow2_piece **piece, uint32_t *index);
+uint64_t qcow2_l2_entry(const struct qcow2 *q, const struct qcow2_piece *p, uint32_t index);
+uint64_t qcow2_l2_bitmap(const struct qcow2 *q, const struct qcow2_piece *p, uint32_t index); /* extended L2; else 0 */
+void qcow2_l2_set(struct qcow2 *q, struct qcow2_piece *p, uint32_t index, uint64_t entry, uint64_t bitmap);
+
+/* --- qcow2-write.c -------------------------------------------------------------------------------------------------- */
+int co_qcow2_read(struct node *node, uint64_t offset, const struct iovec *iov, int n);
+int co_qcow2_write(struct node *node, uint64_t offset, const struct iovec *iov, int n);
+int co_qcow2_zero(struct node *node, uint64_t offset, uint64_t len, unsigned flags);
+int co_qcow2_discard(struct node *node, uint64_t offset, uint64_t len);
+int co_qcow2_copy_in(struct node *node, uint64_t offset, uint64_t len, struct io_file *src, uint64_t src_off);
+
+/* --- qcow2-writeback.c ------------------------------------------------------------------------------------------------ */
+int co_qcow2_writeback(struct qcow2 *q); /* one whole generation; what was changed before the call is durable on return */
+int co_qcow2_flush(struct node *node);   /* driver->co_flush */
+/* Until nothing is dirty and nothing is quarantined (close, reopen read-only). */
+int co_qcow2_writeback_all(struct qcow2 *q);
+int qcow2_writeback_init(struct qcow2 *q);
+void qcow2_writeback_close(struct qcow2 *q);
+
+extern const struct driver driver_qcow2;
+
+#endif

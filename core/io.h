@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The I/O engine's contract: every call to the host's files passes here.
+ *
+ * The front (io.c) owns what all back ends share: retrying short transfers and EINTR, zero-filling
+ * reads beyond the end of the file, statistics, and the fall-backs.  Back ends do single host operations:
+ *
+ *   io-uring    liburing, one submission per turn of the loop
+ *   io-pool     worker threads with preadv/pwritev/copy_file_range, and calls without an asynchronous form
+ *   io-virtual  the virtual clock on real files: each request is carried out and completed by a timer
+ *               with a seeded latency, in the order of those times
+ *   io-sim      files in memory with a volatile cache, faults by plan: see io-sim.h
+ *
+ * All data-path functions return 0 or a negative errno.  Buffers stay the caller's and must live until the
+ * call returns.  Requests of one file may complete in any order; whoever needs an order waits.
+ * A failed flush is never forgotten: once co_io_flush() has failed on a file, every later one fails
+ * as well (the kernel may have dropped the dirty pages).
+ */
+#ifndef CORE_IO_H
+#define CORE_IO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+struct io_file;    /* an open file; reference-free: one owner */
+struct io_engine;  /* one of the back ends */
+
+enum io_open_flags {
+    IO_READ_ONLY = 0,
+    IO_RDWR = 1,
+    IO_CREATE = 2,       /* create when missing, mode 0644 */
+    IO_EXCL = 4,         /* with IO_CREATE: must not exist */
+    IO_TRUNC = 8,
+    IO_DIRECT = 16,      /* O_DIRECT (cache=none|directsync) */
+};
+
+/* Engines.  io_init() brings up the default engine for the loop's clock (io_uring where the kernel has it and
+ * it was built in, else the pool; io-virtual on the virtual clock) and io_fini() ends it.  `name` may
+ * be NULL (default), "io_uring", "threads", "sim".  io_engine_find() returns NULL when unknown or unavailable. */
+void io_init(void);
+void io_fini(void);
+const struct io_engine *io_engine_find(const char *name);
+const char *io_engine_name(const struct io_engine *engine);
+/* Replace the default engine (tests and --sim run everything on io-sim). */
+void io_engine_set_default(const struct io_engine *engine);
+
+/* Open a regular file or block device; refuses directories (-EISDIR), FIFOs and sockets (-EINVAL).  Never blocks on a
+ * FIFO; O_CLOEXEC always.  `engine` NULL = default.  Suspends. */
+int co_io_open(const struct io_engine *engine, const char *path, unsigned flags, struct io_file **out);
+/* Waits for nothing: the caller has no request in flight.  Locks go with the file.  Suspends. */
+void co_io_close(struct io_file *file);
+/* Open the same file anew with other flags (read-only <-> read-write) behind the same handle, keeping the
+ * locks held throughout: no instant without them.  On error the old handle is unchanged.  Suspends. */
+int co_io_reopen(struct io_file *file, unsigned flags);
+
+/* Read: bytes beyond the end of the file read as zeroes. */
+int co_io_readv(struct io_file *file, uint64_t offset, const struct iovec *iov, int n);
+int co_io_read(struct io_file *file, uint64_t offset, void *buf, size_t len);
+/* Write: extends the file when needed. */
+int co_io_writev(struct io_file *file, uint64_t offset, const struct iovec *iov, int n);
+int co_io_write(struct io_file *file, uint64_t offset, const void *buf, size_t len);
+/* fdatasync: when it returns 0 all writes, size changes, discards that had completed before it was called are
+ * durable. */
+int co_io_flush(struct io_file *file);
+/* Make a range read as zeroes (extending the file as needed); may deallocate when `unmap`. Falls back to writing zeroes. */
+int co_io_zero(struct io_file *file, uint64_t offset, uint64_t len, bool unmap);
+/* Deallocate (punch a hole).  -EOPNOTSUPP where the host cannot: a hint, callers ignore that. */
+int co_io_discard(struct io_file *file, uint64_t offset, uint64_t len);
+/* Copy between two files without passing our memory where the host can (copy_file_range), through a buffer on
+ * a worker thread otherwise.  Source bytes beyond its end copy as zeroes.  One call is one unit of progress and should
+ * be a few MiB at most.  Both files must be of the same engine family or it reads and writes. */
+int co_io_copy(struct io_file *src, uint64_t src_off, struct io_file *dst, uint64_t dst_off, uint64_t len);
+/* Data or hole at `offset`: *data says which and *len how far it goes (at most to `offset + *len` as given). Where the
+ * host cannot tell, all is data.  Beyond the end is a hole. */
+int co_io_map(struct io_file *file, uint64_t offset, uint64_t *len, bool *data);
+int co_io_truncate(struct io_file *file, uint64_t size);
+int co_io_size(struct io_file *file, uint64_t *size);     /* bytes; block devices too */
+int co_io_allocated(struct io_file *file, uint64_t *bytes); /* bytes the host really holds (st_blocks * 512) */
+/* Preallocate without changing content (fallocate); -EOPNOTSUPP is possible. */
+int co_io_allocate(struct io_file *file, uint64_t offset, uint64_t len);
+
+bool io_file_same(const struct io_file *a, const struct io_file *b); /* same inode */
+const char *io_file_path(const struct io_file *file);
+bool io_file_writable(const struct io_file *file);
+/* Alignment in bytes that requests must keep (1, or 512/4096 with IO_DIRECT; the front bounces what is not aligned). */
+unsigned io_file_alignment(const struct io_file *file);
+
+/* --- Names ---------------------------------------------------------------------------------------------- */
+int co_io_sync_dir(const char *path_in_dir); /* fsync of the directory that holds this path */
+int co_io_unlink(const char *path);
+int co_io_rename(const char *from, const char *to);
+bool io_exists(const char *path);            /* engine-aware stat; does not suspend */
+/* Read a whole small file (scripts, iologs); *out is malloc'ed and NUL-terminated. */
+int co_io_load(const char *path, char **out, size_t *len);
+
+/* --- Image locks: open file description locks, byte for byte those of QEMU ------------------------------- */
+enum io_perm {
+    IO_PERM_CONSISTENT_READ = 0x01,
+    IO_PERM_WRITE = 0x02,
+    IO_PERM_WRITE_UNCHANGED = 0x04,
+    IO_PERM_RESIZE = 0x08,
+    IO_PERM_ALL = 0x0f,
+};
+/* Hold exactly the locks for "I use `used`, others may use `shared`": for bit i a shared lock on byte 100 + i when
+ * used, and on byte 200 + i when not shared; then test that nobody else's locks conflict.  On conflict
+ * returns -EAGAIN with *bad = the permission that failed (bit) and *bad_shared = it was the sharing side, and
+ * the former locks are back in place.  A file system without such locks: 0.  Never suspends. */
+int io_file_lock(struct io_file *file, unsigned used, unsigned shared, unsigned *bad, bool *bad_shared);
+
+/* --- Work off the loop's thread ---------------------------------------------------------------------------- */
+/* Run fn(arg) on a worker thread (inline and in seeded time on the virtual clock) and suspend until it is done.
+ * fn must touch nothing but what arg describes. */
+void co_io_work(void (*fn)(void *arg), void *arg);
+
+/* --- Counters -------------------------------------------------------------------------------------------------- */
+struct io_stats {
+    uint64_t reads, writes, flushes, zeroes, discards, copies;
+    uint64_t bytes_read, bytes_written, bytes_copied;
+    uint64_t submissions; /* io_uring_enter calls or pool hand-overs */
+    uint64_t inline_reads; /* satisfied from the page cache without leaving the thread */
+};
+extern struct io_stats io_stats;
+
+#endif
