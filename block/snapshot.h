@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * External snapshots: put a new overlay on top of a disk's chain while the guest runs.
+ */
+#ifndef BLOCK_SNAPSHOT_H
+#define BLOCK_SNAPSHOT_H
+
+#include "block/disk.h"
+
+struct snapshot_args {
+    const char *device;             /* disk id; or NULL with node_name */
+    const char *node_name;          /* node to put the overlay on; or NULL */
+    const char *file;               /* the new image's path */
+    const char *snapshot_node_name; /* node-name of the overlay; or NULL */
+    const char *format;             /* NULL: "qcow2" */
+    bool reuse;                     /* mode=existing (HMP -n): use the image that is there */
+};
+/* blockdev-snapshot-sync.  Durable before it returns 0: the new image, its directory entry, and what was flushed below. On error the
+ * chain is as before and a file that it made is gone.  Suspends; drains the disk briefly. */
+int co_snapshot_sync(const struct snapshot_args *args, struct error *err);
+
+#endif

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Jobs: a coroutine with a drawn state machine, the same for all kinds, states and events as QMP's.
+ *
+ *   created -> running <-> paused
+ *                |  \____> ready <-> standby          (mirror-like kinds only)
+ *                |            |
+ *                +-> waiting -> pending -> concluded -> null
+ *                |              | failure or cancel
+ *                +-> aborting --+-> concluded -> null
+ *
+ * A job holds the nodes it uses (job_block()): a second job that would conflict is refused by naming the holder.  A job asks
+ * co_job_pause_point() between slices; it sleeps for its speed limit there, and pauses there.
+ */
+#ifndef JOBS_JOB_H
+#define JOBS_JOB_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "block/disk.h"
+#include "block/node.h"
+#include "core/co.h"
+#include "core/error.h"
+#include "core/loop.h"
+
+enum job_status {
+    JOB_UNDEFINED, JOB_CREATED, JOB_RUNNING, JOB_PAUSED, JOB_READY, JOB_STANDBY, JOB_WAITING, JOB_PENDING,
+    JOB_ABORTING, JOB_CONCLUDED, JOB_NULL,
+};
+enum job_on_error { JOB_ON_ERROR_REPORT, JOB_ON_ERROR_IGNORE, JOB_ON_ERROR_STOP, JOB_ON_ERROR_ENOSPC };
+enum job_io_status { JOB_IO_OK, JOB_IO_FAILED, JOB_IO_NOSPACE };
+
+struct job;
+struct job_kind {
+    const char *name; /* "stream" */
+    /* The work.  0 or -errno with err filled when it has more to say.  Must end soon after job_is_cancelled(). */
+    int (*co_run)(struct job *job, struct error *err);
+    /* Give back what start took; after co_run, whatever its result. */
+    void (*co_clean)(struct job *job);
+    /* For `info block-jobs -v` and `info chain`: what it does between which images. May be NULL. */
+    const char *(*describe)(struct job *job);
+};
+
+struct job_hold { /* a node that the job uses */
+    LIST_ENTRY(job_hold) link;
+    struct node *node;
+};
+
+struct job {
+    TAILQ_ENTRY(job) link;
+    char *id;
+    const struct job_kind *kind;
+    enum job_status status;
+    void *state;             /* the kind's own */
+    uint64_t offset, len;    /* progress as QMP shows it, bytes */
+    uint64_t data_done, data_total; /* bytes of real data copied / to copy (ours); total 0 = not known yet */
+    uint64_t speed;          /* bytes per second, 0 = no limit */
+    enum job_on_error on_error;
+    enum job_io_status io_status;
+    bool auto_finalize, auto_dismiss;
+    bool user_paused;
+    unsigned pause_count;
+    bool paused;             /* really standing still */
+    bool cancelled, force;
+    int ret;
+    struct error err;
+    uint64_t started_ns, ended_ns;
+    struct co *co;
+    /* private to job.c */
+    LIST_HEAD(, job_hold) holds;
+    struct co_queue wake, done_queue;
+    struct loop_timer slice_timer;
+    struct co *sleeper;
+    uint64_t slice_end, slice_bytes;
+    unsigned refs;
+};
+TAILQ_HEAD(job_list, job);
+extern struct job_list all_jobs; /* oldest first */
+
+/* Make a job in state created; id must be well-formed (QEMU's rules) and free.  NULL with QEMU's words in err. */
+struct job *job_new(const char *id, const struct job_kind *kind, uint64_t speed, enum job_on_error on_error,
+                    struct error *err);
+void job_start(struct job *job);
+/* Undo job_new() before job_start(). */
+void job_abandon(struct job *job);
+struct job *job_find(const char *id);
+struct job *job_ref(struct job *job);
+void job_unref(struct job *job);
+const char *job_status_name(enum job_status status);
+bool job_is_cancelled(const struct job *job);
+bool job_ended(const struct job *job);
+
+/* For kinds: hold a node as busy; refuse politely when it is. */
+int job_hold(struct job *job, struct node *node, struct error *err);
+/* Account `bytes` of progress, then pause or sleep as asked for. */
+void co_job_progress(struct job *job, uint64_t offset);
+void co_job_pause_point(struct job *job, uint64_t bytes);
+/* A read or write failed: what does the policy say?  Raises BLOCK_JOB_ERROR; pauses the job for `stop`. */
+enum job_error_action { JOB_ACTION_REPORT, JOB_ACTION_IGNORE, JOB_ACTION_STOP };
+enum job_error_action co_job_error(struct job *job, bool is_read, int error);
+
+/* The operator's verbs; 0 or -errno with QEMU's words in err. */
+int job_set_speed(struct job *job, int64_t speed, struct error *err);
+int job_pause(struct job *job, struct error *err);
+int job_resume(struct job *job, struct error *err);
+int job_cancel(struct job *job, bool force, struct error *err); /* returns at once; the job ends later */
+/* Wait until the job has concluded. Takes no reference: use job_ref(). */
+void co_job_wait(struct job *job);
+void co_job_cancel_all(void);
+bool job_any(void);
+/* How many jobs have ended badly since the start (exit code 4). */
+unsigned job_failures(void);
+
+/* query-block-jobs' object: {"auto-finalize", "io-status", "device", "auto-dismiss", "busy", "len", "offset", "status", "paused", "speed",
+ * "ready", "type"[, "error"]}; new reference. */
+json_t *job_describe(const struct job *job);
+
+struct job_listener {
+    LIST_ENTRY(job_listener) link;
+    void (*status_changed)(struct job_listener *l, struct job *job); /* JOB_STATUS_CHANGE */
+    /* BLOCK_JOB_COMPLETED (ret 0, or failure with job->err) or _CANCELLED when job->cancelled. */
+    void (*completed)(struct job_listener *l, struct job *job);
+    void (*error)(struct job_listener *l, struct job *job, bool is_read, const char *action);
+    void (*ready)(struct job_listener *l, struct job *job);
+};
+void job_listen(struct job_listener *l);
+void job_unlisten(struct job_listener *l);
+
+/* --- Kinds ------------------------------------------------------------------------------------------------------------- */
+struct stream_args {
+    const char *device;       /* disk id or node-name */
+    const char *job_id;       /* NULL: the disk's id */
+    const char *base;         /* file name as recorded, or path; or NULL */
+    const char *base_node;    /* node-name; or NULL */
+    const char *bottom;       /* node-name of the lowest image that is merged; or NULL */
+    const char *backing_file; /* string to record instead of the base's own; or NULL */
+    bool has_speed;
+    int64_t speed;
+    enum job_on_error on_error;
+    bool auto_finalize, auto_dismiss;
+};
+/* Start a stream.  Suspends (reopens the target read-write when it is an intermediate image). */
+int co_stream_start(const struct stream_args *args, struct error *err);
+
+#endif
