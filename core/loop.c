@@ -1,0 +1,611 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The loop: see loop.h for the contract.
+ *
+ * A turn has four parts, always in this order:
+ *
+ *     1. submit    pollers hand their batches to the kernel
+ *     2. wait      for descriptors and the next timer, not at all while something is ready; on the virtual
+ *                  clock descriptors are looked at, then time jumps
+ *     3. dispatch  descriptors, then due timers in the order (time, armed)
+ *     4. ready     everything that is ready by now, first in first out; what becomes ready meanwhile waits for
+ *                  the next turn, so nobody starves the rest
+ *
+ * "Done?" is asked after 4: never would the loop wait when the last thing to do has just been done.
+ *
+ * The turn's state lives in statics, not on the stack, so a callback may run an inner loop.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "core/loop.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/co.h"
+#include "core/mem.h"
+
+/* While coroutines keep each other ready, descriptors are looked at every so many turns only: a look is a system
+ * call, a turn may be as short as a coroutine switch. */
+#define BUSY_TURNS_PER_POLL 16
+#define EVENTS_PER_POLL 64
+
+static enum loop_clock clock_kind;
+static uint64_t virtual_now;
+static struct random generator;
+static unsigned run_depth;
+static bool quit;
+
+/* --- Clock ----------------------------------------------------------------------------------------- */
+
+static uint64_t read_clock(clockid_t id)
+{
+    struct timespec ts;
+
+    clock_gettime(id, &ts);
+    return ts.tv_sec * NS_PER_S + ts.tv_nsec;
+}
+
+bool loop_is_virtual(void)
+{
+    return clock_kind == LOOP_CLOCK_VIRTUAL;
+}
+
+uint64_t loop_now(void)
+{
+    return loop_is_virtual() ? virtual_now : read_clock(CLOCK_MONOTONIC);
+}
+
+uint64_t loop_wall_us(void)
+{
+    return (loop_is_virtual() ? virtual_now : read_clock(CLOCK_REALTIME)) / 1000;
+}
+
+/* --- Who held the loop longest --------------------------------------------------------------------- */
+
+/* One reading of the clock per callback: the end of one is the beginning of the next.  On the virtual clock
+ * a callback takes no time by definition, and real times would make two equal runs differ. */
+static uint64_t held_since;
+static uint64_t held_longest;
+
+static void hold_begin(void)
+{
+    if (!loop_is_virtual()) {
+        held_since = read_clock(CLOCK_MONOTONIC);
+    }
+}
+
+static void hold_end(void)
+{
+    if (!loop_is_virtual()) {
+        uint64_t now = read_clock(CLOCK_MONOTONIC);
+
+        held_longest = MAX(held_longest, now - held_since);
+        held_since = now;
+    }
+}
+
+uint64_t loop_longest_turn(void)
+{
+    uint64_t longest = held_longest;
+
+    held_longest = 0;
+    return longest;
+}
+
+/* --- Chance ---------------------------------------------------------------------------------------- */
+
+void random_seed(struct random *r, uint64_t seed)
+{
+    /* splitmix64: neighbouring seeds give unrelated states, and never the all-zero state. */
+    for (unsigned i = 0; i < 4; i++) {
+        uint64_t z = seed += 0x9e3779b97f4a7c15;
+
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+        z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+        r->s[i] = z ^ (z >> 31);
+    }
+}
+
+static uint64_t rotate(uint64_t x, unsigned bits)
+{
+    return x << bits | x >> (64 - bits);
+}
+
+uint64_t random_next(struct random *r)
+{
+    uint64_t *s = r->s;
+    uint64_t result = rotate(s[1] * 5, 7) * 9;
+    uint64_t t = s[1] << 17;
+
+    s[2] ^= s[0];
+    s[3] ^= s[1];
+    s[1] ^= s[2];
+    s[0] ^= s[3];
+    s[2] ^= t;
+    s[3] = rotate(s[3], 45);
+    return result;
+}
+
+uint64_t random_below(struct random *r, uint64_t bound)
+{
+    assert(bound);
+    /* The high half of a product is a number below `bound`; the few low halves that would make some results
+     * more frequent are drawn again. */
+    unsigned __int128 product = (unsigned __int128)random_next(r) * bound;
+
+    if ((uint64_t)product < bound) {
+        uint64_t unfair = -bound % bound;
+
+        while ((uint64_t)product < unfair) {
+            product = (unsigned __int128)random_next(r) * bound;
+        }
+    }
+    return product >> 64;
+}
+
+uint64_t loop_random(void)
+{
+    return random_next(&generator);
+}
+
+uint64_t loop_random_below(uint64_t bound)
+{
+    return random_below(&generator, bound);
+}
+
+/* --- Timers: a binary heap, the earliest at [1] ---------------------------------------------------- */
+
+static struct loop_timer **heap;
+static uint32_t heap_used;
+static uint32_t heap_room;
+static uint64_t timer_order;
+
+static bool earlier(const struct loop_timer *a, const struct loop_timer *b)
+{
+    return a->when != b->when ? a->when < b->when : a->order < b->order;
+}
+
+static void heap_place(struct loop_timer *t, uint32_t index)
+{
+    heap[index] = t;
+    t->heap_index = index;
+}
+
+/* Find the place for `t` from the free place `index` on, up or down. */
+static void heap_sift(struct loop_timer *t, uint32_t index)
+{
+    while (index > 1 && earlier(t, heap[index / 2])) {
+        heap_place(heap[index / 2], index);
+        index /= 2;
+    }
+    for (;;) {
+        uint32_t child = index * 2;
+
+        if (child > heap_used) {
+            break;
+        }
+        if (child < heap_used && earlier(heap[child + 1], heap[child])) {
+            child++;
+        }
+        if (!earlier(heap[child], t)) {
+            break;
+        }
+        heap_place(heap[child], index);
+        index = child;
+    }
+    heap_place(t, index);
+}
+
+void loop_timer_init(struct loop_timer *t, loop_fn *fn, void *arg)
+{
+    *t = (struct loop_timer){ .fn = fn, .arg = arg };
+}
+
+void loop_timer_arm(struct loop_timer *t, uint64_t when_ns)
+{
+    if (!t->heap_index) {
+        if (heap_used + 1 >= heap_room) {
+            heap_room = heap_room ? heap_room * 2 : 64;
+            heap = mem_reallocarray(heap, heap_room, sizeof(*heap));
+        }
+        t->heap_index = ++heap_used;
+    }
+    t->when = when_ns;
+    t->order = timer_order++;
+    heap_sift(t, t->heap_index);
+}
+
+void loop_timer_cancel(struct loop_timer *t)
+{
+    uint32_t index = t->heap_index;
+
+    if (!index) {
+        return;
+    }
+    struct loop_timer *last = heap[heap_used--];
+
+    t->heap_index = 0;
+    if (last != t) {
+        heap_sift(last, index);
+    }
+}
+
+bool loop_timer_armed(const struct loop_timer *t)
+{
+    return t->heap_index;
+}
+
+/* Fire what is due now.  A timer armed by one of the callbacks waits for the next turn even if it is due, so what the
+ * first ones woke runs before it. */
+static void fire_timers(void)
+{
+    if (!heap_used) {
+        return;
+    }
+    uint64_t now = loop_now();
+    uint64_t limit = timer_order;
+
+    while (heap_used && heap[1]->when <= now && heap[1]->order < limit) {
+        struct loop_timer *t = heap[1];
+
+        loop_timer_cancel(t);
+        t->fn(t->arg);
+        hold_end();
+    }
+}
+
+/* --- The ready queue ------------------------------------------------------------------------------- */
+
+static STAILQ_HEAD(, loop_task) ready = STAILQ_HEAD_INITIALIZER(ready);
+static size_t ready_count;
+
+void loop_defer(struct loop_task *task, loop_fn *fn, void *arg)
+{
+    assert(!task->queued);
+    task->fn = fn;
+    task->arg = arg;
+    task->queued = true;
+    STAILQ_INSERT_TAIL(&ready, task, link);
+    ready_count++;
+}
+
+static void run_ready(void)
+{
+    /* An inner loop may empty the queue under us: hence both conditions. */
+    for (size_t n = ready_count; n && ready_count; n--) {
+        struct loop_task *task = STAILQ_FIRST(&ready);
+
+        STAILQ_REMOVE_HEAD(&ready, link);
+        ready_count--;
+        task->queued = false;
+        task->fn(task->arg); /* may free the task */
+        hold_end();
+    }
+}
+
+/* --- Pollers --------------------------------------------------------------------------------------- */
+
+static LIST_HEAD(, loop_poller) pollers = LIST_HEAD_INITIALIZER(pollers);
+
+void loop_poller_add(struct loop_poller *p)
+{
+    LIST_INSERT_HEAD(&pollers, p, link);
+}
+
+void loop_poller_remove(struct loop_poller *p)
+{
+    LIST_REMOVE(p, link);
+}
+
+static void submit(void)
+{
+    struct loop_poller *next;
+
+    for (struct loop_poller *p = LIST_FIRST(&pollers); p; p = next) {
+        next = LIST_NEXT(p, link); /* it may remove itself */
+        p->submit(p->arg);
+    }
+}
+
+/* --- File descriptors ------------------------------------------------------------------------------ */
+
+struct loop_watch {
+    LIST_ENTRY(loop_watch) link; /* in `watches`, or in `dead` until no dispatch can hold a pointer */
+    int fd;
+    unsigned events;
+    bool plain; /* a regular file: epoll refuses it, it is always ready */
+    bool in_epoll;
+    bool dead;
+    loop_watch_fn *fn;
+    void *arg;
+};
+
+static int epoll_fd = -1;
+static LIST_HEAD(watch_list, loop_watch) watches = LIST_HEAD_INITIALIZER(watches);
+static struct watch_list dead_watches = LIST_HEAD_INITIALIZER(dead_watches);
+static unsigned in_epoll_count;
+static unsigned plain_count; /* regular files that somebody wants to hear of */
+static unsigned dispatch_depth;
+static unsigned busy_turns;
+
+static void watch_apply(struct loop_watch *w, unsigned events)
+{
+    struct epoll_event event = { .data.ptr = w };
+    int op;
+
+    event.events = (events & LOOP_READ ? EPOLLIN : 0) | (events & LOOP_WRITE ? EPOLLOUT : 0);
+    if (w->plain) {
+        plain_count += !!events - !!w->events;
+    } else if (events || w->in_epoll) {
+        /* A paused watch leaves the set: epoll would report its hang-up again and again. */
+        op = !events ? EPOLL_CTL_DEL : w->in_epoll ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+        if (!epoll_ctl(epoll_fd, op, w->fd, &event)) {
+            in_epoll_count += !!events - w->in_epoll;
+            w->in_epoll = events;
+        } else if (op == EPOLL_CTL_ADD && errno == EPERM) {
+            w->plain = true;
+            plain_count++;
+        } else if (op == EPOLL_CTL_DEL) {
+            /* Closed before it was unwatched: the kernel has forgotten it already. */
+            in_epoll_count--;
+            w->in_epoll = false;
+        } else {
+            fprintf(stderr, "merganser: cannot watch file descriptor %d: %s\n", w->fd,
+                    strerror(errno));
+            abort();
+        }
+    }
+    w->events = events;
+}
+
+struct loop_watch *loop_watch(int fd, unsigned events, loop_watch_fn *fn, void *arg)
+{
+    struct loop_watch *w = mem_zalloc(sizeof(*w));
+
+    w->fd = fd;
+    w->fn = fn;
+    w->arg = arg;
+    LIST_INSERT_HEAD(&watches, w, link);
+    watch_apply(w, events);
+    return w;
+}
+
+void loop_watch_events(struct loop_watch *w, unsigned events)
+{
+    assert(!w->dead);
+    if (events != w->events) {
+        watch_apply(w, events);
+    }
+}
+
+void loop_unwatch(struct loop_watch *w)
+{
+    assert(!w->dead);
+    watch_apply(w, 0);
+    LIST_REMOVE(w, link);
+    if (!dispatch_depth) {
+        free(w);
+        return;
+    }
+    w->dead = true;
+    LIST_INSERT_HEAD(&dead_watches, w, link);
+}
+
+static void call_watch(struct loop_watch *w, unsigned events)
+{
+    if (!w->dead && w->events) {
+        w->fn(w->arg, events);
+        hold_end();
+    }
+}
+
+static unsigned watch_bits(uint32_t events)
+{
+    if (events & (EPOLLERR | EPOLLHUP)) {
+        return LOOP_READ | LOOP_WRITE;
+    }
+    return (events & EPOLLIN ? LOOP_READ : 0) | (events & EPOLLOUT ? LOOP_WRITE : 0);
+}
+
+static void dispatch(const struct epoll_event *events, int count)
+{
+    struct loop_watch *w, *next;
+
+    dispatch_depth++;
+    for (int i = 0; i < count; i++) {
+        call_watch(events[i].data.ptr, watch_bits(events[i].events));
+    }
+    if (plain_count) {
+        for (w = LIST_FIRST(&watches); w; w = next) {
+            if (w->plain) {
+                call_watch(w, w->events);
+            }
+            /* Unwatched by its own callback, it links dead ones: the rest has its turn next time. */
+            next = w->dead ? NULL : LIST_NEXT(w, link);
+        }
+    }
+    if (--dispatch_depth) {
+        return;
+    }
+    while ((w = LIST_FIRST(&dead_watches))) {
+        LIST_REMOVE(w, link);
+        free(w);
+    }
+}
+
+/* Wait at most `ns` (UINT64_MAX: for ever) and dispatch what has come. */
+static void poll_descriptors(uint64_t ns)
+{
+    static bool no_pwait2;
+    struct epoll_event events[EVENTS_PER_POLL];
+    int count = -1;
+
+    if (!in_epoll_count && !plain_count && !ns) {
+        return;
+    }
+    if (!no_pwait2) {
+        struct timespec ts = { .tv_sec = ns / NS_PER_S, .tv_nsec = ns % NS_PER_S };
+
+        count = epoll_pwait2(epoll_fd, events, EVENTS_PER_POLL, ns == UINT64_MAX ? NULL : &ts,
+                             NULL);
+        no_pwait2 = count < 0 && errno == ENOSYS;
+    }
+    if (no_pwait2) {
+        /* Milliseconds, rounded up: a timer a little late is better than spinning. */
+        uint64_t ms = DIV_ROUND_UP(MIN(ns, UINT64_MAX - NS_PER_MS), NS_PER_MS);
+
+        count = epoll_wait(epoll_fd, events, EVENTS_PER_POLL,
+                           ns == UINT64_MAX ? -1 : (int)MIN(ms, (uint64_t)INT_MAX));
+    }
+    assert(count >= 0 || errno == EINTR);
+    hold_begin();
+    dispatch(events, MAX(count, 0));
+}
+
+/* --- Turns ----------------------------------------------------------------------------------------- */
+
+static void must_have_something_to_wait_for(void)
+{
+    if (!in_epoll_count && !plain_count && !heap_used) {
+        fprintf(stderr, "merganser: deadlock: nothing is ready, armed or watched "
+                        "(%zu coroutines wait)\n", co_count());
+        abort();
+    }
+}
+
+static void wait_virtual(void)
+{
+    if (ready_count) {
+        return;
+    }
+    must_have_something_to_wait_for();
+    poll_descriptors(heap_used ? 0 : UINT64_MAX);
+    if (!ready_count && heap_used) {
+        virtual_now = MAX(virtual_now, heap[1]->when);
+        fire_timers();
+    }
+}
+
+static void wait_real(void)
+{
+    uint64_t ns = UINT64_MAX;
+
+    if (ready_count) {
+        if (++busy_turns >= BUSY_TURNS_PER_POLL) {
+            busy_turns = 0;
+            poll_descriptors(0);
+        }
+        fire_timers();
+        return;
+    }
+    must_have_something_to_wait_for();
+    if (heap_used) {
+        uint64_t now = loop_now();
+
+        ns = heap[1]->when > now ? heap[1]->when - now : 0;
+    }
+    poll_descriptors(plain_count ? 0 : ns);
+    fire_timers();
+}
+
+static void turn(void)
+{
+    hold_begin();
+    submit();
+    hold_end();
+    if (loop_is_virtual()) {
+        wait_virtual();
+    } else {
+        wait_real();
+    }
+    run_ready();
+}
+
+void loop_run_until(bool (*done)(void *arg), void *arg)
+{
+    assert(!co_self());
+    run_depth++;
+    while (!done || !done(arg)) {
+        turn();
+        if (quit) {
+            quit = false;
+            break;
+        }
+    }
+    run_depth--;
+}
+
+void loop_wakeup_quit(void)
+{
+    assert(run_depth);
+    quit = true;
+}
+
+struct bridge {
+    loop_fn *fn;
+    void *arg;
+    bool done;
+};
+
+static void bridge_entry(void *arg)
+{
+    struct bridge *bridge = arg;
+
+    bridge->fn(bridge->arg);
+    bridge->done = true;
+}
+
+static bool bridge_done(void *arg)
+{
+    return ((struct bridge *)arg)->done;
+}
+
+void loop_run_co(void (*fn)(void *arg), void *arg)
+{
+    struct bridge bridge = { .fn = fn, .arg = arg };
+
+    co_start(bridge_entry, &bridge);
+    while (!bridge.done) { /* loop_wakeup_quit() does not end it: the coroutine uses our stack */
+        loop_run_until(bridge_done, &bridge);
+    }
+}
+
+/* --- Life ------------------------------------------------------------------------------------------ */
+
+void loop_init(enum loop_clock clock, uint64_t seed)
+{
+    assert(epoll_fd < 0);
+    epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (epoll_fd < 0) {
+        fprintf(stderr, "merganser: cannot create an epoll instance: %s\n", strerror(errno));
+        abort();
+    }
+    clock_kind = clock;
+    virtual_now = 0;
+    timer_order = 0;
+    busy_turns = 0;
+    held_longest = 0;
+    quit = false;
+    random_seed(&generator, seed);
+}
+
+void loop_fini(void)
+{
+    assert(!ready_count && !heap_used && LIST_EMPTY(&watches) && LIST_EMPTY(&pollers));
+    assert(!run_depth && !dispatch_depth);
+    free(heap);
+    heap = NULL;
+    heap_room = 0;
+    close(epoll_fd);
+    epoll_fd = -1;
+    co_pool_drain();
+}
