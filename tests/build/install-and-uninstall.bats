@@ -1,0 +1,75 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+load ../lib.bash
+
+# A tree of our build files around a small program, so that nothing depends on the state of another build.
+setup() {
+    common_setup
+    mkdir -p tree/docs tree/core
+    cp "$TOP"/{configure,Makefile.in,README.md,CHANGELOG.md,LICENSE} tree
+    echo '# Design' >tree/docs/DESIGN.md
+    echo '.TH MERGANSER 1' >tree/docs/merganser.1
+    echo 'int answer(void);' >tree/core/answer.h
+    printf '#include "core/answer.h"\nint answer(void)\n{\n    return 42;\n}\n' >tree/core/answer.c
+    printf '#include "core/answer.h"\nint main(void)\n{\n    return answer();\n}\n' >tree/main.c
+}
+
+@test "make builds out of the tree and in it" {
+    mkdir out
+    (cd out && ../tree/configure && make)
+    run ./out/merganser
+    assert_status 42
+    [ ! -e tree/obj ]
+    (cd tree && ./configure && make)
+    run ./tree/merganser
+    assert_status 42
+}
+
+@test "a header that changed is compiled again, and nothing else is" {
+    cd tree
+    ./configure
+    make
+    run make
+    refute_output CC
+    printf 'int answer(void);\nint question(void);\n' >core/answer.h
+    touch -d '+2 seconds' core/answer.h
+    run make
+    assert_output "CC      core/answer.o"
+    assert_output "CC      main.o"
+}
+
+@test "other flags compile everything again" {
+    cd tree
+    ./configure
+    make
+    run make CFLAGS=-O1
+    assert_output "CC      core/answer.o"
+    run make CFLAGS=-O1
+    refute_output CC
+}
+
+@test "install puts everything below DESTDIR, uninstall leaves no file" {
+    cd tree
+    ./configure --prefix=/usr
+    make install DESTDIR="$BATS_TEST_TMPDIR/root"
+    cd ../root
+    [ -x usr/bin/merganser ]
+    [ -f usr/share/doc/merganser/README.md ]
+    [ -f usr/share/doc/merganser/DESIGN.md ]
+    [ -f usr/share/man/man1/merganser.1 ]
+    echo kept >usr/bin/another
+    make -C ../tree uninstall DESTDIR="$BATS_TEST_TMPDIR/root"
+    [ "$(find . -type f)" = ./usr/bin/another ]
+    [ ! -d usr/share/doc/merganser ]
+}
+
+@test "distclean leaves what a clone has" {
+    cd tree
+    find . -type f | sort >../before
+    ./configure
+    make
+    make distclean
+    find . -type f | sort >../after
+    cmp ../before ../after
+}
