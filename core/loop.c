@@ -313,6 +313,7 @@ static void submit(void)
     for (struct loop_poller *p = LIST_FIRST(&pollers); p; p = next) {
         next = LIST_NEXT(p, link); /* it may remove itself */
         p->submit(p->arg);
+        hold_end();
     }
 }
 
@@ -452,6 +453,9 @@ static void poll_descriptors(uint64_t ns)
     if (!in_epoll_count && !plain_count && !ns) {
         return;
     }
+    if (plain_count) {
+        ns = 0; /* somebody is ready already */
+    }
     if (!no_pwait2) {
         struct timespec ts = { .tv_sec = ns / NS_PER_S, .tv_nsec = ns % NS_PER_S };
 
@@ -513,15 +517,13 @@ static void wait_real(void)
 
         ns = heap[1]->when > now ? heap[1]->when - now : 0;
     }
-    poll_descriptors(plain_count ? 0 : ns);
+    poll_descriptors(ns);
     fire_timers();
 }
 
 static void turn(void)
 {
-    hold_begin();
     submit();
-    hold_end();
     if (loop_is_virtual()) {
         wait_virtual();
     } else {
@@ -534,6 +536,7 @@ void loop_run_until(bool (*done)(void *arg), void *arg)
 {
     assert(!co_self());
     run_depth++;
+    hold_begin();
     while (!done || !done(arg)) {
         turn();
         if (quit) {
