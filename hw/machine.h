@@ -33,6 +33,8 @@ void machine_fini(void);
 /* A pointer to [gpa, gpa + len) of guest memory, or NULL when any byte of it is not RAM (wraps included). len 0 gives NULL. */
 void *memory_map(uint64_t gpa, uint64_t len);
 uint64_t memory_size(void);
+void memory_init(uint64_t bytes); /* machine_init() and machine_fini() call these */
+void memory_fini(void);
 /* The guest's own page allocator for its drivers and buffers: `len` bytes aligned to 4096; asserts when RAM is used up. */
 uint64_t guest_alloc(size_t len);
 void guest_free(uint64_t gpa, size_t len);
@@ -64,6 +66,8 @@ struct irq_line {
 void irq_raise(struct irq_line *irq);
 void irq_lower(struct irq_line *irq);
 void irq_attach(struct irq_line *irq, loop_fn *handler, void *arg); /* NULL detaches */
+/* The line goes away with its device: detach, and wait until the loop has forgotten it.  Suspends. */
+void co_irq_close(struct irq_line *irq);
 
 /* --- Devices ---------------------------------------------------------------------------------------------------------- */
 struct disk;
@@ -98,8 +102,9 @@ enum run_state { RUN_PRELAUNCH, RUN_RUNNING, RUN_PAUSED, RUN_IO_ERROR, RUN_SHUTD
 enum run_state machine_state(void);
 const char *machine_state_name(void); /* "prelaunch", "running", "paused", "io-error", "shutdown" */
 bool machine_running(void);
-/* Stop: guests start no new request; requests in flight complete (their completions are seen when it runs again); co_machine_stop() returns when
- * none is in flight, caches flushed as QEMU does on `stop`.  machine_stop_request() only switches the state (error policy). */
+/* Stop: guests start no new request; requests in flight complete; co_machine_stop() returns when none is in flight, caches
+ * flushed as QEMU does on `stop`, or when the state changes again meanwhile (an error that stops the machine, `cont`).
+ * machine_stop_request() only switches the state (error policy). */
 void co_machine_stop(enum run_state why);
 void machine_stop_request(enum run_state why);
 void machine_cont(void);
@@ -107,8 +112,8 @@ void co_machine_reset(void); /* every device and guest; guests boot again */
 
 struct machine_listener {
     LIST_ENTRY(machine_listener) link;
-    void (*state_changed)(struct machine_listener *l, enum run_state now);
-    void (*reset)(struct machine_listener *l);
+    void (*state_changed)(struct machine_listener *l, enum run_state now); /* may be NULL */
+    void (*reset)(struct machine_listener *l); /* the devices are reset already; may be NULL */
 };
 void machine_listen(struct machine_listener *l);
 void machine_unlisten(struct machine_listener *l);
