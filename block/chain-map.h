@@ -20,6 +20,7 @@
 struct chain_extent {
     enum extent_kind kind; /* never EXTENT_NONE with a layer: NONE = no layer holds it (zeroes), layer NULL */
     struct node *layer;    /* who holds it */
+    unsigned depth;        /* of that layer below the map's root; UINT_MAX when no layer holds it */
     uint64_t len;          /* bytes from the offset asked */
     uint64_t host;         /* EXTENT_DATA: offset in node_host_file(layer) */
 };
@@ -27,6 +28,11 @@ struct chain_extent {
 /* The map of `root`; made on first use, shared, counted. */
 struct chain_map *chain_map_get(struct node *root);
 void chain_map_put(struct chain_map *map);
+
+/* A snapshot: `overlay` (empty, on top of `root`) becomes the root of the map that `root` had, and nothing is resolved anew.  Makes a
+ * new map when somebody else still looks through the old one.  Returns the overlay's map, with the caller's reference to the old
+ * one turned into one to this. */
+struct chain_map *chain_map_raise(struct chain_map *map, struct node *overlay);
 
 /* Resolve the longest uniform run at `offset`, at most `len` bytes.  Suspends only when the slice is not in memory. */
 int co_chain_map_find(struct chain_map *map, uint64_t offset, uint64_t len, struct chain_extent *out);
@@ -44,7 +50,10 @@ void chain_map_forget_layer(struct node *layer);
 
 /* Bytes all maps together may hold; default 8 MiB. */
 void chain_map_set_budget(size_t bytes);
-struct chain_map_stats { uint64_t hits, fills, layers_visited, evictions; size_t bytes; };
+struct chain_map_stats {
+    uint64_t fills, layers_visited, evictions, patches;
+    size_t bytes;
+};
 extern struct chain_map_stats chain_map_stats;
 
 #endif

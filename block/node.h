@@ -136,6 +136,7 @@ struct node {
     unsigned refs;
 
     json_t *options;             /* as asked (owned) */
+    json_t *unused;              /* while opening: what no driver has asked for yet */
     char *filename;              /* path it was opened by; a format node has that of its file */
     char *backing_name;          /* as recorded in the image, NULL when none */
     char *backing_format;        /* as recorded, NULL when none */
@@ -150,7 +151,7 @@ struct node {
     bool no_flush;               /* cache=unsafe */
     bool writethrough;           /* cache=writethrough|directsync: flush after each write */
     unsigned detect_zeroes;      /* 0 off, 1 on, 2 unmap */
-    char *cache_mode;            /* "writeback", ... for info block */
+    bool cache_direct;           /* cache=none|directsync: O_DIRECT */
 
     struct chain_map *map;       /* resolved chain as seen from here, while somebody uses it */
     LIST_HEAD(, chain_layer) layer_of; /* the maps in which this node is a layer (chain-map.c) */
@@ -178,6 +179,10 @@ int co_node_discard(struct node *node, uint64_t offset, uint64_t len);
 int co_node_flush(struct node *node);
 int co_node_read_buf(struct node *node, uint64_t offset, void *buf, size_t len);
 int co_node_write_buf(struct node *node, uint64_t offset, const void *buf, size_t len);
+/* Jobs: run co_fill(node, offset, len, arg) as one request that excludes every overlapping write of a guest; reads go on.  Inside,
+ * look at the map, then call the driver's operations directly. */
+typedef int node_populate_fn(struct node *node, uint64_t offset, uint64_t len, void *arg);
+int co_node_populate(struct node *node, uint64_t offset, uint64_t len, node_populate_fn *co_fill, void *arg);
 /* Uncounted: for drivers, inside a request.  The content of a range as the chain from `node` on shows it. */
 int co_node_read_nested(struct node *node, uint64_t offset, const struct iovec *iov, int n);
 /* Uncounted: the content that lies BELOW `node` (its backing chain), zeroes where nothing does or beyond the backing file's end. */
@@ -192,8 +197,11 @@ uint64_t node_epoch_now(void);
 uint64_t node_epoch_oldest(void); /* UINT64_MAX when nothing is in flight */
 
 /* --- Drain: until node_drain_end() no request is in flight on any root whose chain holds `node`. ---------- */
-void co_node_drain_begin(struct node *node);
-void node_drain_end(struct node *node);
+/* Requests that arrive meanwhile wait; a disk's requests look again for the disk's root when they go on, so the graph
+ * may be re-linked in between.  Drains may nest and overlap. */
+struct node_drain;
+struct node_drain *co_node_drain_begin(struct node *node);
+void co_node_drain_end(struct node_drain *drain);
 
 /* --- Graph ------------------------------------------------------------------------------------------------ */
 /* The tables: set once by main (or a test): a NULL-terminated array of drivers. */

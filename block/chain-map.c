@@ -1,0 +1,650 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The chain map (see chain-map.h).
+ *
+ *   map --- layers: a chain_layer per node, with a slot (stable) and a depth (follows the edges)
+ *     \---- slices: hash by index; each covers slice_bytes of guest space and is either whole or being filled
+ *              extents: sorted by start, without gaps; an extent ends where the next one starts
+ *
+ * Invariants:
+ *   M1  a whole slice covers its range without gaps and says what reading through the layers now would say
+ *   M2  whoever changes what a layer holds calls chain_map_patch() before it suspends again
+ *   M3  a patch that meets a slice being filled marks it stale; the filler then starts over, so that M1 holds when
+ *       it is done
+ *   M4  an extent never names a slot whose layer has left the chain
+ */
+#include "block/chain-map.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <uthash.h>
+
+#include "core/mem.h"
+
+#define SLICE_CLUSTERS 512u
+#define SLICE_MIN_BYTES (256u << 10)
+#define SLICE_MAX_BYTES (64u << 20)
+#define BUDGET_DEFAULT (8u << 20)
+#define NO_SLOT 0xffffffu
+
+struct chain_layer {
+    LIST_ENTRY(chain_layer) link; /* in node->layer_of */
+    struct chain_map *map;
+    struct node *node;            /* NULL: the slot is free */
+    uint32_t slot;
+    unsigned depth;
+};
+
+struct map_extent {
+    uint32_t start;     /* bytes from the slice's start */
+    uint32_t slot : 24; /* NO_SLOT: no layer */
+    uint32_t kind : 8;
+    uint64_t host;
+};
+
+struct map_slice {
+    UT_hash_handle hh;
+    TAILQ_ENTRY(map_slice) lru; /* whole slices only, the most recently used first */
+    struct chain_map *map;
+    uint64_t index;
+    struct map_extent *ext;     /* NULL while being filled */
+    uint32_t count, room;
+    bool stale;
+    struct co_queue filled;     /* those who wait for the filler */
+};
+
+struct chain_map {
+    struct node *root;
+    unsigned refs;
+    uint32_t slice_bytes; /* a power of two */
+    struct chain_layer **layers; /* by slot */
+    uint32_t slots;
+    struct map_slice *slices;
+    struct map_slice *last;      /* used last, to skip the hash */
+};
+
+static TAILQ_HEAD(slice_list, map_slice) lru = TAILQ_HEAD_INITIALIZER(lru);
+static size_t budget = BUDGET_DEFAULT;
+struct chain_map_stats chain_map_stats;
+
+/* --- Slices -------------------------------------------------------------------------------------------------- */
+
+static size_t slice_size(const struct map_slice *s)
+{
+    return sizeof(*s) + s->room * sizeof(*s->ext);
+}
+
+static void slice_free(struct map_slice *s)
+{
+    struct chain_map *map = s->map;
+
+    if (s->ext) {
+        TAILQ_REMOVE(&lru, s, lru);
+        chain_map_stats.bytes -= slice_size(s);
+        free(s->ext);
+    }
+    if (map->last == s) {
+        map->last = NULL;
+    }
+    HASH_DEL(map->slices, s);
+    co_queue_wake_all(&s->filled);
+    free(s);
+}
+
+/* Drop the least recently used until the budget holds; `keep` stays. */
+static void evict(const struct map_slice *keep)
+{
+    struct map_slice *s = TAILQ_LAST(&lru, slice_list);
+
+    while (s && chain_map_stats.bytes > budget) {
+        struct map_slice *before = TAILQ_PREV(s, slice_list, lru);
+        if (s != keep) {
+            chain_map_stats.evictions++;
+            slice_free(s);
+        }
+        s = before;
+    }
+}
+
+void chain_map_set_budget(size_t bytes)
+{
+    budget = bytes;
+    evict(NULL);
+}
+
+static struct map_slice *slice_find(struct chain_map *map, uint64_t index)
+{
+    struct map_slice *s = map->last;
+
+    if (!s || s->index != index) {
+        HASH_FIND(hh, map->slices, &index, sizeof(index), s);
+    }
+    return s;
+}
+
+static void slice_touch(struct map_slice *s)
+{
+    if (TAILQ_FIRST(&lru) != s) {
+        TAILQ_REMOVE(&lru, s, lru);
+        TAILQ_INSERT_HEAD(&lru, s, lru);
+    }
+    s->map->last = s;
+}
+
+/* The extent that holds byte `at`. */
+static uint32_t slice_search(const struct map_slice *s, uint32_t at)
+{
+    uint32_t low = 0, high = s->count;
+
+    while (high - low > 1) {
+        uint32_t mid = low + (high - low) / 2;
+        if (s->ext[mid].start <= at) {
+            low = mid;
+        } else {
+            high = mid;
+        }
+    }
+    return low;
+}
+
+static bool joins(const struct map_extent *a, const struct map_extent *b)
+{
+    return a->kind == b->kind && a->slot == b->slot &&
+           (a->kind != EXTENT_DATA || a->host + (b->start - a->start) == b->host);
+}
+
+/* Append, melting into the extent before when it goes on there. */
+static uint32_t append(struct map_extent *ext, uint32_t count, struct map_extent e)
+{
+    if (count > 0 && joins(&ext[count - 1], &e)) {
+        return count;
+    }
+    ext[count] = e;
+    return count + 1;
+}
+
+/* --- Filling -------------------------------------------------------------------------------------------------- */
+
+struct range {
+    uint32_t start, end;
+};
+
+struct fill {
+    struct map_extent *ext; /* not sorted yet */
+    uint32_t count, room;
+    struct range *open;     /* sorted: what no layer has claimed so far */
+    uint32_t n_open, open_room;
+};
+
+static void fill_add(struct fill *f, uint32_t start, uint32_t slot, const struct extent *e, uint64_t host)
+{
+    if (f->count == f->room) {
+        f->room = f->room ? f->room * 2 : 16;
+        f->ext = mem_reallocarray(f->ext, f->room, sizeof(*f->ext));
+    }
+    f->ext[f->count++] = (struct map_extent){ .start = start, .slot = slot, .kind = e->kind, .host = host };
+}
+
+/* A layer claims [start, end): take it out of what is open, and note an extent for each piece that was. */
+static void fill_claim(struct fill *f, uint32_t start, uint32_t end, uint32_t slot, const struct extent *e)
+{
+    uint32_t low = 0, high = f->n_open;
+
+    while (low < high) { /* the first open range that ends behind start */
+        uint32_t mid = (low + high) / 2;
+        if (f->open[mid].end <= start) {
+            low = mid + 1;
+        } else {
+            high = mid;
+        }
+    }
+    while (low < f->n_open && f->open[low].start < end) {
+        struct range *r = &f->open[low];
+        uint32_t from = MAX(r->start, start), to = MIN(r->end, end);
+
+        fill_add(f, from, slot, e, e->kind == EXTENT_DATA ? e->host + (from - start) : 0);
+        if (from > r->start && to < r->end) { /* a hole in the middle: one range more */
+            struct range rest = { .start = to, .end = r->end };
+            r->end = from;
+            if (f->n_open == f->open_room) {
+                f->open_room *= 2;
+                f->open = mem_reallocarray(f->open, f->open_room, sizeof(*f->open));
+            }
+            memmove(&f->open[low + 2], &f->open[low + 1], (f->n_open - low - 1) * sizeof(*r));
+            f->open[low + 1] = rest;
+            f->n_open++;
+            return;
+        }
+        if (from > r->start) {
+            r->end = from;
+            low++;
+        } else if (to < r->end) {
+            r->start = to;
+            return;
+        } else {
+            memmove(r, r + 1, (f->n_open - low - 1) * sizeof(*r));
+            f->n_open--;
+        }
+    }
+}
+
+/* Ask one layer about everything between the first and the last open byte. */
+static int co_fill_layer(struct fill *f, const struct chain_layer *layer, uint64_t base)
+{
+    struct node *node = layer->node;
+    uint32_t at = f->open[0].start;
+
+    chain_map_stats.layers_visited++;
+    while (f->n_open > 0 && at < f->open[f->n_open - 1].end) {
+        uint32_t end = f->open[f->n_open - 1].end;
+        uint64_t offset = base + at;
+        struct extent e;
+
+        if (offset >= node->size) {
+            /* Beyond the end of a backing file its overlay reads zeroes, whatever lies further below.  The short
+             * layer itself is named as the holder: whoever merges it away must write these zeroes. */
+            e = (struct extent){ .kind = EXTENT_ZERO, .len = end - at };
+        } else if (!node->driver->co_map) {
+            e = (struct extent){ .kind = EXTENT_OPAQUE, .len = MIN((uint64_t)end - at, node->size - offset) };
+        } else {
+            int ret = node->driver->co_map(node, offset, MIN((uint64_t)end - at, node->size - offset), &e);
+            if (ret < 0) {
+                return ret;
+            }
+            assert(e.len > 0 && e.len <= end - at);
+        }
+        if (e.kind != EXTENT_NONE) {
+            fill_claim(f, at, at + e.len, layer->slot, &e);
+        }
+        at += e.len;
+    }
+    return 0;
+}
+
+static int by_start(const void *a, const void *b)
+{
+    const struct map_extent *x = a, *y = b;
+    return x->start < y->start ? -1 : x->start > y->start;
+}
+
+/* The chain cannot change while a fill runs: a request is in flight on the root (re-linking drains). */
+static int co_fill_once(struct map_slice *s, struct fill *f)
+{
+    struct chain_map *map = s->map;
+    uint64_t base = s->index * map->slice_bytes;
+    uint32_t end = MIN((uint64_t)map->slice_bytes, ROUND_UP(map->root->size, NODE_SECTOR) - base);
+    struct extent nothing = { .kind = EXTENT_NONE };
+
+    f->count = 0;
+    f->n_open = 1;
+    f->open[0] = (struct range){ .start = 0, .end = end };
+    for (struct node *node = map->root; node && f->n_open > 0; node = node->backing) {
+        struct chain_layer *layer;
+        LIST_FOREACH(layer, &node->layer_of, link) {
+            if (layer->map == map) {
+                break;
+            }
+        }
+        if (!layer) {
+            return -EAGAIN; /* re-linked while we waited */
+        }
+        int ret = co_fill_layer(f, layer, base);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    for (uint32_t i = 0; i < f->n_open; i++) {
+        fill_add(f, f->open[i].start, NO_SLOT, &nothing, 0);
+    }
+    qsort(f->ext, f->count, sizeof(*f->ext), by_start);
+    return 0;
+}
+
+static int co_fill(struct map_slice *s)
+{
+    struct fill f = { .open_room = 16, .open = mem_calloc(16, sizeof(struct range)) };
+    int ret;
+
+    do {
+        s->stale = false;
+        chain_map_stats.fills++;
+        ret = co_fill_once(s, &f);
+        if (ret == -EAGAIN) {
+            s->stale = true;
+            ret = 0;
+        }
+    } while (ret == 0 && s->stale); /* M3 */
+    if (ret == 0) {
+        uint32_t count = 0;
+        for (uint32_t i = 0; i < f.count; i++) {
+            count = append(f.ext, count, f.ext[i]);
+        }
+        s->ext = mem_reallocarray(f.ext, count, sizeof(*f.ext));
+        s->count = s->room = count;
+        f.ext = NULL;
+        TAILQ_INSERT_HEAD(&lru, s, lru);
+        chain_map_stats.bytes += slice_size(s);
+        co_queue_wake_all(&s->filled);
+        evict(s);
+    }
+    free(f.ext);
+    free(f.open);
+    return ret;
+}
+
+/* --- Asking ------------------------------------------------------------------------------------------------------ */
+
+static void answer(struct map_slice *s, uint32_t at, uint64_t len, struct chain_extent *out)
+{
+    struct chain_map *map = s->map;
+    uint32_t i = slice_search(s, at);
+    const struct map_extent *e = &s->ext[i];
+    uint32_t end = i + 1 < s->count ? s->ext[i + 1].start : map->slice_bytes;
+    const struct chain_layer *layer = e->slot == NO_SLOT ? NULL : map->layers[e->slot];
+
+    slice_touch(s);
+    *out = (struct chain_extent){
+        .kind = e->kind,
+        .layer = layer ? layer->node : NULL,
+        .depth = layer ? layer->depth : UINT_MAX,
+        .len = MIN((uint64_t)(end - at), len),
+        .host = e->host + (e->kind == EXTENT_DATA ? at - e->start : 0),
+    };
+}
+
+bool chain_map_peek(struct chain_map *map, uint64_t offset, uint64_t len, struct chain_extent *out)
+{
+    struct map_slice *s = slice_find(map, offset / map->slice_bytes);
+
+    if (!s || !s->ext) {
+        return false;
+    }
+    answer(s, offset & (map->slice_bytes - 1), len, out);
+    return true;
+}
+
+int co_chain_map_find(struct chain_map *map, uint64_t offset, uint64_t len, struct chain_extent *out)
+{
+    uint64_t index = offset / map->slice_bytes;
+
+    assert(len > 0 && offset < map->root->size);
+    while (!chain_map_peek(map, offset, len, out)) {
+        struct map_slice *s = slice_find(map, index);
+        if (s) { /* somebody fills it; look again afterwards, it may have failed or been evicted */
+            co_queue_wait(&s->filled);
+            continue;
+        }
+        s = mem_zalloc(sizeof(*s));
+        s->map = map;
+        s->index = index;
+        co_queue_init(&s->filled);
+        HASH_ADD(hh, map->slices, index, sizeof(s->index), s);
+        int ret = co_fill(s);
+        if (ret < 0) {
+            slice_free(s);
+            return ret;
+        }
+    }
+    return 0;
+}
+
+/* --- Patching ------------------------------------------------------------------------------------------------------- */
+
+static unsigned extent_depth(const struct chain_map *map, const struct map_extent *e)
+{
+    return e->slot == NO_SLOT ? UINT_MAX : map->layers[e->slot]->depth;
+}
+
+/* Replace what `layer` now overrules in [from, to) of a slice. */
+static void patch_slice(struct map_slice *s, const struct chain_layer *layer, uint32_t from, uint32_t to,
+                        enum extent_kind kind, uint64_t host)
+{
+    struct chain_map *map = s->map;
+    uint32_t first = slice_search(s, from), last = slice_search(s, to - 1);
+    uint32_t keep_from = first > 0 ? first - 1 : 0; /* one neighbour on either side may melt */
+    uint32_t keep_to = MIN(last + 2, s->count);
+    uint32_t room = (keep_to - keep_from) * 3, n = 0;
+    struct map_extent fixed[24], *new = room <= ARRAY_SIZE(fixed) ? fixed : mem_calloc(room, sizeof(*new));
+
+    for (uint32_t i = keep_from; i < keep_to; i++) {
+        struct map_extent e = s->ext[i];
+        uint32_t end = i + 1 < s->count ? s->ext[i + 1].start : map->slice_bytes;
+        uint32_t a = MAX(e.start, from), b = MIN(end, to);
+
+        if (a >= b || extent_depth(map, &e) < layer->depth) {
+            n = append(new, n, e);
+            continue;
+        }
+        if (e.start < a) {
+            n = append(new, n, e);
+        }
+        n = append(new, n, (struct map_extent){ .start = a, .slot = layer->slot, .kind = kind,
+                                                .host = kind == EXTENT_DATA ? host + (a - from) : 0 });
+        if (b < end) {
+            struct map_extent rest = e;
+            rest.host += e.kind == EXTENT_DATA ? b - e.start : 0;
+            rest.start = b;
+            n = append(new, n, rest);
+        }
+    }
+    uint32_t count = s->count - (keep_to - keep_from) + n;
+    if (count > s->room) {
+        chain_map_stats.bytes += (count + count / 4 - s->room) * sizeof(*s->ext);
+        s->room = count + count / 4;
+        s->ext = mem_reallocarray(s->ext, s->room, sizeof(*s->ext));
+    }
+    memmove(&s->ext[keep_from + n], &s->ext[keep_to], (s->count - keep_to) * sizeof(*s->ext));
+    memcpy(&s->ext[keep_from], new, n * sizeof(*new));
+    s->count = count;
+    if (new != fixed) {
+        free(new);
+    }
+}
+
+static void patch_map(struct chain_layer *layer, uint64_t offset, uint64_t len, enum extent_kind kind, uint64_t host)
+{
+    struct chain_map *map = layer->map;
+
+    for (uint64_t done = 0; done < len;) {
+        uint64_t at = offset + done;
+        uint32_t from = at & (map->slice_bytes - 1);
+        uint64_t part = MIN(len - done, (uint64_t)map->slice_bytes - from);
+        struct map_slice *s = slice_find(map, at / map->slice_bytes);
+
+        if (s && !s->ext) {
+            s->stale = true;
+        } else if (s && kind == EXTENT_NONE) {
+            slice_free(s);
+        } else if (s) {
+            patch_slice(s, layer, from, from + part, kind, host + (kind == EXTENT_DATA ? done : 0));
+        }
+        done += part;
+    }
+}
+
+void chain_map_patch(struct node *layer, uint64_t offset, uint64_t len, enum extent_kind kind, uint64_t host)
+{
+    struct chain_layer *in;
+
+    chain_map_stats.patches++;
+    LIST_FOREACH(in, &layer->layer_of, link) {
+        patch_map(in, offset, len, kind, host);
+    }
+    evict(NULL);
+}
+
+/* --- Layers come and go ------------------------------------------------------------------------------------------------ */
+
+static void forget_slot(struct chain_map *map, uint32_t slot)
+{
+    struct map_slice *s, *next;
+
+    HASH_ITER(hh, map->slices, s, next) {
+        if (!s->ext) {
+            s->stale = true;
+            continue;
+        }
+        for (uint32_t i = 0; i < s->count; i++) {
+            if (s->ext[i].slot == slot) {
+                slice_free(s); /* M4 */
+                break;
+            }
+        }
+    }
+}
+
+void chain_map_forget_layer(struct node *node)
+{
+    struct chain_layer *layer;
+    struct map_slice *s, *next;
+
+    /* All slices, not only those that name it: what it hid or did not have may be different now. */
+    LIST_FOREACH(layer, &node->layer_of, link) {
+        HASH_ITER(hh, layer->map->slices, s, next) {
+            if (s->ext) {
+                slice_free(s);
+            } else {
+                s->stale = true;
+            }
+        }
+    }
+}
+
+static void layer_leave(struct chain_map *map, struct chain_layer *layer)
+{
+    forget_slot(map, layer->slot);
+    LIST_REMOVE(layer, link);
+    map->layers[layer->slot] = NULL;
+    free(layer);
+}
+
+static void layer_join(struct chain_map *map, struct node *node, unsigned depth)
+{
+    struct chain_layer *layer = mem_zalloc(sizeof(*layer));
+    uint32_t slot = 0;
+
+    while (slot < map->slots && map->layers[slot]) {
+        slot++;
+    }
+    if (slot == map->slots) {
+        map->slots = map->slots ? map->slots * 2 : 4;
+        map->layers = mem_reallocarray(map->layers, map->slots, sizeof(layer));
+        memset(map->layers + slot, 0, (map->slots - slot) * sizeof(layer));
+    }
+    assert(slot < NO_SLOT);
+    *layer = (struct chain_layer){ .map = map, .node = node, .slot = slot, .depth = depth };
+    map->layers[slot] = layer;
+    LIST_INSERT_HEAD(&node->layer_of, layer, link);
+}
+
+static struct chain_layer *layer_of(struct chain_map *map, const struct node *node)
+{
+    struct chain_layer *layer;
+
+    LIST_FOREACH(layer, &node->layer_of, link) {
+        if (layer->map == map) {
+            return layer;
+        }
+    }
+    return NULL;
+}
+
+/* Make the layers those of the chain below map->root now. */
+static void follow_edges(struct chain_map *map)
+{
+    unsigned depth = 0;
+
+    for (uint32_t i = 0; i < map->slots; i++) {
+        if (map->layers[i] && node_depth(map->root, map->layers[i]->node) < 0) {
+            layer_leave(map, map->layers[i]);
+        }
+    }
+    for (struct node *node = map->root; node; node = node->backing, depth++) {
+        struct chain_layer *layer = layer_of(map, node);
+        if (layer) {
+            layer->depth = depth;
+        } else {
+            layer_join(map, node, depth);
+        }
+    }
+}
+
+void chain_map_relink(struct node *changed)
+{
+    struct chain_layer *layer = LIST_FIRST(&changed->layer_of);
+    size_t n = 0;
+    struct chain_map **maps = NULL;
+
+    /* The list changes under follow_edges(): note the maps first. */
+    for (; layer; layer = LIST_NEXT(layer, link)) {
+        maps = mem_reallocarray(maps, n + 1, sizeof(*maps));
+        maps[n++] = layer->map;
+    }
+    for (size_t i = 0; i < n; i++) {
+        follow_edges(maps[i]);
+    }
+    free(maps);
+}
+
+struct chain_map *chain_map_get(struct node *root)
+{
+    struct chain_map *map = root->map;
+
+    if (map) {
+        map->refs++;
+        return map;
+    }
+    map = mem_zalloc(sizeof(*map));
+    map->root = root;
+    map->refs = 1;
+    map->slice_bytes = SLICE_MIN_BYTES;
+    while (map->slice_bytes < SLICE_MAX_BYTES && map->slice_bytes < (uint64_t)root->cluster_size * SLICE_CLUSTERS) {
+        map->slice_bytes *= 2;
+    }
+    root->map = map;
+    unsigned depth = 0;
+    for (struct node *node = root; node; node = node->backing) {
+        layer_join(map, node, depth++);
+    }
+    return map;
+}
+
+void chain_map_put(struct chain_map *map)
+{
+    struct map_slice *s, *next;
+
+    if (!map || --map->refs > 0) {
+        return;
+    }
+    HASH_ITER(hh, map->slices, s, next) {
+        assert(s->ext); /* a filler holds a reference */
+        slice_free(s);
+    }
+    for (uint32_t i = 0; i < map->slots; i++) {
+        if (map->layers[i]) {
+            LIST_REMOVE(map->layers[i], link);
+            free(map->layers[i]);
+        }
+    }
+    map->root->map = NULL;
+    free(map->layers);
+    free(map);
+}
+
+struct chain_map *chain_map_raise(struct chain_map *map, struct node *overlay)
+{
+    if (map->refs > 1 || overlay->map) {
+        chain_map_put(map);
+        return chain_map_get(overlay);
+    }
+    map->root->map = NULL;
+    map->root = overlay;
+    overlay->map = map;
+    follow_edges(map);
+    if (overlay->size > overlay->backing->size) { /* what lies beyond the old end was not in any slice */
+        chain_map_forget_layer(overlay);
+    }
+    return map;
+}

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The protocol driver "file".  It turns node operations into calls of the I/O engine, opens what the options ask for
+ * (aio, cache, locking), and holds the image locks that keep two programs from writing one image.
+ */
+#include "block/file.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "core/mem.h"
+
+struct file_state {
+    struct io_file *io;
+    enum file_user user;
+    bool locking;      /* locking=off: none */
+    bool force_share;  /* force-share=on: use what we must, share everything */
+    bool direct;
+};
+
+struct io_file *file_io(struct node *file)
+{
+    return ((struct file_state *)file->state)->io;
+}
+
+static struct io_file *file_host_file(struct node *node)
+{
+    return file_io(node);
+}
+
+/* --- Locks ------------------------------------------------------------------------------------------------ */
+
+static void lock_set(const struct file_state *s, bool writable, unsigned *used, unsigned *shared)
+{
+    *used = IO_PERM_CONSISTENT_READ;
+    *shared = IO_PERM_CONSISTENT_READ | IO_PERM_WRITE_UNCHANGED;
+    if (s->user == FILE_USER_RAW) {
+        *shared = IO_PERM_ALL;
+        if (writable) {
+            *used |= IO_PERM_WRITE;
+            *shared &= ~(unsigned)IO_PERM_WRITE;
+        }
+    } else if (writable) {
+        *used |= IO_PERM_WRITE | IO_PERM_RESIZE;
+    }
+    if (s->force_share) {
+        *shared = IO_PERM_ALL;
+    }
+}
+
+static const char *perm_name(unsigned perm)
+{
+    switch (perm) {
+    case IO_PERM_CONSISTENT_READ:
+        return "consistent read";
+    case IO_PERM_WRITE:
+        return "write";
+    case IO_PERM_WRITE_UNCHANGED:
+        return "write unchanged";
+    default:
+        return "resize";
+    }
+}
+
+static int lock_as(struct node *node, bool writable, struct error *err)
+{
+    struct file_state *s = node->state;
+    unsigned used, shared, bad = 0;
+    bool bad_shared = false;
+    int ret;
+
+    if (!s->locking || s->user == FILE_USER_NONE) {
+        return 0;
+    }
+    lock_set(s, writable, &used, &shared);
+    ret = io_file_lock(s->io, used, shared, &bad, &bad_shared);
+    if (ret == -EAGAIN) {
+        error_set(err, "Failed to get %s\"%s\" lock", bad_shared ? "shared " : "", perm_name(bad));
+        error_hint(err, "Is another process using the image [%s]?", node->filename);
+    } else if (ret < 0) {
+        error_set_errno(err, ret, "Failed to lock '%s'", node->filename);
+    }
+    return ret;
+}
+
+int file_lock(struct node *file, enum file_user user, struct error *err)
+{
+    struct file_state *s = file->state;
+    enum file_user before = s->user;
+    int ret;
+
+    s->user = user;
+    ret = lock_as(file, !file->read_only, err);
+    if (ret < 0) {
+        s->user = before;
+    }
+    return ret;
+}
+
+/* --- Open and close ------------------------------------------------------------------------------------------ */
+
+static unsigned open_flags(const struct file_state *s, bool writable)
+{
+    return (writable ? IO_RDWR : IO_READ_ONLY) | (s->direct ? IO_DIRECT : 0);
+}
+
+static int choose_engine(struct node *node, const struct io_engine **engine, struct error *err)
+{
+    const char *aio = node_option_str(node, "aio");
+
+    *engine = NULL;
+    if (!aio) {
+        return 0;
+    }
+    if (strcmp(aio, "threads") != 0 && strcmp(aio, "io_uring") != 0 && strcmp(aio, "native") != 0) {
+        error_set(err, "invalid aio option");
+        return -EINVAL;
+    }
+    if (strcmp(aio, "native") == 0) { /* the nearest thing we have to Linux AIO */
+        return 0;
+    }
+    *engine = io_engine_find(aio);
+    if (!*engine && strcmp(aio, "io_uring") == 0) {
+        error_set(err, "aio=io_uring is not available: the kernel or this build has none");
+        return -ENOTSUP;
+    }
+    return 0;
+}
+
+static int co_file_open(struct node *node, struct error *err)
+{
+    const char *filename = node_option_str(node, "filename");
+    const char *locking = node_option_str(node, "locking");
+    const struct io_engine *engine;
+    struct file_state *s;
+    int ret;
+
+    if (!filename) {
+        error_set(err, "The 'file' block driver requires a file name");
+        return -EINVAL;
+    }
+    ret = choose_engine(node, &engine, err);
+    if (ret < 0) {
+        return ret;
+    }
+    s = mem_zalloc(sizeof(*s));
+    s->locking = !locking || strcmp(locking, "off") != 0;
+    s->force_share = node_option_bool(node, "force-share", false);
+    s->direct = node_option_bool(node, "cache.direct", false);
+    node_option_str(node, "discard"); /* the format's answer counts */
+    ret = co_io_open(engine, filename, open_flags(s, !node->read_only), &s->io);
+    if (ret == 0) {
+        ret = co_io_size(s->io, &node->size);
+        if (ret < 0) {
+            co_io_close(s->io);
+        }
+    }
+    if (ret < 0) {
+        if (ret == -EISDIR || ret == -EINVAL) {
+            error_set(err, "'file' driver requires '%s' to be a regular file", filename);
+        } else {
+            error_set_errno(err, ret, "Could not open '%s'", filename);
+        }
+        free(s);
+        return ret;
+    }
+    node->state = s;
+    node->size = ROUND_UP(node->size, NODE_SECTOR);
+    node->cluster_size = NODE_SECTOR;
+    return 0;
+}
+
+static void co_file_close(struct node *node)
+{
+    struct file_state *s = node->state;
+
+    co_io_close(s->io);
+    free(s);
+    node->state = NULL;
+}
+
+/* The handle is changed first on the way up and the locks first on the way down: there is no instant in
+ * which we could write without the lock that says so. */
+static int co_file_set_writable(struct node *node, bool writable, struct error *err)
+{
+    struct file_state *s = node->state;
+    int ret;
+
+    if (!writable) {
+        ret = co_io_reopen(s->io, open_flags(s, false));
+        if (ret == 0) {
+            ret = lock_as(node, false, err);
+        }
+        return ret;
+    }
+    ret = lock_as(node, true, err);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = co_io_reopen(s->io, open_flags(s, true));
+    if (ret < 0) {
+        error_set_errno(err, ret, "Could not reopen file");
+        lock_as(node, false, NULL);
+    }
+    return ret;
+}
+
+/* --- Requests ---------------------------------------------------------------------------------------------------- */
+
+static void note_written(struct node *node, uint64_t end)
+{
+    node->stats.highest_written = MAX(node->stats.highest_written, end);
+    node->size = MAX(node->size, ROUND_UP(end, NODE_SECTOR));
+}
+
+static int co_file_read(struct node *node, uint64_t offset, const struct iovec *iov, int n)
+{
+    return co_io_readv(file_io(node), offset, iov, n);
+}
+
+static int co_file_write(struct node *node, uint64_t offset, const struct iovec *iov, int n)
+{
+    int ret = co_io_writev(file_io(node), offset, iov, n);
+
+    if (ret == 0) {
+        note_written(node, offset + iov_size(iov, n));
+    }
+    return ret;
+}
+
+static int co_file_zero(struct node *node, uint64_t offset, uint64_t len, unsigned flags)
+{
+    int ret = co_io_zero(file_io(node), offset, len, flags & NODE_MAY_UNMAP);
+
+    if (ret == 0) {
+        note_written(node, offset + len);
+    }
+    return ret;
+}
+
+static int co_file_discard(struct node *node, uint64_t offset, uint64_t len)
+{
+    return co_io_discard(file_io(node), offset, len);
+}
+
+static int co_file_flush(struct node *node)
+{
+    return co_io_flush(file_io(node));
+}
+
+static int co_file_map(struct node *node, uint64_t offset, uint64_t len, struct extent *out)
+{
+    uint64_t run = len;
+    bool data = true;
+    int ret = co_io_map(file_io(node), offset, &run, &data);
+
+    if (ret < 0) {
+        return ret;
+    }
+    assert(run > 0 && run <= len);
+    *out = (struct extent){ .kind = data ? EXTENT_DATA : EXTENT_ZERO, .len = run, .host = offset };
+    return 0;
+}
+
+static int co_file_truncate(struct node *node, uint64_t size, struct error *err)
+{
+    int ret = co_io_truncate(file_io(node), size);
+
+    if (ret < 0) {
+        error_set_errno(err, ret, "Failed to resize file");
+        return ret;
+    }
+    node->size = ROUND_UP(size, NODE_SECTOR);
+    return 0;
+}
+
+int co_file_allocated(struct node *file, uint64_t *bytes)
+{
+    return co_io_allocated(file_io(file), bytes);
+}
+
+const struct driver driver_file = {
+    .name = "file",
+    .is_protocol = true,
+    .co_open = co_file_open,
+    .co_close = co_file_close,
+    .co_set_writable = co_file_set_writable,
+    .co_read = co_file_read,
+    .co_write = co_file_write,
+    .co_zero = co_file_zero,
+    .co_discard = co_file_discard,
+    .co_flush = co_file_flush,
+    .co_map = co_file_map,
+    .host_file = file_host_file,
+    .co_truncate = co_file_truncate,
+};

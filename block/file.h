@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The protocol driver "file": a node over one host file, and the image locks.
+ */
+#ifndef BLOCK_FILE_H
+#define BLOCK_FILE_H
+
+#include "block/node.h"
+
+/* Who sits above the file decides what must be locked (the table of QEMU's behaviour):
+ *   format, writing     uses read, write, resize;  shares read
+ *   format, reading     uses read;                 shares read, write-unchanged
+ *   raw disk, writing   uses read, write;          shares all but write
+ *   raw disk, reading   uses read;                 shares all
+ *   backing file        as a format that reads */
+enum file_user { FILE_USER_NONE, FILE_USER_FORMAT, FILE_USER_RAW, FILE_USER_BACKING };
+
+/* Take the locks for this user; `writable` as the node is now.  Never suspends. -EAGAIN with QEMU's words in err. */
+int file_lock(struct node *file, enum file_user user, struct error *err);
+struct io_file *file_io(struct node *file);
+/* The parent changed the image's size behind the node's back (formats grow their file). Bytes; only ever used for description. */
+int co_file_allocated(struct node *file, uint64_t *bytes);
+
+extern const struct driver driver_file, driver_raw;
+
+#endif

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The graph of nodes: the list of all, names, references, edges.
+ *
+ * Everything here walks chains with loops, never recursively: a chain may be 1,000 deep.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "block/chain-map.h"
+#include "block/disk.h"
+#include "block/node.h"
+#include "core/mem.h"
+
+struct node_list all_nodes = TAILQ_HEAD_INITIALIZER(all_nodes);
+
+static const struct driver *const no_drivers[] = { NULL };
+static const struct driver *const *drivers = no_drivers;
+
+void node_set_drivers(const struct driver *const *list)
+{
+    drivers = list;
+}
+
+const struct driver *const *driver_list(void)
+{
+    return drivers;
+}
+
+const struct driver *driver_find(const char *name)
+{
+    for (const struct driver *const *d = drivers; *d; d++) {
+        if (strcmp((*d)->name, name) == 0) {
+            return *d;
+        }
+    }
+    return NULL;
+}
+
+struct node *node_find(const char *name)
+{
+    struct node *node;
+
+    TAILQ_FOREACH(node, &all_nodes, link) {
+        if (strcmp(node->name, name) == 0) {
+            return node;
+        }
+    }
+    return NULL;
+}
+
+struct node *node_ref(struct node *node)
+{
+    node->refs++;
+    return node;
+}
+
+struct io_file *node_host_file(struct node *node)
+{
+    while (node && !node->driver->host_file) {
+        node = node->file;
+    }
+    return node ? node->driver->host_file(node) : NULL;
+}
+
+int node_depth(const struct node *top, const struct node *below)
+{
+    int depth = 0;
+
+    for (const struct node *n = top; n; n = n->backing, depth++) {
+        if (n == below) {
+            return depth;
+        }
+    }
+    return -1;
+}
+
+int node_check_free(const struct node *node, struct error *err)
+{
+    struct node *n = (struct node *)node;
+
+    if (!node->busy_reason) {
+        return 0;
+    }
+    struct disk *disk = disk_of_root(n);
+    error_set(err, "Node '%s' is busy: %s", disk ? disk->id : node->name, node->busy_reason);
+    return -EBUSY;
+}
+
+static void node_destroy(struct node *node)
+{
+    assert(node->in_flight == 0 && LIST_EMPTY(&node->requests) && LIST_EMPTY(&node->layer_of));
+    assert(!node->map);
+    TAILQ_REMOVE(&all_nodes, node, link);
+    json_decref(node->options);
+    free(node->name);
+    free(node->filename);
+    free(node->backing_name);
+    free(node->backing_format);
+    free(node);
+}
+
+/* Children are let go of by turning the recursion into a list: `next` is the chain still to be unreferenced. */
+void co_node_unref(struct node *node)
+{
+    while (node) {
+        assert(node->refs > 0);
+        if (--node->refs > 0) {
+            return;
+        }
+        struct node *backing = node->backing;
+        struct node *file = node->file;
+
+        if (node->driver->co_close && node->state) {
+            node->driver->co_close(node);
+        }
+        node->backing = node->file = NULL;
+        node_destroy(node);
+        co_node_unref(file); /* protocol nodes have no children: one level deep */
+        node = backing;
+    }
+}
+
+void co_node_set_backing_edge(struct node *node, struct node *below)
+{
+    struct node *old = node->backing;
+
+    node->backing = below ? node_ref(below) : NULL;
+    chain_map_relink(node);
+    co_node_unref(old);
+}
+
+static int co_switch(struct node *node, bool writable, struct error *err)
+{
+    int ret = 0;
+
+    if (node->driver->co_set_writable) {
+        ret = node->driver->co_set_writable(node, writable, err);
+    }
+    if (ret == 0) {
+        node->read_only = !writable;
+    }
+    return ret;
+}
+
+int co_node_set_writable(struct node *node, bool writable, struct error *err)
+{
+    int ret;
+
+    if (node->read_only == !writable) {
+        return 0;
+    }
+    if (writable && node->file) { /* the file first on the way up */
+        ret = co_switch(node->file, true, err);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    ret = co_switch(node, writable, err);
+    if (ret < 0) {
+        if (writable && node->file) {
+            co_switch(node->file, false, NULL);
+        }
+        return ret;
+    }
+    if (!writable && node->file) { /* and last on the way down */
+        ret = co_switch(node->file, false, err);
+    }
+    return ret;
+}

@@ -1,0 +1,534 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The choke points: every request to a node passes here.
+ *
+ * A request is counted on the node it is addressed to, waits while that node is drained, takes a number of the
+ * global epoch, waits for overlapping writes when one of the two is serialising, and then runs the driver's
+ * operation.  The graph itself (names, references, edges) is in graph.c, opening in open.c.
+ *
+ * Ordering rules:
+ *   N1  reads wait for nobody: a writer that moves a cluster keeps the old one intact until every request
+ *       with an older epoch has ended
+ *   N2  two plain writes may overlap in time (as on real hardware); discards, zeroes and copies exclude overlapping writes
+ *   N3  a request that waits is not yet registered, so waiting cannot form a cycle
+ */
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "block/chain-map.h"
+#include "block/node.h"
+#include "core/bytes.h"
+#include "core/mem.h"
+
+/* --- Epochs ------------------------------------------------------------------------------------------------ */
+
+struct epoch_entry {
+    TAILQ_ENTRY(epoch_entry) link;
+    uint64_t number;
+};
+static TAILQ_HEAD(, epoch_entry) epochs = TAILQ_HEAD_INITIALIZER(epochs);
+static uint64_t epoch_counter;
+
+uint64_t node_epoch_now(void)
+{
+    return epoch_counter;
+}
+
+uint64_t node_epoch_oldest(void)
+{
+    return TAILQ_EMPTY(&epochs) ? UINT64_MAX : TAILQ_FIRST(&epochs)->number;
+}
+
+/* --- Entering and leaving ------------------------------------------------------------------------------------ */
+
+static void co_enter(struct node *node, struct epoch_entry *epoch)
+{
+    while (node->drained) {
+        co_queue_wait(&node->drain_queue);
+    }
+    node->in_flight++;
+    epoch->number = ++epoch_counter;
+    TAILQ_INSERT_TAIL(&epochs, epoch, link);
+}
+
+static void leave(struct node *node, struct epoch_entry *epoch)
+{
+    TAILQ_REMOVE(&epochs, epoch, link);
+    assert(node->in_flight > 0);
+    if (--node->in_flight == 0) {
+        co_queue_wake_all(&node->idle_queue);
+    }
+}
+
+static bool overlaps(const struct node_request *a, const struct node_request *b)
+{
+    return a->offset < b->offset + b->len && b->offset < a->offset + a->len;
+}
+
+/* Register a write-like request once nothing that excludes it is in flight (N2, N3). */
+static void co_request_begin(struct node *node, struct node_request *req)
+{
+    struct node_request *other;
+
+    co_queue_init(&req->waiters);
+again:
+    LIST_FOREACH(other, &node->requests, link) {
+        if ((other->serialising || req->serialising) && overlaps(other, req)) {
+            co_queue_wait(&other->waiters);
+            goto again; /* the list may be quite another one now */
+        }
+    }
+    LIST_INSERT_HEAD(&node->requests, req, link);
+}
+
+static void request_end(struct node_request *req)
+{
+    LIST_REMOVE(req, link);
+    co_queue_wake_all(&req->waiters);
+}
+
+static int check_range(const struct node *node, uint64_t offset, uint64_t len)
+{
+    return offset > node->size || len > node->size - offset ? -EIO : 0;
+}
+
+static int check_writable(const struct node *node, uint64_t offset, uint64_t len)
+{
+    if (node->corrupt) {
+        return -EIO;
+    }
+    if (node->read_only) {
+        return -EPERM;
+    }
+    return check_range(node, offset, len);
+}
+
+/*
+ * A raw image whose format was guessed: the guest must not write anything into sector 0 that another probe would
+ * take for an image format, or the next start would open a backing file of the guest's choice.
+ */
+static bool sector_would_probe(const struct iovec *iov, int n, uint64_t offset, uint64_t len)
+{
+    uint8_t head[NODE_SECTOR] = { 0 };
+    size_t take = MIN(len, sizeof(head) - offset);
+
+    iov_to_buf(iov, n, 0, head + offset, take);
+    for (const struct driver *const *d = driver_list(); *d; d++) {
+        if ((*d)->probe && strcmp((*d)->name, "raw") != 0 && (*d)->probe(head, sizeof(head), "") > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool guarded(const struct node *node, uint64_t offset, const struct iovec *iov, int n, uint64_t len)
+{
+    if (!node->probed_raw || offset >= NODE_SECTOR || len == 0) {
+        return false;
+    }
+    /* A write of a part of the sector could complete a magic piece by piece: only whole sectors are let through. */
+    return offset != 0 || len < NODE_SECTOR || sector_would_probe(iov, n, offset, len);
+}
+
+/* --- Reading ---------------------------------------------------------------------------------------------------- */
+
+struct part { /* a piece of a read that runs on its own */
+    struct chain_extent ext;
+    uint64_t offset;
+    struct iovec *iov;
+    int n;
+    struct co_group *group;
+};
+
+static int co_read_extent(const struct chain_extent *ext, uint64_t offset, const struct iovec *iov, int n)
+{
+    switch (ext->kind) {
+    case EXTENT_NONE:
+    case EXTENT_ZERO:
+        iov_memset(iov, n, 0, 0, iov_size(iov, n));
+        return 0;
+    case EXTENT_DATA:
+        return co_io_readv(node_host_file(ext->layer), ext->host, iov, n);
+    case EXTENT_COMPRESSED:
+    case EXTENT_OPAQUE:
+        return ext->layer->driver->co_read(ext->layer, offset, iov, n);
+    }
+    return -EIO;
+}
+
+static CO_ENTRY void co_read_part(void *arg)
+{
+    struct part *part = arg;
+    int ret = co_read_extent(&part->ext, part->offset, part->iov, part->n);
+    struct co_group *group = part->group;
+
+    free(part->iov);
+    free(part);
+    co_group_done(group, ret);
+}
+
+/* A read over several extents: all but the last run side by side. */
+static int co_read_parts(struct chain_map *map, uint64_t offset, const struct iovec *iov, int n, uint64_t len,
+                         struct chain_extent *first)
+{
+    struct co_group group;
+    uint64_t done = 0;
+    int ret = 0;
+
+    co_group_init(&group);
+    while (done < len && ret == 0) {
+        struct part *part = mem_alloc(sizeof(*part));
+
+        if (done == 0) {
+            part->ext = *first;
+        } else {
+            ret = co_chain_map_find(map, offset + done, len - done, &part->ext);
+            if (ret < 0) {
+                free(part);
+                break;
+            }
+        }
+        part->offset = offset + done;
+        part->iov = mem_calloc(n, sizeof(*iov));
+        part->n = iov_slice(part->iov, iov, n, done, part->ext.len);
+        part->group = &group;
+        done += part->ext.len;
+        co_group_add(&group);
+        co_start(co_read_part, part);
+    }
+    int children = co_group_wait(&group);
+    return ret < 0 ? ret : children;
+}
+
+static int co_read_mapped(struct chain_map *map, uint64_t offset, const struct iovec *iov, int n)
+{
+    uint64_t len = iov_size(iov, n);
+    struct chain_extent ext;
+
+    if (len == 0) {
+        return 0;
+    }
+    if (!chain_map_peek(map, offset, len, &ext)) {
+        int ret = co_chain_map_find(map, offset, len, &ext);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    if (ext.len == len) {
+        return co_read_extent(&ext, offset, iov, n);
+    }
+    return co_read_parts(map, offset, iov, n, len, &ext);
+}
+
+int co_node_read_nested(struct node *node, uint64_t offset, const struct iovec *iov, int n)
+{
+    struct chain_map *map = chain_map_get(node);
+    int ret = co_read_mapped(map, offset, iov, n);
+
+    chain_map_put(map);
+    return ret;
+}
+
+/*
+ * What lies below a node.  Where the node itself has nothing, its own map already says which lower layer holds the range,
+ * so copy-on-write costs no walk either.  Only where the node has content of its own is the backing node asked.
+ */
+static int co_read_below_part(struct node *node, struct chain_map *map, uint64_t offset, const struct iovec *iov,
+                              int n, uint64_t *len)
+{
+    struct iovec *part = mem_calloc(n, sizeof(*part));
+    struct chain_extent ext;
+    int ret = co_chain_map_find(map, offset, *len, &ext);
+
+    if (ret == 0) {
+        *len = ext.len;
+        int parts = iov_slice(part, iov, n, 0, ext.len);
+        if (ext.layer == node && offset < node->backing->size) {
+            *len = MIN(*len, node->backing->size - offset);
+            parts = iov_slice(part, iov, n, 0, *len);
+            ret = co_node_read_nested(node->backing, offset, part, parts);
+        } else if (ext.layer == node) {
+            iov_memset(part, parts, 0, 0, *len);
+        } else {
+            ret = co_read_extent(&ext, offset, part, parts);
+        }
+    }
+    free(part);
+    return ret;
+}
+
+int co_node_read_below(struct node *node, uint64_t offset, const struct iovec *iov, int n)
+{
+    uint64_t len = iov_size(iov, n);
+    struct chain_map *map;
+    int ret = 0;
+
+    if (!node->backing || offset >= node->backing->size) {
+        iov_memset(iov, n, 0, 0, len);
+        return 0;
+    }
+    map = chain_map_get(node);
+    struct iovec *rest = mem_calloc(n, sizeof(*rest));
+    for (uint64_t done = 0; done < len && ret == 0;) {
+        uint64_t part = len - done;
+        int rest_n = iov_slice(rest, iov, n, done, part);
+        ret = co_read_below_part(node, map, offset + done, rest, rest_n, &part);
+        done += part;
+    }
+    free(rest);
+    chain_map_put(map);
+    return ret;
+}
+
+int co_node_read(struct node *node, uint64_t offset, const struct iovec *iov, int n)
+{
+    uint64_t len = iov_size(iov, n);
+    struct epoch_entry epoch;
+    int ret;
+
+    if (check_range(node, offset, len) < 0) {
+        return -EIO;
+    }
+    co_enter(node, &epoch);
+    node->stats.reads++;
+    node->stats.bytes_read += len;
+    ret = co_node_read_nested(node, offset, iov, n);
+    leave(node, &epoch);
+    return ret;
+}
+
+int co_node_read_buf(struct node *node, uint64_t offset, void *buf, size_t len)
+{
+    struct iovec iov = { .iov_base = buf, .iov_len = len };
+    return co_node_read(node, offset, &iov, 1);
+}
+
+/* --- Writing ------------------------------------------------------------------------------------------------------- */
+
+/* Drivers without an operation of their own pass it to their file. */
+static int co_driver_write(struct node *node, uint64_t offset, const struct iovec *iov, int n)
+{
+    while (node && !node->driver->co_write) {
+        node = node->file;
+    }
+    return node ? node->driver->co_write(node, offset, iov, n) : -ENOTSUP;
+}
+
+static int co_driver_zero(struct node *node, uint64_t offset, uint64_t len, unsigned flags)
+{
+    while (node && !node->driver->co_zero) {
+        node = node->file;
+    }
+    return node ? node->driver->co_zero(node, offset, len, flags) : -ENOTSUP;
+}
+
+static int co_after_write(struct node *node, int ret)
+{
+    if (ret == 0 && node->writethrough && !node->no_flush) {
+        ret = node->driver->co_flush ? node->driver->co_flush(node) : 0;
+    }
+    return ret;
+}
+
+static bool all_zero(const struct iovec *iov, int n)
+{
+    for (int i = 0; i < n; i++) {
+        if (!bytes_are_zero(iov[i].iov_base, iov[i].iov_len)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+int co_node_write(struct node *node, uint64_t offset, const struct iovec *iov, int n)
+{
+    uint64_t len = iov_size(iov, n);
+    struct node_request req = { .offset = offset, .len = len };
+    struct epoch_entry epoch;
+    int ret = check_writable(node, offset, len);
+
+    if (ret < 0 || len == 0) {
+        return ret;
+    }
+    if (guarded(node, offset, iov, n, len)) {
+        return -EPERM;
+    }
+    bool zero = node->detect_zeroes && all_zero(iov, n);
+    req.serialising = zero;
+    co_enter(node, &epoch);
+    co_request_begin(node, &req);
+    node->stats.writes++;
+    node->stats.bytes_written += len;
+    if (node->read_only || node->corrupt) { /* it changed while we waited */
+        ret = node->corrupt ? -EIO : -EPERM;
+    } else if (zero) {
+        ret = co_driver_zero(node, offset, len, node->detect_zeroes == 2 ? NODE_MAY_UNMAP : 0);
+    } else {
+        ret = co_driver_write(node, offset, iov, n);
+    }
+    ret = co_after_write(node, ret);
+    request_end(&req);
+    leave(node, &epoch);
+    return ret;
+}
+
+int co_node_write_buf(struct node *node, uint64_t offset, const void *buf, size_t len)
+{
+    struct iovec iov = { .iov_base = (void *)buf, .iov_len = len };
+    return co_node_write(node, offset, &iov, 1);
+}
+
+int co_node_zero(struct node *node, uint64_t offset, uint64_t len, unsigned flags)
+{
+    struct node_request req = { .offset = offset, .len = len, .serialising = true };
+    struct epoch_entry epoch;
+    int ret = check_writable(node, offset, len);
+
+    if (ret < 0 || len == 0) {
+        return ret;
+    }
+    if (!node->discard_unmap) {
+        flags &= ~(unsigned)NODE_MAY_UNMAP;
+    }
+    co_enter(node, &epoch);
+    co_request_begin(node, &req);
+    node->stats.zeroes++;
+    if (node->read_only || node->corrupt) {
+        ret = node->corrupt ? -EIO : -EPERM;
+    }
+    for (uint64_t done = 0; done < len && ret == 0;) {
+        uint64_t part = MIN(len - done, (uint64_t)NODE_REQUEST_MAX);
+        ret = co_driver_zero(node, offset + done, part, flags);
+        done += part;
+    }
+    ret = co_after_write(node, ret);
+    request_end(&req);
+    leave(node, &epoch);
+    return ret;
+}
+
+int co_node_discard(struct node *node, uint64_t offset, uint64_t len)
+{
+    struct node_request req = { .offset = offset, .len = len, .serialising = true };
+    struct epoch_entry epoch;
+    struct node *target = node;
+    int ret = check_writable(node, offset, len);
+
+    if (ret < 0 || len == 0 || !node->discard_unmap) {
+        return ret; /* a hint: without discard=unmap it is ignored, as QEMU does */
+    }
+    while (target && !target->driver->co_discard) {
+        target = target->file;
+    }
+    if (!target) {
+        return 0;
+    }
+    co_enter(node, &epoch);
+    co_request_begin(node, &req);
+    node->stats.discards++;
+    if (node->read_only || node->corrupt) {
+        ret = node->corrupt ? -EIO : -EPERM;
+    }
+    for (uint64_t done = 0; done < len && ret == 0;) {
+        uint64_t part = MIN(len - done, (uint64_t)NODE_REQUEST_MAX);
+        ret = target->driver->co_discard(target, offset + done, part);
+        done += part;
+    }
+    request_end(&req);
+    leave(node, &epoch);
+    return ret == -EOPNOTSUPP || ret == -ENOTSUP ? 0 : ret;
+}
+
+int co_node_flush(struct node *node)
+{
+    struct epoch_entry epoch;
+    struct node *target = node;
+    int ret;
+
+    if (node->read_only || node->no_flush) {
+        return 0;
+    }
+    while (target && !target->driver->co_flush) {
+        target = target->file;
+    }
+    if (!target) {
+        return 0;
+    }
+    co_enter(node, &epoch);
+    node->stats.flushes++;
+    ret = target->driver->co_flush(target);
+    leave(node, &epoch);
+    return ret;
+}
+
+int co_node_populate(struct node *node, uint64_t offset, uint64_t len, node_populate_fn *co_fill, void *arg)
+{
+    struct node_request req = { .offset = offset, .len = len, .serialising = true };
+    struct epoch_entry epoch;
+    int ret;
+
+    co_enter(node, &epoch);
+    co_request_begin(node, &req);
+    node->stats.copies++;
+    ret = check_writable(node, offset, len);
+    if (ret == 0) {
+        ret = co_fill(node, offset, len, arg);
+    }
+    request_end(&req);
+    leave(node, &epoch);
+    return ret;
+}
+
+/* --- Drain ------------------------------------------------------------------------------------------------------------ */
+
+static bool has_in_chain(const struct node *root, const struct node *wanted)
+{
+    for (const struct node *n = root; n; n = n->backing) {
+        if (n == wanted || n->file == wanted) {
+            return true;
+        }
+    }
+    return false;
+}
+
+struct node_drain {
+    struct node **nodes; /* a reference each */
+    size_t count;
+};
+
+/* O(nodes * depth); a drain happens once a snapshot or a job's end. */
+struct node_drain *co_node_drain_begin(struct node *node)
+{
+    struct node_drain *drain = mem_zalloc(sizeof(*drain));
+    struct node *n;
+
+    TAILQ_FOREACH(n, &all_nodes, link) {
+        if (has_in_chain(n, node)) {
+            drain->nodes = mem_reallocarray(drain->nodes, drain->count + 1, sizeof(n));
+            drain->nodes[drain->count++] = node_ref(n);
+            n->drained++;
+        }
+    }
+    for (size_t i = 0; i < drain->count; i++) {
+        while (drain->nodes[i]->in_flight > 0) {
+            co_queue_wait(&drain->nodes[i]->idle_queue);
+        }
+    }
+    return drain;
+}
+
+void co_node_drain_end(struct node_drain *drain)
+{
+    for (size_t i = 0; i < drain->count; i++) {
+        struct node *n = drain->nodes[i];
+
+        assert(n->drained > 0);
+        if (--n->drained == 0) {
+            co_queue_wake_all(&n->drain_queue);
+        }
+        co_node_unref(n);
+    }
+    free(drain->nodes);
+    free(drain);
+}
