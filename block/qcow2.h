@@ -2,7 +2,9 @@
 /*
  * qcow2 inside: shared by the qcow2-*.c files only.
  *
- *   qcow2-header.c     parse, validate and build the header cluster and its extensions; change the backing pointer
+ *   qcow2-header.c     parse, validate and build the header and its extensions
+ *   qcow2-header-write.c  how the header changes on disk: fields, bits, the backing pointer
+ *   qcow2-snapshots.c  the table of internal snapshots
  *   qcow2-open.c       open, close, the driver's table, options, describe
  *   qcow2-create.c     make new images
  *   qcow2-check.c      walk all references; rebuild reference counts (dirty bit)
@@ -59,6 +61,14 @@
 #define QCOW2_AUTOCLEAR_BITMAPS (1ull << 0)
 #define QCOW2_AUTOCLEAR_DATA_RAW (1ull << 1)
 
+#define QCOW2_EXT_END 0u
+#define QCOW2_EXT_BACKING_FORMAT 0xe2792acau
+#define QCOW2_EXT_FEATURES 0x6803f857u       /* names of feature bits */
+#define QCOW2_EXT_BITMAPS 0x23852875u
+#define QCOW2_EXT_CRYPTO 0x0537be77u
+#define QCOW2_MAX_BACKING_FORMAT 15u
+#define QCOW2_SNAPSHOT_ENTRY 40u             /* fixed bytes of an entry of the snapshot table */
+
 #define QCOW2_L1_OFFSET_MASK 0x00fffffffffffe00ull
 #define QCOW2_L2_OFFSET_MASK 0x00fffffffffffe00ull
 #define QCOW2_COPIED (1ull << 63)
@@ -109,10 +119,14 @@ struct qcow2 {
     struct node *node;
     struct io_file *file;         /* node->file's */
     struct qcow2_header h;
-    uint8_t *head;                /* the header cluster's bytes as on disk (min(cluster_size, 64 KiB)... whole first cluster) */
+    uint8_t *head;                /* the first bytes as on disk: header and extensions, whole sectors */
+    uint32_t head_len;
+    struct co_mutex header_lock;  /* one change of the header at a time */
+    bool corruption_reported;
     struct qcow2_ext *exts;
     unsigned n_exts;
     struct qcow2_snapshot *snapshots;
+    uint64_t snapshots_len;       /* bytes of the snapshot table */
 
     /* Derived */
     uint32_t cluster_size;
@@ -149,12 +163,27 @@ struct qcow2 {
 /* --- qcow2-header.c (pure parsing: no I/O, unit-tested and fuzzed) ---------------------------------------- */
 /* Parse and check the first `len` bytes of an image of `file_size` bytes.  One clear sentence on failure (QEMU's words). */
 int qcow2_header_parse(const uint8_t *buf, size_t len, uint64_t file_size, struct qcow2_header *out, struct error *err);
+/* Extensions in their order, unknown ones too; *exts goes back with qcow2_exts_free().  -EAGAIN without a text: they go on beyond `len`, come
+ * again with the whole first cluster. */
 int qcow2_exts_parse(const uint8_t *buf, size_t len, const struct qcow2_header *h, struct qcow2_ext **exts, unsigned *n,
                      struct error *err);
+void qcow2_exts_free(struct qcow2_ext *exts, unsigned n);
+const struct qcow2_ext *qcow2_ext_find(const struct qcow2_ext *exts, unsigned n, uint32_t type);
+/* Where the extensions that were parsed from an image end, the end marker included. */
+uint64_t qcow2_exts_end(const struct qcow2_header *h, const struct qcow2_ext *exts, unsigned n);
+/* Store extensions and an end marker in [pos, limit) of buf; returns the end, or 0 when they do not fit. */
+uint64_t qcow2_exts_store(const struct qcow2_ext *exts, unsigned n, uint8_t *buf, uint64_t pos, uint64_t limit);
+/* The names of all feature bits that we know; the caller frees .data. */
+struct qcow2_ext qcow2_feature_table(void);
+/* Store the fields; what else lies in the header (fields of a later time) stays. */
+void qcow2_header_store(const struct qcow2_header *h, uint8_t *buf);
 /* Is [offset, offset + len) usable for a table: aligned, not in the header, no overflow, inside 2^56? */
 int qcow2_check_table(const struct qcow2_header *h, uint64_t offset, uint64_t entries, size_t entry_size,
                       uint64_t max_bytes, const char *what, struct error *err);
-/* Write the header field(s) in the first sector durably (flush before and after). */
+
+/* --- qcow2-header-write.c ----------------------------------------------------------------------------------- */
+/* Write the fields of q->h durably (flush before and after, one sector).  A caller sets a field of q->h only when the writes of what it points to
+ * have completed (not flushed: that is done here).  After an error the disk has the old or the new sector. */
 int co_qcow2_write_header_sector(struct qcow2 *q);
 int co_qcow2_set_backing(struct node *node, const char *name, const char *format, struct error *err);
 int qcow2_check_backing(struct node *node, const char *name, const char *format, struct error *err);
@@ -162,6 +191,31 @@ int qcow2_check_backing(struct node *node, const char *name, const char *format,
  * through node_report_corrupt(); returns -EIO. */
 int co_qcow2_signal_corruption(struct qcow2 *q, bool fatal, uint64_t offset, uint64_t size, const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));
+
+/* How a new backing name gets in: worked out without I/O (unit-tested).  Stage 1 writes tail and name_part, which lie in bytes
+ * without a meaning so far; stage 2 writes the first sector. */
+struct qcow2_backing_plan {
+    struct qcow2_header h;      /* with the new pointer */
+    struct qcow2_ext *exts;     /* owned; .data is borrowed from the old ones or from `format` */
+    unsigned n_exts;
+    uint8_t *head;              /* owned: the new first bytes, head_len of them, whole sectors */
+    uint32_t head_len;
+    uint32_t tail_from, tail_to; /* bytes of `head` behind the first sector to write in stage 1 */
+    uint64_t name_at;           /* where the part of the name behind the first sector goes, */
+    const char *name_part;      /* borrowed; name_len bytes, 0: all of it lies in the first sector */
+    uint32_t name_len;
+};
+/* False when there is no safe place.  `name` NULL: no backing file; `format` NULL: not recorded. */
+bool qcow2_backing_plan(const struct qcow2_header *h, const uint8_t *head, uint32_t head_len, const struct qcow2_ext *exts,
+                        unsigned n, const char *name, const char *format, struct qcow2_backing_plan *out);
+void qcow2_backing_plan_free(struct qcow2_backing_plan *plan);
+
+/* --- qcow2-snapshots.c --------------------------------------------------------------------------------------- */
+/* -EAGAIN without a text: the table goes on beyond `len`.  *table_len is its length in bytes. */
+int qcow2_snapshots_parse(const uint8_t *buf, size_t len, const struct qcow2_header *h, struct qcow2_snapshot **out,
+                          uint64_t *table_len, struct error *err);
+void qcow2_snapshots_free(struct qcow2_snapshot *list, unsigned n);
+int co_qcow2_snapshots_load(struct qcow2 *q, uint64_t file_size, struct error *err);
 
 /* --- qcow2-create.c, qcow2-check.c, qcow2-compress.c ------------------------------------------------------- */
 int co_qcow2_create(const char *path, json_t *options, struct error *err);

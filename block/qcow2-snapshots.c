@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The table of internal snapshots: read at open, so that what the snapshots hold is known and kept.
+ *
+ * Entries follow one another without an index, each aligned to 8 bytes and of its own length, so the length of the
+ * table is known only when its last entry has been read.  The table stays as it is on disk: we neither make
+ * nor delete snapshots.  Whether the L1 tables it names are sound is asked by those who follow them (qcow2-check.c).
+ *
+ * Specification: docs/interop/qcow2.txt of QEMU, "Snapshots".
+ */
+#include "block/qcow2.h"
+
+#include <errno.h>
+
+#include "core/bytes.h"
+#include "core/mem.h"
+
+#define FIRST_READ (64u << 10)
+#define MAX_EXTRA 1024u /* bytes of an entry that we know nothing of */
+
+void qcow2_snapshots_free(struct qcow2_snapshot *list, unsigned n)
+{
+    for (unsigned i = 0; list && i < n; i++) {
+        free(list[i].id);
+        free(list[i].name);
+    }
+    free(list);
+}
+
+/* One entry at *pos; moves *pos behind it. */
+static int parse_snapshot(const uint8_t *buf, size_t len, size_t *pos, unsigned index,
+                          const struct qcow2_header *h, struct qcow2_snapshot *out,
+                          struct error *err)
+{
+    size_t at = ROUND_UP(*pos, 8);
+
+    if (at + QCOW2_SNAPSHOT_ENTRY > len) {
+        return -EAGAIN;
+    }
+    const uint8_t *p = buf + at;
+    size_t id_len = load_be16(p + 12), name_len = load_be16(p + 14);
+    uint32_t extra = load_be32(p + 36);
+
+    if (extra > MAX_EXTRA) {
+        error_set(err, "Too much extra metadata in snapshot table entry %u", index);
+        error_hint(err, "You can force-remove this extra metadata with qemu-img check -r all");
+        return -EINVAL;
+    }
+    *pos = at + QCOW2_SNAPSHOT_ENTRY + extra + id_len + name_len;
+    if (*pos > len) {
+        return -EAGAIN;
+    }
+    const uint8_t *more = p + QCOW2_SNAPSHOT_ENTRY;
+    const char *id = (const char *)more + extra;
+
+    *out = (struct qcow2_snapshot){
+        .l1_offset = load_be64(p),
+        .l1_size = load_be32(p + 8),
+        .date_sec = load_be32(p + 16),
+        .date_nsec = load_be32(p + 20),
+        .vm_clock_nsec = load_be64(p + 24),
+        .vm_state_size = extra >= 8 ? load_be64(more) : load_be32(p + 32),
+        .disk_size = extra >= 16 ? load_be64(more + 8) : h->size,
+        .id = mem_strndup(id, id_len),
+        .name = mem_strndup(id + id_len, name_len),
+    };
+    return 0;
+}
+
+int qcow2_snapshots_parse(const uint8_t *buf, size_t len, const struct qcow2_header *h,
+                          struct qcow2_snapshot **out, uint64_t *table_len, struct error *err)
+{
+    /* No more entries than fit, whatever the header says: the memory stays in proportion to the bytes. */
+    size_t room = MIN((size_t)h->nb_snapshots, len / QCOW2_SNAPSHOT_ENTRY);
+    struct qcow2_snapshot *list = mem_calloc(room + 1, sizeof(*list));
+    size_t pos = 0;
+
+    for (unsigned i = 0; i < h->nb_snapshots; i++) {
+        int ret = i < room ? parse_snapshot(buf, len, &pos, i, h, &list[i], err) : -EAGAIN;
+
+        if (ret) {
+            qcow2_snapshots_free(list, i);
+            return ret;
+        }
+    }
+    *out = list;
+    *table_len = pos;
+    return 0;
+}
+
+int co_qcow2_snapshots_load(struct qcow2 *q, uint64_t file_size, struct error *err)
+{
+    uint64_t most = MIN((uint64_t)QCOW2_MAX_SNAPSHOT_TABLE, file_size - q->h.snapshots_offset);
+    uint64_t len = MIN((uint64_t)FIRST_READ, most);
+    uint8_t *buf = NULL;
+    int ret;
+
+    if (!q->h.nb_snapshots) {
+        return 0;
+    }
+    for (;;) {
+        buf = mem_realloc(buf, len);
+        ret = co_io_read(q->file, q->h.snapshots_offset, buf, len);
+        if (ret) {
+            error_set_errno(err, ret, "Failed to read snapshot table");
+            break;
+        }
+        ret = qcow2_snapshots_parse(buf, len, &q->h, &q->snapshots, &q->snapshots_len, err);
+        if (ret != -EAGAIN) {
+            break;
+        }
+        if (len == most) {
+            error_set(err, most == QCOW2_MAX_SNAPSHOT_TABLE ?
+                               "Snapshot table too large" :
+                               "Snapshot table lies beyond the end of the file");
+            ret = -EINVAL;
+            break;
+        }
+        len = MIN(4 * len, most);
+    }
+    free(buf);
+    return ret;
+}
