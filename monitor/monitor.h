@@ -2,18 +2,26 @@
 /*
  * The monitor: words in, words out.  One row a command, one handler that returns a value tree, one optional printer.
  *
- *   command.c      the tables' type, look-up, typed arguments (check and convert), help from the rows
+ *   command.c      look-up in the tables, typed arguments checked, help from the rows
  *   commands-*.c   the rows and handlers: job, block, machine, guest, script, info
- *   hmp.c          one human line -> command + json arguments; errors in QEMU's words with our hints below
+ *   session.c      what all monitors share: output, history, interrupts, the request to quit, waiting
+ *   hmp.c          one human line -> command + JSON arguments; errors in QEMU's words with our hints below
+ *   hints.c        "did you mean", candidates
+ *   chain-names.c  what a person may call an image of a chain, and what we call it
+ *   chain-view.c   `info chain`: the tree and the drawing
+ *   block-tree.c   query-block and its relatives as trees, and `info block`'s text from them
+ *   qemu-io.c      the words of `qemu-io DISK "..."`
  *   qmp.c          JSON in, JSON out; capabilities; one session per connection
  *   events.c       listens to jobs, disks and the machine; makes QMP events and the terminal's lines
  *   chardev.c      where monitors live: stdio, unix sockets (files that appear as streams of bytes)
  *   terminal.c     readline on a terminal through its callback interface
- *   script.c       -f, -c, source; wait, expect; exit codes
+ *   script.c       -f, -c, source; line prefixes; the transcript
+ *   outcome.c      jobs that ended, and the exit code
  *   completion.c   what could come next, from the rows and the live objects
  *
- * Every command of every monitor passes command_run(), in a coroutine.  A handler fills `err` (first line QEMU's text)
- * or gives `*result` (new reference; NULL = nothing to say).  HMP prints the result by the row's printer (-json: as JSON).
+ * Every command of every monitor passes co_command_run(), in a coroutine.  A handler fills `err` (first line QEMU's
+ * text) or gives `*result` (new reference; NULL = nothing to say).  HMP prints the result by the row's printer (-json:
+ * as JSON).  A handler that fails without filling `err` has said in its result what went wrong.
  */
 #ifndef MONITOR_MONITOR_H
 #define MONITOR_MONITOR_H
@@ -21,6 +29,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <sys/queue.h>
 
@@ -31,24 +40,25 @@ enum arg_kind {
     ARG_DEVICE_OR_NODE,
     ARG_NODE,
     ARG_JOB,
-    ARG_BASE,      /* an image of the chain of the device before it */
+    ARG_BASE,      /* an image of the chain of the device before it; may stand in the place of an ARG_SIZE before it */
     ARG_FORMAT,    /* qcow2, raw, ... */
     ARG_FILE,      /* a path */
     ARG_STRING,    /* a word or "quoted string" */
     ARG_REST,      /* the rest of the line, as it is */
-    ARG_SIZE,      /* bytes by default, suffixes (HMP type 'o' is MiB by default: unit in `unit`) */
+    ARG_SIZE,      /* bytes; suffixes in HMP, `unit` when there is none (QEMU's type 'o' takes MiB) */
     ARG_INT,
     ARG_BOOL,      /* on|off in HMP, JSON booleans in QMP */
     ARG_FLAG,      /* -x in HMP; JSON boolean in QMP */
     ARG_ENUM,      /* one of `choices` */
-    ARG_COMMAND,   /* a command's name (help) */
-    ARG_TOPIC,     /* an info topic */
+    ARG_COMMAND,   /* the rest of the line: a command's name (help) */
+    ARG_TOPIC,     /* an info topic; the rest of the line belongs to it */
     ARG_ANY,       /* QMP: any JSON value */
 };
 struct command_arg {
     const char *name;             /* JSON key */
     enum arg_kind kind;
     bool optional;
+    bool ours;                    /* QEMU has no such argument: absent under --qemu-compat */
     char letter;                  /* ARG_FLAG */
     uint64_t unit;                /* ARG_SIZE in HMP: factor without a suffix; 0 means 1 */
     const char *const *choices;   /* ARG_ENUM, NULL-terminated */
@@ -59,14 +69,14 @@ struct command_arg {
 struct monitor;
 typedef int co_command_fn(struct monitor *mon, json_t *args, json_t **result, struct error *err);
 struct command {
-    const char *name;             /* "block_stream" in HMP tables, "block-stream" in QMP's */
+    const char *name;             /* "block_stream" in HMP tables (aliases: "stop|s"), "block-stream" in QMP's */
     struct command_arg args[COMMAND_MAX_ARGS]; /* ends at name == NULL */
     const char *params;           /* "device [speed [base]]" as QEMU's help prints it */
-    const char *help;             /* one line, as QEMU's */
+    const char *help;             /* QEMU's text, may have several lines */
     const char *group;            /* for our grouped help */
-    const char *example;
+    const char *example;          /* may have several lines */
     co_command_fn *co_run;        /* 0, or -errno with err filled */
-    void (*print)(struct monitor *mon, const json_t *result); /* HMP */
+    void (*print)(struct monitor *mon, const json_t *args, const json_t *result); /* HMP */
     unsigned flags;
 };
 enum command_flags {
@@ -74,37 +84,92 @@ enum command_flags {
     COMMAND_PRECONFIG = 2,        /* QMP: allowed before qmp_capabilities */
     COMMAND_SCRIPT = 4,           /* wait, expect, sleep, source */
 };
-/* The tables, one array each, ended by name == NULL. main hands them down so that nothing else lists commands. */
-extern const struct command *const hmp_command_tables[];   /* NULL-terminated list of tables */
-extern const struct command *const info_command_tables[];  /* info's topics */
-extern const struct command *const qmp_command_tables[];
+/* The tables, one array each, ended by name == NULL.  Nothing else lists commands. */
+extern const struct command *const hmp_command_tables[];   /* NULL-terminated list of tables (commands-info.c) */
+extern const struct command *const info_command_tables[];  /* info's topics (commands-info.c) */
+extern const struct command *const qmp_command_tables[];   /* with the QMP monitor */
 
 /* --- A monitor session ------------------------------------------------------------------------------------------ */
+
+/* What a command, a script, the program came to: exit codes. */
+enum outcome {
+    OUTCOME_GOOD = 0,
+    OUTCOME_NO_START = 1,
+    OUTCOME_USAGE = 2,
+    OUTCOME_COMMAND = 3,          /* a command failed */
+    OUTCOME_JOB = 4,              /* a job failed or was left waiting for a decision */
+    OUTCOME_EXPECT = 5,           /* an expectation failed */
+    OUTCOME_GUEST = 6,            /* the guest saw wrong data, or an error it should not have seen */
+    OUTCOME_TIMEOUT = 124,        /* a wait ran out of time */
+    OUTCOME_SIGNAL = 128,         /* plus the signal's number */
+};
+
+struct script_frame;
 struct monitor {
     LIST_ENTRY(monitor) link;
     bool is_qmp;
     bool interactive;             /* a person on a terminal */
     bool compat;                  /* --qemu-compat */
+    bool on_stdout;               /* its text goes to the program's standard output */
     const char *name;             /* for traces: "stdio", "script FILE" */
     /* Text that a command prints, flushed when the command ends; also while it runs when it waits. */
     void (*write)(struct monitor *mon, const char *text, size_t len);
     void *arg;
+    unsigned (*width)(struct monitor *mon); /* columns; NULL or 0: no limit */
     int last_status;              /* of the last command: 0 or -errno */
+    enum outcome last_outcome;    /* of the last command */
+    json_t *history;              /* lines typed in this session, oldest first */
+    bool interrupted;             /* somebody wants the running command to end (Ctrl-C, the connection is gone) */
+    struct script_frame *scripts; /* `source` in progress, innermost first (script.c) */
 };
+/* Put a monitor whose fields are set into the list of all, and take it out again (frees the history). */
+void monitor_init(struct monitor *mon);
+void monitor_fini(struct monitor *mon);
+
 void monitor_printf(struct monitor *mon, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void monitor_puts(struct monitor *mon, const char *text);
-/* "Error: text" and the hint lines. */
+/* "Error: text" and the hint lines (no hints under compat). */
 void monitor_error(struct monitor *mon, const struct error *err);
+/* The greeting of a human monitor: "... monitor - type 'help' for more information". */
+void monitor_banner(struct monitor *mon);
+/* Any JSON value, indented, and a newline. */
+void monitor_print_json(struct monitor *mon, const json_t *value);
 
 /* Run one human line (no prompt, no echo).  Errors are printed to the monitor.  0 or -errno.  Suspends. */
 int co_hmp_run(struct monitor *mon, const char *line);
-/* Find and check arguments, then run: used by QMP and by hmp.  *result may be NULL. */
+
+/* --- Commands ------------------------------------------------------------------------------------------------------ */
+/* Check the arguments, then run: used by QMP and by HMP.  `args` is an object, or NULL for none; *result may be NULL.
+ * 0 or -errno; suspends. */
 int co_command_run(struct monitor *mon, const struct command *cmd, json_t *args, json_t **result, struct error *err);
-const struct command *command_find(const struct command *const *tables, const char *name);
+/* By name or alias; under `compat` commands of ours are not found. */
+const struct command *command_find(const struct command *const *tables, const char *name, bool compat);
+/* Is `word` the name or an alias of this row?  `len` bytes of it. */
+bool command_is(const struct command *cmd, const char *word, size_t len);
+/* Call fn for every row that this monitor may use; sorted by name. */
+void command_each(const struct command *const *tables, bool compat,
+                  void (*fn)(void *arg, const struct command *cmd), void *arg);
+/* "name params -- help" as QEMU prints it; `prefix` is "" or "info ". */
+void command_print_line(struct monitor *mon, const struct command *cmd, const char *prefix);
+
+/* --- Waiting ------------------------------------------------------------------------------------------------------- */
+/* Suspend until done(arg) is true: asked now, and anew when a job changes its state and after monitor_wake_waiters().
+ * `deadline_ns` is on loop_now()'s clock, UINT64_MAX for none.  0; -ETIMEDOUT; -EINTR when the monitor was interrupted;
+ * -ECANCELED when the program is to end.  `mon` may be NULL.  `done` may be NULL: a sleep. */
+int co_monitor_wait(struct monitor *mon, bool (*done)(void *arg), void *arg, uint64_t deadline_ns);
+/* Something that somebody may wait for has changed. */
+void monitor_wake_waiters(void);
+/* Make the command that runs on this monitor end early, if it waits. */
+void monitor_interrupt(struct monitor *mon);
 
 /* --- Program-wide ------------------------------------------------------------------------------------------------ */
-/* Ask the program to end (quit command, signal, end of the script); main's loop sees it. */
+/* Ask the program to end: -1 with the exit code that outcome_exit_code() will say, else with this one.  The first explicit
+ * code stays.  main's loop looks between turns. */
 void monitor_quit_request(int exit_code_or_minus_one);
 bool monitor_quit_requested(void);
+int monitor_quit_code(void); /* the explicit code, or -1 */
+
+LIST_HEAD(monitor_list, monitor);
+extern struct monitor_list all_monitors;
 
 #endif

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Rows: looking them up, checking arguments against them, printing help from them.
+ *
+ * Both monitors meet here: HMP has turned words into JSON, QMP got JSON.  What is checked here is checked nowhere else,
+ * so a handler may take the types of its arguments for granted.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/mem.h"
+#include "monitor/monitor.h"
+
+/* --- Look-up ---------------------------------------------------------------------------------------------------- */
+
+bool command_is(const struct command *cmd, const char *word, size_t len)
+{
+    const char *name = cmd->name;
+
+    for (;;) {
+        size_t n = strcspn(name, "|");
+
+        if (n == len && !strncmp(name, word, len)) {
+            return true;
+        }
+        if (!name[n]) {
+            return false;
+        }
+        name += n + 1;
+    }
+}
+
+const struct command *command_find(const struct command *const *tables, const char *name, bool compat)
+{
+    size_t len = strlen(name);
+
+    for (; *tables; tables++) {
+        for (const struct command *cmd = *tables; cmd->name; cmd++) {
+            if (command_is(cmd, name, len) && !(compat && (cmd->flags & COMMAND_OURS))) {
+                return cmd;
+            }
+        }
+    }
+    return NULL;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    const struct command *const *x = a, *const *y = b;
+
+    return strcmp((*x)->name, (*y)->name);
+}
+
+void command_each(const struct command *const *tables, bool compat,
+                  void (*fn)(void *arg, const struct command *cmd), void *arg)
+{
+    AUTOFREE const struct command **rows = NULL;
+    size_t n = 0;
+
+    for (; *tables; tables++) {
+        for (const struct command *cmd = *tables; cmd->name; cmd++) {
+            if (!(compat && (cmd->flags & COMMAND_OURS))) {
+                rows = mem_reallocarray(rows, n + 1, sizeof(*rows));
+                rows[n++] = cmd;
+            }
+        }
+    }
+    if (n) {
+        qsort(rows, n, sizeof(*rows), by_name);
+    }
+    for (size_t i = 0; i < n; i++) {
+        fn(arg, rows[i]);
+    }
+}
+
+void command_print_line(struct monitor *mon, const struct command *cmd, const char *prefix)
+{
+    monitor_printf(mon, "%s%s %s -- %s\n", prefix, cmd->name, cmd->params, cmd->help);
+}
+
+/* --- Arguments ----------------------------------------------------------------------------------------------------- */
+
+static const char *kind_type(enum arg_kind kind)
+{
+    switch (kind) {
+    case ARG_SIZE:
+    case ARG_INT:
+        return "integer";
+    case ARG_BOOL:
+    case ARG_FLAG:
+        return "boolean";
+    case ARG_ANY:
+        return NULL;
+    default:
+        return "string";
+    }
+}
+
+static bool has_type(const json_t *value, const char *type)
+{
+    return !type || (type[0] == 'i' && json_is_integer(value)) || (type[0] == 'b' && json_is_boolean(value)) ||
+           (type[0] == 's' && json_is_string(value));
+}
+
+static bool is_choice(const char *const *choices, const char *value)
+{
+    for (; *choices; choices++) {
+        if (!strcmp(*choices, value)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int check_arg(const struct command_arg *arg, const json_t *value, struct error *err)
+{
+    const char *type = kind_type(arg->kind);
+
+    if (!value) {
+        if (!arg->optional && arg->kind != ARG_FLAG) {
+            error_set(err, "Parameter '%s' is missing", arg->name);
+            return -EINVAL;
+        }
+        return 0;
+    }
+    if (!has_type(value, type)) {
+        error_set(err, "Invalid parameter type for '%s', expected: %s", arg->name, type);
+        return -EINVAL;
+    }
+    if (arg->kind == ARG_ENUM && !is_choice(arg->choices, json_string_value(value))) {
+        error_set(err, "Parameter '%s' does not accept value '%s'", arg->name, json_string_value(value));
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static const struct command_arg *arg_find(const struct command *cmd, const char *name)
+{
+    for (const struct command_arg *arg = cmd->args; arg->name; arg++) {
+        if (!strcmp(arg->name, name)) {
+            return arg;
+        }
+    }
+    return NULL;
+}
+
+/* In the order of the row, then what the row does not know: the order in which QEMU finds fault. */
+static int check_args(const struct command *cmd, json_t *args, struct error *err)
+{
+    const char *key;
+    json_t *value;
+
+    for (const struct command_arg *arg = cmd->args; arg->name; arg++) {
+        int ret = check_arg(arg, json_object_get(args, arg->name), err);
+
+        if (ret) {
+            return ret;
+        }
+    }
+    json_object_foreach(args, key, value) {
+        if (!arg_find(cmd, key)) {
+            error_set(err, "Parameter '%s' is unexpected", key);
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+int co_command_run(struct monitor *mon, const struct command *cmd, json_t *args, json_t **result, struct error *err)
+{
+    json_t *given = args ? json_incref(args) : json_object();
+    int ret = check_args(cmd, given, err);
+
+    *result = NULL;
+    if (!ret) {
+        ret = cmd->co_run(mon, given, result, err);
+    }
+    assert(ret <= 0);
+    assert(ret || !error_is_set(err));
+    mon->last_status = ret;
+    json_decref(given);
+    return ret;
+}

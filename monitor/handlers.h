@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The handlers, for the tables of both monitors.  Arguments and results are shaped as QMP's command of that name has
+ * them; our own say here how they look.  All are co_command_fn: they may suspend.
+ *
+ * A row of the QMP table lists the arguments with their JSON types (monitor.h), and co_command_run() has checked them
+ * when a handler begins.
+ */
+#ifndef MONITOR_HANDLERS_H
+#define MONITOR_HANDLERS_H
+
+#include "monitor/monitor.h"
+
+/* The QEMU whose words and shapes these are. */
+#define QEMU_VERSION_MAJOR 7
+#define QEMU_VERSION_MINOR 2
+#define QEMU_VERSION_MICRO 22
+#define QEMU_VERSION_TEXT "7.2.22"
+
+/* --- commands-job.c ------------------------------------------------------------------------------------------------ */
+co_command_fn co_block_stream;         /* device, base, base-node, bottom, backing-file, speed, on-error, job-id, auto-* */
+co_command_fn co_block_job_set_speed;  /* device, speed */
+co_command_fn co_block_job_cancel;     /* device, force */
+co_command_fn co_block_job_pause;      /* device */
+co_command_fn co_block_job_resume;     /* device */
+co_command_fn co_query_block_jobs;
+
+/* --- commands-block.c ---------------------------------------------------------------------------------------------- */
+co_command_fn co_blockdev_snapshot_sync; /* device, node-name, snapshot-file, snapshot-node-name, format, mode */
+co_command_fn co_query_block;
+co_command_fn co_query_blockstats;
+co_command_fn co_query_named_block_nodes; /* flat */
+/* Ours: device (a disk, optional).  An array, one object a chain: chain-view.h. */
+co_command_fn co_query_chain;
+
+/* --- commands-machine.c -------------------------------------------------------------------------------------------- */
+co_command_fn co_stop;
+co_command_fn co_cont;
+co_command_fn co_system_reset;
+co_command_fn co_quit;
+co_command_fn co_query_status;
+co_command_fn co_query_name;
+co_command_fn co_query_uuid;
+co_command_fn co_query_version;
+/* What -name and -uuid said; NULL: not given.  Copied. */
+void machine_identity_set(const char *name, const char *uuid);
+/* {"qemu": {...}, "package": "..."} as in the greeting; new reference. */
+json_t *version_tree(void);
+
+/* --- commands-guest.c ---------------------------------------------------------------------------------------------- */
+co_command_fn co_query_guest;          /* ours: guest_describe() */
+
+/* --- Tables of rows -------------------------------------------------------------------------------------------------- */
+extern const struct command job_commands[], block_commands[], machine_commands[], guest_commands[], script_commands[],
+    help_commands[];
+extern const struct command job_topics[], block_topics[], machine_topics[], guest_topics[], help_topics[];
+
+#endif

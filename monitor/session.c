@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What all monitors share: output, errors, the request to quit, and waiting for something to change.
+ *
+ * Whoever waits (`wait`, `sleep`, the end of a script) does it here, so that one place knows how to end a wait early:
+ * Ctrl-C on the monitor that waits, or the end of the program.  Waiters ask their condition anew each time a job changes
+ * its state; there are never many of them.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/co.h"
+#include "core/loop.h"
+#include "core/mem.h"
+#include "monitor/handlers.h"
+#include "monitor/monitor.h"
+
+struct monitor_list all_monitors = LIST_HEAD_INITIALIZER(all_monitors);
+
+void monitor_init(struct monitor *mon)
+{
+    mon->history = json_array();
+    LIST_INSERT_HEAD(&all_monitors, mon, link);
+}
+
+void monitor_fini(struct monitor *mon)
+{
+    LIST_REMOVE(mon, link);
+    json_decref(mon->history);
+    mon->history = NULL;
+}
+
+/* --- Output ----------------------------------------------------------------------------------------------------- */
+
+void monitor_puts(struct monitor *mon, const char *text)
+{
+    mon->write(mon, text, strlen(text));
+}
+
+void monitor_printf(struct monitor *mon, const char *fmt, ...)
+{
+    AUTOFREE char *text = NULL;
+    va_list ap;
+
+    va_start(ap, fmt);
+    text = mem_vprintf(fmt, ap);
+    va_end(ap);
+    monitor_puts(mon, text);
+}
+
+void monitor_error(struct monitor *mon, const struct error *err)
+{
+    if (!err->text) {
+        return;
+    }
+    monitor_printf(mon, "Error: %s\n", err->text);
+    if (err->hint && !mon->compat) {
+        monitor_printf(mon, "%s\n", err->hint);
+    }
+}
+
+void monitor_banner(struct monitor *mon)
+{
+    if (mon->compat) {
+        monitor_printf(mon, "QEMU %s monitor - type 'help' for more information\n", QEMU_VERSION_TEXT);
+    } else {
+        monitor_printf(mon, "merganser %s monitor - type 'help' for more information\n", MERGANSER_VERSION);
+    }
+}
+
+void monitor_print_json(struct monitor *mon, const json_t *value)
+{
+    AUTOFREE char *text = json_dumps(value, JSON_INDENT(4) | JSON_PRESERVE_ORDER | JSON_ENCODE_ANY);
+
+    monitor_printf(mon, "%s\n", text ? text : "null");
+}
+
+/* --- Waiting ------------------------------------------------------------------------------------------------------ */
+
+struct waiter {
+    LIST_ENTRY(waiter) link;
+    struct co *co; /* NULL while it is awake or on its way */
+    struct loop_timer timer;
+};
+static LIST_HEAD(, waiter) waiters = LIST_HEAD_INITIALIZER(waiters);
+
+static void waiter_wake(struct waiter *w)
+{
+    struct co *co = w->co;
+
+    if (co) {
+        w->co = NULL;
+        co_wake(co);
+    }
+}
+
+static void waiter_timeout(void *arg)
+{
+    waiter_wake(arg);
+}
+
+void monitor_wake_waiters(void)
+{
+    struct waiter *w;
+
+    LIST_FOREACH(w, &waiters, link) {
+        waiter_wake(w);
+    }
+}
+
+int co_monitor_wait(struct monitor *mon, bool (*done)(void *arg), void *arg, uint64_t deadline_ns)
+{
+    struct waiter w = { .co = NULL };
+    int ret;
+
+    loop_timer_init(&w.timer, waiter_timeout, &w);
+    LIST_INSERT_HEAD(&waiters, &w, link);
+    if (deadline_ns != UINT64_MAX) {
+        loop_timer_arm(&w.timer, deadline_ns);
+    }
+    for (;;) {
+        if (done && done(arg)) {
+            ret = 0;
+        } else if (monitor_quit_requested()) {
+            ret = -ECANCELED;
+        } else if (mon && mon->interrupted) {
+            ret = -EINTR;
+        } else if (deadline_ns != UINT64_MAX && loop_now() >= deadline_ns) {
+            ret = -ETIMEDOUT;
+        } else {
+            w.co = co_self();
+            co_suspend();
+            continue;
+        }
+        break;
+    }
+    loop_timer_cancel(&w.timer);
+    LIST_REMOVE(&w, link);
+    return ret;
+}
+
+void monitor_interrupt(struct monitor *mon)
+{
+    mon->interrupted = true;
+    monitor_wake_waiters();
+}
+
+/* --- The end of the program --------------------------------------------------------------------------------------- */
+
+static bool quit_requested;
+static int quit_code = -1;
+
+void monitor_quit_request(int exit_code_or_minus_one)
+{
+    quit_requested = true;
+    if (quit_code < 0) {
+        quit_code = exit_code_or_minus_one;
+    }
+    monitor_wake_waiters();
+}
+
+bool monitor_quit_requested(void)
+{
+    return quit_requested;
+}
+
+int monitor_quit_code(void)
+{
+    return quit_code;
+}
