@@ -111,7 +111,8 @@ run_tests() {
     done
     slow=$(cat slow.pid)
     kill -INT $runner
-    run wait $runner
+    wait $runner || code=$?
+    [ "$code" = 130 ]
     for ((i = 0; i < 100; i++)); do
         kill -0 "$slow" 2>/dev/null || break
         sleep 0.05
