@@ -26,14 +26,18 @@
 #ifndef CORE_IO_ENGINE_H
 #define CORE_IO_ENGINE_H
 
+#include "core/co.h"
 #include "core/io.h"
 #include "core/loop.h"
 #include "core/mem.h"
 
 #include <sys/queue.h>
 
-struct co;
+struct io_call;
 struct io_direct_range;
+
+/* A carrier (see below): makes the call happen, suspends until it has, and returns its result. */
+typedef ssize_t co_io_carrier(struct io_call *call);
 
 /* The common head of an open file.  A back end puts it first in its own struct. */
 struct io_file {
@@ -47,8 +51,8 @@ struct io_file {
     unsigned flags;   /* enum io_open_flags of the last open or reopen */
     int flush_error;  /* what the first failed flush said (sticky), or 0 */
     unsigned lock_used, lock_shared; /* of the last successful lock; 0 and IO_PERM_ALL when none */
-    bool no_zero, no_punch, no_copy; /* said -EOPNOTSUPP once, not asked again */
-    LIST_HEAD(, io_direct_range) direct; /* io-direct.c: writes in flight on an IO_DIRECT file */
+    bool no_zero, no_punch; /* said -EOPNOTSUPP once, not asked again */
+    LIST_HEAD(, io_direct_range) direct; /* io-direct.c: changes in flight on an IO_DIRECT file */
 };
 
 enum io_range {
@@ -77,6 +81,7 @@ struct io_engine {
     ssize_t (*co_read)(struct io_file *file, uint64_t offset, const struct iovec *iov, int n);
     ssize_t (*co_write)(struct io_file *file, uint64_t offset, const struct iovec *iov, int n);
     int (*co_flush)(struct io_file *file); /* fdatasync */
+    /* -EOPNOTSUPP: never on this file; -EINVAL: not this range (a device that wants whole sectors). */
     int (*co_range)(struct io_file *file, enum io_range how, uint64_t offset, uint64_t len);
     /* Optional.  Both files are this engine's and ask for no alignment.  Bytes copied, perhaps fewer than asked; 0 when `src_off`
      * is at or beyond the end of `src`; -EOPNOTSUPP to decline this pair (the front then reads and writes). */
@@ -91,17 +96,40 @@ struct io_engine {
     int (*lock)(struct io_file *file, unsigned used, unsigned shared, unsigned *bad, bool *bad_shared);
 
     /* Names: co_io_*() of the default engine end here. */
-    int (*co_sync_dir)(const char *path_in_dir);
-    int (*co_unlink)(const char *path);
-    int (*co_rename)(const char *from, const char *to);
-    bool (*exists)(const char *path);
-    int (*co_load)(const char *path, char **out, size_t *len);
+    int (*co_sync_dir)(const struct io_engine *engine, const char *path_in_dir);
+    int (*co_unlink)(const struct io_engine *engine, const char *path);
+    int (*co_rename)(const struct io_engine *engine, const char *from, const char *to);
+    bool (*exists)(const struct io_engine *engine, const char *path);
+    int (*co_load)(const struct io_engine *engine, const char *path, char **out, size_t *len);
+
+    /* io-host.c's own; other back ends leave them out. */
+    co_io_carrier *co_carry;
+    bool inline_reads; /* try the page cache on the loop's thread first */
 };
 
 /* Make an engine known to io_engine_find(), and unknown again before it goes away.  A back end in memory
  * calls these as its world comes and goes; it stays the caller's. */
 void io_engine_register(const struct io_engine *engine);
 void io_engine_unregister(const struct io_engine *engine);
+
+/* --- The front's two halves --------------------------------------------------------------------------------- */
+
+/* io.c: move the whole list, carrying on after short transfers, zero-filling reads.  Aligned if the file asks for it. */
+int co_io_transfer(struct io_file *file, uint64_t offset, const struct iovec *iov, int n, bool write);
+
+/* io-direct.c: the same for lists and offsets of any alignment. */
+int co_io_direct_transfer(struct io_file *file, uint64_t offset, const struct iovec *iov, int n,
+                          bool write);
+/* Other changes to an IO_DIRECT file are announced, too, so that none is lost under a read-modify-write. */
+struct io_direct_range {
+    uint64_t start, end; /* bytes; end exclusive */
+    bool exclusive;      /* nothing else may touch the range */
+    struct co_queue waiters;
+    LIST_ENTRY(io_direct_range) link;
+};
+void co_io_direct_begin(struct io_file *file, struct io_direct_range *range, uint64_t start,
+                        uint64_t end, bool exclusive);
+void io_direct_end(struct io_direct_range *range);
 
 /* --- Real files ------------------------------------------------------------------------------------------ */
 
@@ -133,18 +161,19 @@ STAILQ_HEAD(io_call_list, io_call);
 /* Carry the call out now, on the calling thread; sets call->result. */
 void io_call_run(struct io_call *call);
 
-/* A carrier: makes the call happen, suspends until it has, and returns call->result. */
-typedef ssize_t io_carrier(struct io_call *call);
-
 /* The pool: worker threads started on demand.  fini waits for them; no call may be in flight. */
 void io_pool_init(void);
 void io_pool_fini(void);
 ssize_t co_io_pool_call(struct io_call *call);
+/* For carriers that pass a call on: queue it (call->co is set and suspended); hand the queue over now instead of at the
+ * end of the turn. */
+void io_pool_send(struct io_call *call);
+void io_pool_submit(void);
 
 /* The ring.  False when the kernel or the build has none.  What it cannot do it hands to the pool. */
-bool io_uring_init(void);
-void io_uring_fini(void);
-ssize_t co_io_uring_call(struct io_call *call);
+bool io_ring_init(void);
+void io_ring_fini(void);
+ssize_t co_io_ring_call(struct io_call *call);
 
 /* The virtual clock: sleeps a seeded while, then carries the call out on this thread. */
 ssize_t co_io_virtual_call(struct io_call *call);
@@ -154,9 +183,13 @@ uint64_t io_virtual_latency(uint64_t bytes);
 
 /* The three engines on real files; they differ in their carrier only. */
 extern const struct io_engine io_engine_threads, io_engine_uring, io_engine_virtual;
+/* A new turn of the loop has begun (see io-host.c on reads from the page cache). */
+void io_host_new_turn(void);
 
 /* Bring the byte locks of `fd` from (old_used, old_shared) to (used, shared), see core/io.h. */
 int io_lock_fd(int fd, unsigned old_used, unsigned old_shared, unsigned used, unsigned shared,
                unsigned *bad, bool *bad_shared);
+/* Only put the marks on a further descriptor of a file whose locks are held already. */
+int io_lock_put(int fd, unsigned used, unsigned shared);
 
 #endif

@@ -1,0 +1,437 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Real files: what a back end does (io-engine.h), as system calls.
+ *
+ * Each call is described in a struct io_call and given to the engine's carrier (the ring, the pool, the
+ * virtual clock); the three engines on real files are this file with another carrier.  Calls that only look
+ * at memory of the kernel (fstat, fcntl locks) are made on the spot.
+ *
+ * Reads first ask the page cache, on the loop's thread (preadv2 with RWF_NOWAIT): a hit costs one system
+ * call of 1 us and no change of thread or context, a miss a fraction of that on top of a disk access.  So that a
+ * caller that reads in a loop cannot hold up everybody else, a turn of the loop has a budget for such reads; when it
+ * is used up the caller goes on in the next turn.
+ */
+#include "core/io-engine.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/bytes.h"
+#include "core/co.h"
+#include "core/io-host.h"
+
+#define INLINE_READ_MAX (256 * 1024)   /* 30 us of copying */
+#define INLINE_TURN_MAX (1024 * 1024)
+
+struct host_file {
+    struct io_file io;
+    int fd;
+    bool block_device;
+    bool no_nowait;       /* the file system has no RWF_NOWAIT */
+    struct io_copy_memory copy; /* what copying into this file has taught us */
+};
+
+static uint64_t inline_budget;
+
+static struct host_file *host(const struct io_file *file)
+{
+    return CONTAINER_OF(file, struct host_file, io);
+}
+
+/* --- Carrying out ---------------------------------------------------------------------------------- */
+
+static ssize_t result(ssize_t ret)
+{
+    return ret < 0 ? -errno : ret;
+}
+
+void io_call_run(struct io_call *call)
+{
+    switch (call->op) {
+    case IO_CALL_READ:
+        call->result = result(preadv(call->fd, call->iov, call->n, call->offset));
+        break;
+    case IO_CALL_WRITE:
+        call->result = result(pwritev(call->fd, call->iov, call->n, call->offset));
+        break;
+    case IO_CALL_FLUSH:
+        call->result = result(fdatasync(call->fd));
+        break;
+    case IO_CALL_FALLOCATE:
+        call->result = result(fallocate(call->fd, call->mode, call->offset, call->len));
+        break;
+    case IO_CALL_FN:
+        call->fn(call->arg);
+        call->result = 0;
+        break;
+    }
+}
+
+/* Whatever is not one of the ring's operations: fn(arg) on the carrier. */
+static void co_carry_fn(const struct io_engine *engine, void (*fn)(void *), void *arg)
+{
+    struct io_call call = { .op = IO_CALL_FN, .fn = fn, .arg = arg };
+
+    engine->co_carry(&call);
+}
+
+/* --- Data ------------------------------------------------------------------------------------------ */
+
+/* Once a turn, from the pool's poller. */
+void io_host_new_turn(void)
+{
+    inline_budget = INLINE_TURN_MAX;
+}
+
+/* What the page cache has right now: a count (0: end of file), or negative when it must be asked properly. */
+static ssize_t co_read_inline(struct host_file *f, uint64_t offset, const struct iovec *iov, int n)
+{
+    size_t size = iov_size(iov, n);
+    ssize_t ret;
+
+    if (!f->io.engine->inline_reads || f->io.align > 1 || f->no_nowait || size > INLINE_READ_MAX) {
+        return -EAGAIN;
+    }
+    while (inline_budget < size) { /* at most one turn: the budget covers any one read */
+        co_yield();
+    }
+    ret = result(preadv2(f->fd, iov, n, offset, RWF_NOWAIT));
+    if (ret == -EOPNOTSUPP) {
+        f->no_nowait = true;
+    } else if (ret >= 0) {
+        inline_budget -= ret;
+        io_stats.inline_reads += (size_t)ret == size;
+    }
+    return ret;
+}
+
+static ssize_t co_host_read(struct io_file *file, uint64_t offset, const struct iovec *iov, int n)
+{
+    struct host_file *f = host(file);
+    ssize_t ret = co_read_inline(f, offset, iov, n);
+
+    if (ret < 0) {
+        struct io_call call = {
+            .op = IO_CALL_READ, .fd = f->fd, .offset = offset, .iov = iov, .n = n,
+            .len = iov_size(iov, n),
+        };
+
+        ret = file->engine->co_carry(&call);
+    }
+    return ret;
+}
+
+static ssize_t co_host_write(struct io_file *file, uint64_t offset, const struct iovec *iov, int n)
+{
+    struct io_call call = {
+        .op = IO_CALL_WRITE, .fd = host(file)->fd, .offset = offset, .iov = iov, .n = n,
+        .len = iov_size(iov, n),
+    };
+
+    return file->engine->co_carry(&call);
+}
+
+static int co_host_flush(struct io_file *file)
+{
+    struct io_call call = { .op = IO_CALL_FLUSH, .fd = host(file)->fd };
+
+    return file->engine->co_carry(&call);
+}
+
+static int co_host_range(struct io_file *file, enum io_range how, uint64_t offset, uint64_t len)
+{
+    static const int modes[] = {
+        [IO_RANGE_ZERO] = FALLOC_FL_ZERO_RANGE,
+        [IO_RANGE_PUNCH] = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+        [IO_RANGE_ALLOCATE] = 0,
+    };
+    struct io_call call = {
+        .op = IO_CALL_FALLOCATE, .fd = host(file)->fd, .mode = modes[how], .offset = offset,
+        .len = len,
+    };
+    int ret = file->engine->co_carry(&call);
+
+    return ret == -ENOSYS || ret == -ENODEV ? -EOPNOTSUPP : ret;
+}
+
+static ssize_t co_host_copy(struct io_file *src, uint64_t src_off, struct io_file *dst,
+                            uint64_t dst_off, uint64_t len)
+{
+    struct io_copy copy = {
+        .src = host(src)->fd, .dst = host(dst)->fd, .src_off = src_off, .dst_off = dst_off,
+        .len = len, .src_dev = src->id[0], .memory = &host(dst)->copy,
+    };
+    struct io_call call = { .op = IO_CALL_FN, .fn = io_copy_run, .arg = &copy, .len = len, .bulk = true };
+
+    dst->engine->co_carry(&call);
+    return copy.result;
+}
+
+struct map {
+    int fd;
+    uint64_t offset, len;
+    bool data;
+    int result;
+};
+
+static void map_run(void *arg)
+{
+    struct map *map = arg;
+    off_t data = lseek(map->fd, map->offset, SEEK_DATA);
+    off_t hole;
+
+    map->result = 0;
+    if (data < 0 && errno == ENXIO) {
+        map->data = false; /* no data up to the end, or beyond the end */
+    } else if (data < 0) {
+        map->result = errno == EINVAL ? -EOPNOTSUPP : -errno;
+    } else if ((uint64_t)data > map->offset) {
+        map->data = false;
+        map->len = MIN(map->len, (uint64_t)data - map->offset);
+    } else {
+        map->data = true;
+        hole = lseek(map->fd, map->offset, SEEK_HOLE);
+        if (hole > (off_t)map->offset) {
+            map->len = MIN(map->len, (uint64_t)hole - map->offset);
+        } else {
+            /* It failed, or the file was changed in between: both leave us without knowledge. */
+            map->result = hole < 0 && errno != ENXIO ? -errno : -EOPNOTSUPP;
+        }
+    }
+}
+
+static int co_host_map(struct io_file *file, uint64_t offset, uint64_t *len, bool *data)
+{
+    struct map map = { .fd = host(file)->fd, .offset = offset, .len = *len };
+
+    co_carry_fn(file->engine, map_run, &map);
+    if (!map.result) {
+        *len = map.len;
+        *data = map.data;
+    }
+    return map.result;
+}
+
+struct truncation {
+    int fd;
+    uint64_t size;
+    int result;
+};
+
+static void truncate_run(void *arg)
+{
+    struct truncation *t = arg;
+
+    t->result = result(ftruncate(t->fd, t->size));
+}
+
+static int co_host_truncate(struct io_file *file, uint64_t size)
+{
+    struct truncation t = { .fd = host(file)->fd, .size = size };
+
+    co_carry_fn(file->engine, truncate_run, &t);
+    return t.result;
+}
+
+static int co_host_size(struct io_file *file, uint64_t *size)
+{
+    struct host_file *f = host(file);
+    struct stat st;
+
+    if (f->block_device) {
+        return ioctl(f->fd, BLKGETSIZE64, size) < 0 ? -errno : 0;
+    }
+    if (fstat(f->fd, &st) < 0) {
+        return -errno;
+    }
+    *size = st.st_size;
+    return 0;
+}
+
+static int co_host_allocated(struct io_file *file, uint64_t *bytes)
+{
+    struct stat st;
+
+    if (host(file)->block_device) {
+        return co_host_size(file, bytes);
+    }
+    if (fstat(host(file)->fd, &st) < 0) {
+        return -errno;
+    }
+    *bytes = (uint64_t)st.st_blocks * 512;
+    return 0;
+}
+
+static int host_lock(struct io_file *file, unsigned used, unsigned shared, unsigned *bad,
+                     bool *bad_shared)
+{
+    return io_lock_fd(host(file)->fd, file->lock_used, file->lock_shared, used, shared, bad,
+                      bad_shared);
+}
+
+/* --- Opening --------------------------------------------------------------------------------------- */
+
+static int co_host_open(const struct io_engine *engine, const char *path, unsigned flags,
+                        struct io_file **out)
+{
+    struct io_opening o = { .path = path, .flags = flags, .old_fd = -1 };
+    struct host_file *f;
+
+    co_carry_fn(engine, io_open_run, &o);
+    if (o.result) {
+        return o.result;
+    }
+    f = mem_zalloc(sizeof(*f));
+    f->fd = o.fd;
+    f->block_device = o.block_device;
+    f->io.align = o.align;
+    f->io.id[0] = o.dev;
+    f->io.id[1] = o.ino;
+    *out = &f->io;
+    return 0;
+}
+
+static void close_run(void *arg)
+{
+    close(*(int *)arg);
+}
+
+static void co_host_close(struct io_file *file)
+{
+    co_carry_fn(file->engine, close_run, &host(file)->fd);
+}
+
+/* Two handles hold the same read locks for a moment; they do not exclude each other. */
+static int co_host_reopen(struct io_file *file, unsigned flags)
+{
+    struct host_file *f = host(file);
+    struct io_opening o = {
+        .path = file->path, .flags = flags, .old_fd = f->fd,
+        .lock_used = file->lock_used, .lock_shared = file->lock_shared,
+    };
+    int old = f->fd;
+
+    co_carry_fn(file->engine, io_open_run, &o);
+    if (o.result) {
+        return o.result;
+    }
+    f->fd = o.fd;
+    f->io.align = o.align;
+    co_carry_fn(file->engine, close_run, &old);
+    return 0;
+}
+
+/* --- Names ----------------------------------------------------------------------------------------- */
+
+struct naming {
+    const char *path, *to;
+    int result;
+};
+
+static void sync_dir_run(void *arg)
+{
+    struct naming *n = arg;
+    const char *slash = strrchr(n->path, '/');
+    AUTOFREE char *dir = !slash ? mem_strdup(".") : mem_strndup(n->path, slash - n->path + 1);
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0) {
+        n->result = -errno;
+        return;
+    }
+    n->result = result(fsync(fd));
+    if (n->result == -EINVAL) {
+        n->result = 0; /* a file system whose directories need none */
+    }
+    close(fd);
+}
+
+static void unlink_run(void *arg)
+{
+    struct naming *n = arg;
+
+    n->result = result(unlink(n->path));
+}
+
+static void rename_run(void *arg)
+{
+    struct naming *n = arg;
+
+    n->result = result(rename(n->path, n->to));
+}
+
+static int co_host_sync_dir(const struct io_engine *engine, const char *path_in_dir)
+{
+    struct naming n = { .path = path_in_dir };
+
+    co_carry_fn(engine, sync_dir_run, &n);
+    return n.result;
+}
+
+static int co_host_unlink(const struct io_engine *engine, const char *path)
+{
+    struct naming n = { .path = path };
+
+    co_carry_fn(engine, unlink_run, &n);
+    return n.result;
+}
+
+static int co_host_rename(const struct io_engine *engine, const char *from, const char *to)
+{
+    struct naming n = { .path = from, .to = to };
+
+    co_carry_fn(engine, rename_run, &n);
+    return n.result;
+}
+
+static bool host_exists(const struct io_engine *engine, const char *path)
+{
+    struct stat st;
+
+    return !stat(path, &st);
+}
+
+static int co_host_load(const struct io_engine *engine, const char *path, char **out, size_t *len)
+{
+    struct io_loading l = { .path = path };
+    struct io_call call = { .op = IO_CALL_FN, .fn = io_load_run, .arg = &l, .bulk = true };
+
+    engine->co_carry(&call);
+    if (!l.result) {
+        *out = l.text;
+        *len = l.len;
+    }
+    return l.result;
+}
+
+/* --- The engines ----------------------------------------------------------------------------------- */
+
+#define HOST_ENGINE                                                                      \
+    .co_open = co_host_open, .co_close = co_host_close, .co_reopen = co_host_reopen,     \
+    .co_read = co_host_read, .co_write = co_host_write, .co_flush = co_host_flush,       \
+    .co_range = co_host_range, .co_copy = co_host_copy, .co_map = co_host_map,           \
+    .co_truncate = co_host_truncate, .co_size = co_host_size,                            \
+    .co_allocated = co_host_allocated, .lock = host_lock,                                \
+    .co_sync_dir = co_host_sync_dir, .co_unlink = co_host_unlink,                        \
+    .co_rename = co_host_rename, .exists = host_exists, .co_load = co_host_load
+
+const struct io_engine io_engine_threads = {
+    .name = "threads", HOST_ENGINE, .co_carry = co_io_pool_call, .inline_reads = true,
+};
+
+#ifdef CONFIG_IO_URING
+const struct io_engine io_engine_uring = {
+    .name = "io_uring", HOST_ENGINE, .co_carry = co_io_ring_call, .inline_reads = true,
+};
+#endif
+
+const struct io_engine io_engine_virtual = {
+    .name = "virtual", HOST_ENGINE, .co_carry = co_io_virtual_call,
+};
