@@ -92,12 +92,17 @@ static void load_v3_fields(const uint8_t *buf, struct qcow2_header *h)
     h->header_length = load_be32(buf + AT_HEADER_LENGTH);
 }
 
+void qcow2_header_store_backing(const struct qcow2_header *h, uint8_t *buf)
+{
+    store_be64(buf + AT_BACKING_OFFSET, h->backing_offset);
+    store_be32(buf + AT_BACKING_LEN, h->backing_len);
+}
+
 void qcow2_header_store(const struct qcow2_header *h, uint8_t *buf)
 {
     store_be32(buf + AT_MAGIC, QCOW2_MAGIC);
     store_be32(buf + AT_VERSION, h->version);
-    store_be64(buf + AT_BACKING_OFFSET, h->backing_offset);
-    store_be32(buf + AT_BACKING_LEN, h->backing_len);
+    qcow2_header_store_backing(h, buf);
     store_be32(buf + AT_CLUSTER_BITS, h->cluster_bits);
     store_be64(buf + AT_SIZE, h->size);
     store_be32(buf + AT_CRYPT_METHOD, h->crypt_method);

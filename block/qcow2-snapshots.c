@@ -90,14 +90,15 @@ int qcow2_snapshots_parse(const uint8_t *buf, size_t len, const struct qcow2_hea
 
 int co_qcow2_snapshots_load(struct qcow2 *q, uint64_t file_size, struct error *err)
 {
-    uint64_t most = MIN((uint64_t)QCOW2_MAX_SNAPSHOT_TABLE, file_size - q->h.snapshots_offset);
-    uint64_t len = MIN((uint64_t)FIRST_READ, most);
     uint8_t *buf = NULL;
     int ret;
 
     if (!q->h.nb_snapshots) {
         return 0;
     }
+    uint64_t most = MIN((uint64_t)QCOW2_MAX_SNAPSHOT_TABLE, file_size - q->h.snapshots_offset);
+    uint64_t len = MIN((uint64_t)FIRST_READ, most);
+
     for (;;) {
         buf = mem_realloc(buf, len);
         ret = co_io_read(q->file, q->h.snapshots_offset, buf, len);

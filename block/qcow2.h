@@ -157,6 +157,7 @@ struct qcow2 {
 
     bool dirty_bit_found;
     bool writable;
+    uint64_t refcount_budget;     /* bytes for ref_cache; 0: the usual */
     void *priv_write, *priv_refcount, *priv_writeback; /* module-private state */
 };
 
@@ -177,6 +178,7 @@ uint64_t qcow2_exts_store(const struct qcow2_ext *exts, unsigned n, uint8_t *buf
 struct qcow2_ext qcow2_feature_table(void);
 /* Store the fields; what else lies in the header (fields of a later time) stays. */
 void qcow2_header_store(const struct qcow2_header *h, uint8_t *buf);
+void qcow2_header_store_backing(const struct qcow2_header *h, uint8_t *buf); /* these two fields only */
 /* Is [offset, offset + len) usable for a table: aligned, not in the header, no overflow, inside 2^56? */
 int qcow2_check_table(const struct qcow2_header *h, uint64_t offset, uint64_t entries, size_t entry_size,
                       uint64_t max_bytes, const char *what, struct error *err);
@@ -216,6 +218,10 @@ int qcow2_snapshots_parse(const uint8_t *buf, size_t len, const struct qcow2_hea
                           uint64_t *table_len, struct error *err);
 void qcow2_snapshots_free(struct qcow2_snapshot *list, unsigned n);
 int co_qcow2_snapshots_load(struct qcow2 *q, uint64_t file_size, struct error *err);
+
+/* --- qcow2-open.c --------------------------------------------------------------------------------------------- */
+/* Read the reference count table that q->h names into q->reftable. */
+int co_qcow2_load_reftable(struct qcow2 *q);
 
 /* --- qcow2-create.c, qcow2-check.c, qcow2-compress.c ------------------------------------------------------- */
 int co_qcow2_create(const char *path, json_t *options, struct error *err);
