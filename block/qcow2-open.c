@@ -175,9 +175,11 @@ static int co_repair(struct qcow2 *q, struct error *err)
 {
     int ret = co_qcow2_rebuild_refcounts(q, err);
 
-    if (!ret && q->l2_cache) {
-        /* The flags in the L2 tables have changed on disk. */
-        qcow2_cache_forget(q->l2_cache, 0, q->file_end << q->h.cluster_bits);
+    /* The flags in the L2 tables have changed on disk. */
+    for (uint32_t i = 0; !ret && q->l2_cache && i < q->h.l1_size; i++) {
+        if (q->l1[i] & QCOW2_L1_OFFSET_MASK) {
+            qcow2_cache_forget(q->l2_cache, q->l1[i] & QCOW2_L1_OFFSET_MASK, q->cluster_size);
+        }
     }
     return ret;
 }

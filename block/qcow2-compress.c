@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Compressed clusters: where they lie, and what is in them.  They are read; a write puts a plain cluster in their place.
+ *
+ * The L2 entry (without the two flags on top) is cut at x = 62 - (cluster_bits - 8):
+ *
+ *     61 ............ x   x-1 .................. 0
+ *     | more sectors   |  host offset, any byte  |
+ *
+ * The data begins at that byte and ends somewhere in the last of (1 + more) 512-byte sectors; several compressed
+ * clusters may share a host cluster, even a sector.  Its end is not recorded: the decompressor stops when it has
+ * made a whole cluster, and what follows is not its business.
+ *
+ * Decompression runs on a worker thread that sees nothing but its input and output.
+ * Specification: docs/interop/qcow2.txt of QEMU, "Compressed Clusters Descriptor".
+ */
+#include "block/qcow2.h"
+
+#include <errno.h>
+#include <zlib.h>
+#include <zstd.h>
+
+#include "core/mem.h"
+
+#define DEFLATE_WINDOW (-12) /* raw deflate, 4 KiB */
+#define ZSTD_WINDOW_LOG 23   /* 8 MiB: what every decoder should accept; more would be memory at an image's command */
+#define ENTRY_BITS 62        /* what is left without COPIED and COMPRESSED */
+
+void qcow2_compressed_extent(const struct qcow2 *q, uint64_t l2_entry, uint64_t *offset,
+                             uint64_t *len)
+{
+    unsigned x = ENTRY_BITS - (q->h.cluster_bits - 8);
+    uint64_t sectors = 1 + ((l2_entry & ((1ull << ENTRY_BITS) - 1)) >> x);
+
+    *offset = l2_entry & ((1ull << x) - 1);
+    *len = sectors * NODE_SECTOR - *offset % NODE_SECTOR;
+}
+
+struct decompression {
+    const uint8_t *in;
+    size_t in_len;
+    uint8_t *out;
+    size_t out_len;
+    int ret;
+};
+
+static int inflate_cluster(const struct decompression *d)
+{
+    z_stream strm = {
+        .next_in = (uint8_t *)d->in,
+        .avail_in = d->in_len,
+        .next_out = d->out,
+        .avail_out = d->out_len,
+    };
+
+    if (inflateInit2(&strm, DEFLATE_WINDOW) != Z_OK) {
+        return -ENOMEM;
+    }
+    int ret = inflate(&strm, Z_FINISH);
+
+    inflateEnd(&strm);
+    /* Z_BUF_ERROR with a full buffer: the stream's end mark was not reached, but nothing is missing. */
+    return (ret == Z_STREAM_END || ret == Z_BUF_ERROR) && strm.avail_out == 0 ? 0 : -EIO;
+}
+
+static int zstd_cluster(const struct decompression *d)
+{
+    ZSTD_DStream *stream = ZSTD_createDStream();
+    ZSTD_inBuffer in = { d->in, d->in_len, 0 };
+    ZSTD_outBuffer out = { d->out, d->out_len, 0 };
+    size_t more = 1;
+
+    if (!stream) {
+        return -ENOMEM;
+    }
+    ZSTD_DCtx_setParameter(stream, ZSTD_d_windowLogMax, ZSTD_WINDOW_LOG);
+    /* Several frames may make up a cluster.  `more` is 0 at the end of a frame; a frame that has given all its bytes may still
+     * hold a checksum, which the last round verifies. */
+    while (out.pos < out.size || more) {
+        size_t in_before = in.pos, out_before = out.pos;
+
+        more = ZSTD_decompressStream(stream, &out, &in);
+        if (ZSTD_isError(more) || (in.pos == in_before && out.pos == out_before)) {
+            break;
+        }
+    }
+    ZSTD_freeDStream(stream);
+    return !ZSTD_isError(more) && out.pos == out.size ? 0 : -EIO;
+}
+
+static void run_inflate(void *arg)
+{
+    struct decompression *d = arg;
+
+    d->ret = inflate_cluster(d);
+}
+
+static void run_zstd(void *arg)
+{
+    struct decompression *d = arg;
+
+    d->ret = zstd_cluster(d);
+}
+
+int co_qcow2_read_compressed(struct qcow2 *q, uint64_t l2_entry, uint8_t *out)
+{
+    uint64_t offset, len;
+    int ret;
+
+    qcow2_compressed_extent(q, l2_entry, &offset, &len);
+    if (offset < q->cluster_size) {
+        return -EIO; /* in the header */
+    }
+    AUTOFREE uint8_t *in = mem_alloc(len); /* at most two clusters */
+    struct decompression d = {
+        .in = in,
+        .in_len = len,
+        .out = out,
+        .out_len = q->cluster_size,
+    };
+
+    /* The last sector may stick out of the file.  A descriptor that points beyond its end gets zeroes, and neither
+     * format has a stream that begins with those. */
+    ret = co_io_read(q->file, offset, in, len);
+    if (ret) {
+        return ret;
+    }
+    co_io_work(q->h.compression_type ? run_zstd : run_inflate, &d);
+    return d.ret;
+}
