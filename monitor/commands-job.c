@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Commands that start, steer and show block jobs.  The work and the refusals are the jobs' own.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "core/mem.h"
+#include "core/size.h"
+#include "jobs/job.h"
+#include "monitor/chain-names.h"
+#include "monitor/handlers.h"
+
+static const char *str_arg(const json_t *args, const char *key)
+{
+    return json_string_value(json_object_get(args, key));
+}
+
+static bool bool_arg(const json_t *args, const char *key, bool fallback)
+{
+    const json_t *value = json_object_get(args, key);
+
+    return value ? json_is_true(value) : fallback;
+}
+
+/* --- block_stream -------------------------------------------------------------------------------------------------- */
+
+static enum job_on_error on_error_arg(const json_t *args)
+{
+    const char *text = str_arg(args, "on-error");
+
+    if (!text || !strcmp(text, "report")) {
+        return JOB_ON_ERROR_REPORT;
+    }
+    return !strcmp(text, "ignore") ? JOB_ON_ERROR_IGNORE :
+           !strcmp(text, "stop")   ? JOB_ON_ERROR_STOP :
+                                     JOB_ON_ERROR_ENOSPC;
+}
+
+int co_block_stream(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    const json_t *speed = json_object_get(args, "speed");
+    struct stream_args stream = {
+        .device = str_arg(args, "device"),
+        .job_id = str_arg(args, "job-id"),
+        .base = str_arg(args, "base"),
+        .base_node = str_arg(args, "base-node"),
+        .bottom = str_arg(args, "bottom"),
+        .backing_file = str_arg(args, "backing-file"),
+        .has_speed = speed,
+        .speed = json_integer_value(speed),
+        .on_error = on_error_arg(args),
+        .auto_finalize = bool_arg(args, "auto-finalize", true),
+        .auto_dismiss = bool_arg(args, "auto-dismiss", true),
+    };
+
+    return co_stream_start(&stream, err);
+}
+
+/* HMP: the base may be any name of an image.  Once it is known, its node-name says it best. */
+static int co_hmp_block_stream(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    const char *device = str_arg(args, "device"), *base = str_arg(args, "base");
+    struct disk *disk = disk_find(device);
+    struct node *top = disk ? disk->root : node_find(device), *found;
+
+    if (base && top && !mon->compat) {
+        found = chain_find_below(top, base, err);
+        if (error_is_set(err)) {
+            return -EINVAL;
+        }
+        if (found) {
+            json_object_set_new(args, "base-node", json_string(found->name));
+            json_object_del(args, "base");
+        }
+    }
+    return co_block_stream(mon, args, result, err);
+}
+
+/* --- block_job_* ------------------------------------------------------------------------------------------------------ */
+
+static struct job *find_job(const json_t *args, struct error *err)
+{
+    const char *id = str_arg(args, "device");
+    struct job *job = job_find(id);
+
+    if (!job) {
+        error_set_class(err, ERROR_DEVICE_NOT_ACTIVE, "Block job '%s' not found", id);
+    }
+    return job;
+}
+
+int co_block_job_set_speed(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    struct job *job = find_job(args, err);
+
+    return job ? job_set_speed(job, json_integer_value(json_object_get(args, "speed")), err) : -ENOENT;
+}
+
+int co_block_job_cancel(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    struct job *job = find_job(args, err);
+
+    return job ? job_cancel(job, bool_arg(args, "force", false), err) : -ENOENT;
+}
+
+int co_block_job_pause(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    struct job *job = find_job(args, err);
+
+    return job ? job_pause(job, err) : -ENOENT;
+}
+
+int co_block_job_resume(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    struct job *job = find_job(args, err);
+
+    return job ? job_resume(job, err) : -ENOENT;
+}
+
+/* --- info block-jobs ------------------------------------------------------------------------------------------------- */
+
+/* The newest first, as QEMU has it. */
+int co_query_block_jobs(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    struct job *job;
+
+    *result = json_array();
+    TAILQ_FOREACH_REVERSE(job, &all_jobs, job_list, link) {
+        json_array_append_new(*result, job_describe(job));
+    }
+    return 0;
+}
+
+/* What -v adds, under names that QMP does not use. */
+static void describe_more(json_t *tree, const struct job *job)
+{
+    uint64_t ns = (job->ended_ns ? job->ended_ns : loop_now()) - job->started_ns;
+    const char *words = job->kind->describe ? job->kind->describe((struct job *)job) : NULL;
+
+    json_object_set_new(tree, "x-elapsed-ns", json_integer(ns));
+    json_object_set_new(tree, "x-data-done", json_integer(job->data_done));
+    json_object_set_new(tree, "x-data-total", json_integer(job->data_total));
+    json_object_set_new(tree, "x-rate", json_integer(ns ? (double)job->data_done * NS_PER_S / ns : 0));
+    if (words) {
+        json_object_set_new(tree, "x-what", json_string(words));
+    }
+}
+
+static int co_info_block_jobs(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    size_t i;
+    json_t *tree;
+
+    co_query_block_jobs(mon, args, result, err);
+    if (bool_arg(args, "verbose", false)) {
+        json_array_foreach(*result, i, tree) {
+            struct job *job = job_find(str_arg(tree, "device"));
+
+            if (job) {
+                describe_more(tree, job);
+            }
+        }
+    }
+    return 0;
+}
+
+static int64_t int_of(const json_t *tree, const char *key)
+{
+    return json_integer_value(json_object_get(tree, key));
+}
+
+static void print_more(struct monitor *mon, const json_t *tree)
+{
+    int64_t done = int_of(tree, "x-data-done"), total = int_of(tree, "x-data-total"), rate = int_of(tree, "x-rate");
+    const char *words = str_arg(tree, "x-what"), *status = str_arg(tree, "status");
+    char text[32], more[32];
+
+    if (words) {
+        monitor_printf(mon, "    %s\n", words);
+    }
+    monitor_printf(mon, "    %s for %s", status, time_format(int_of(tree, "x-elapsed-ns"), text));
+    if (total > 0) {
+        monitor_printf(mon, ", %.1f%% of %s of data", 100.0 * done / total, size_format(total, text));
+    } else {
+        monitor_printf(mon, ", %s of data", size_format(done, text));
+    }
+    monitor_printf(mon, " copied, %s/s", size_format(rate, text));
+    if (total > done && rate > 0 && !strcmp(status, "running")) {
+        monitor_printf(mon, ", about %s left", time_format((double)(total - done) / rate * NS_PER_S, more));
+    }
+    monitor_puts(mon, "\n");
+}
+
+static void print_block_jobs(struct monitor *mon, const json_t *args, const json_t *result)
+{
+    size_t i;
+    json_t *tree;
+
+    if (!json_array_size(result)) {
+        monitor_puts(mon, "No active jobs\n");
+    }
+    json_array_foreach(result, i, tree) {
+        const char *type = str_arg(tree, "type"), *device = str_arg(tree, "device");
+
+        if (!strcmp(type, "stream")) {
+            monitor_printf(mon, "Streaming device %s", device);
+        } else {
+            monitor_printf(mon, "Type %s, device %s", type, device);
+        }
+        monitor_printf(mon, ": Completed %" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT
+                       " bytes, speed limit %" JSON_INTEGER_FORMAT " bytes/s\n",
+                       (json_int_t)int_of(tree, "offset"), (json_int_t)int_of(tree, "len"),
+                       (json_int_t)int_of(tree, "speed"));
+        if (json_object_get(tree, "x-elapsed-ns")) {
+            print_more(mon, tree);
+        }
+    }
+}
+
+/* --- Rows --------------------------------------------------------------------------------------------------------------- */
+
+#define MIB (1ull << 20)
+#define JOB_ARG { "device", ARG_JOB, .doc = "the job's name: the disk's, unless it was given another" }
+
+const struct command job_commands[] = {
+    {
+        .name = "block_stream",
+        .args = {
+            { "device", ARG_DEVICE_OR_NODE, .doc = "a disk, or the node of an image in the middle of a chain" },
+            { "speed", ARG_SIZE, .optional = true, .unit = MIB,
+              .doc = "bytes per second (64k, 1M; MiB without a suffix), 0 for no limit" },
+            { "base", ARG_BASE, .optional = true,
+              .doc = "the image that stays below: its file name, node-name, or base name; it may stand in the place of"
+                     " the speed" },
+        },
+        .params = "device [speed [base]]",
+        .help = "copy data from a backing file into a block device",
+        .group = "Jobs",
+        .example = "block_stream virtio0\nblock_stream virtio0 file-A.img\nblock_stream node-D 1M file-B.img",
+        .co_run = co_hmp_block_stream,
+    },
+    {
+        .name = "block_job_set_speed",
+        .args = {
+            JOB_ARG,
+            { "speed", ARG_SIZE, .unit = MIB, .doc = "bytes per second (64k, 1M; MiB without a suffix), 0 for no limit" },
+        },
+        .params = "device speed",
+        .help = "set maximum speed for a background block operation",
+        .group = "Jobs",
+        .example = "block_job_set_speed virtio0 10M",
+        .co_run = co_block_job_set_speed,
+    },
+    {
+        .name = "block_job_cancel",
+        .args = {
+            { "force", ARG_FLAG, .letter = 'f', .doc = "also when it is paused; end at once" },
+            JOB_ARG,
+        },
+        .params = "[-f] device",
+        .help = "stop an active background block operation (use -f\n"
+                "\t\t\t if you want to abort the operation immediately\n"
+                "\t\t\t instead of keep running until data is in sync)",
+        .group = "Jobs",
+        .example = "block_job_cancel virtio0",
+        .co_run = co_block_job_cancel,
+    },
+    {
+        .name = "block_job_pause",
+        .args = { JOB_ARG },
+        .params = "device",
+        .help = "pause an active background block operation",
+        .group = "Jobs",
+        .example = "block_job_pause virtio0",
+        .co_run = co_block_job_pause,
+    },
+    {
+        .name = "block_job_resume",
+        .args = { JOB_ARG },
+        .params = "device",
+        .help = "resume a paused background block operation",
+        .group = "Jobs",
+        .example = "block_job_resume virtio0",
+        .co_run = co_block_job_resume,
+    },
+    { 0 },
+};
+
+const struct command job_topics[] = {
+    {
+        .name = "block-jobs",
+        .args = {
+            { "verbose", ARG_FLAG, .letter = 'v', .ours = true, .doc = "also how fast, how long, from where to where" },
+        },
+        .params = "",
+        .help = "show progress of ongoing block device operations",
+        .group = "Jobs",
+        .example = "info block-jobs -v",
+        .co_run = co_info_block_jobs,
+        .print = print_block_jobs,
+    },
+    { 0 },
+};
