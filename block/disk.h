@@ -24,11 +24,13 @@ struct disk {
     char *id;                  /* "virtio0" */
     char *qdev;                /* "/machine/peripheral-anon/device[0]" or the -device id; may be NULL */
     struct node *root;         /* owned reference; NULL = no medium */
+    struct chain_map *map;     /* kept for the disk's life, so that it stays filled */
     enum disk_policy rerror, werror;
     bool read_only, removable, locked, tray_open;
     bool io_status_failed, io_status_nospace;
     struct disk_stats stats;
     struct co_queue stopped;   /* requests that failed under policy stop and wait for `cont` */
+    bool cancelling;           /* see disk_cancel() */
     unsigned in_flight;
     /* The device's ear: the size changed, the medium changed.  May be NULL. */
     void (*on_resize)(struct disk *disk, void *arg);
@@ -46,6 +48,9 @@ struct disk *disk_of_root(const struct node *root);
 /* The root of the chain that a name means: a disk's id, or a node-name.  NULL with QEMU's words in err. */
 struct node *disk_or_node(const char *name, struct error *err);
 
+/* A snapshot: `root` (whose backing node is the old root) becomes the root; takes its own reference.  The disk is drained. */
+void disk_set_root(struct disk *disk, struct node *root);
+
 uint64_t disk_size(const struct disk *disk); /* bytes; 0 without a medium */
 /* Requests of devices: bytes, multiples of NODE_SECTOR checked by the device.  They obey the error policy: with `stop` they raise
  * the event, stop the machine and wait for `cont`, then try again. */
@@ -56,6 +61,9 @@ int co_disk_discard(struct disk *disk, uint64_t offset, uint64_t len);
 int co_disk_flush(struct disk *disk);
 /* A request that the device refused by itself (bad range, ...): counted as invalid. */
 void disk_account_invalid(struct disk *disk, enum disk_op op);
+/* The device is being reset (true) until it is done with its last request (false): requests that wait for
+ * `cont` fail with -ECANCELED, and none begins to wait. */
+void disk_cancel(struct disk *disk, bool on);
 /* The machine runs again: retry what waits. */
 void disk_resume_all(void);
 

@@ -56,6 +56,12 @@ struct node *node_ref(struct node *node)
     return node;
 }
 
+void node_unref_shared(struct node *node)
+{
+    assert(node->refs > 1);
+    node->refs--;
+}
+
 struct io_file *node_host_file(struct node *node)
 {
     while (node && !node->driver->host_file) {

@@ -211,6 +211,8 @@ const struct driver *const *driver_list(void);
 struct node *node_find(const char *name);      /* by node-name */
 struct node *node_ref(struct node *node);
 void co_node_unref(struct node *node);         /* closes at zero, children too (iteratively) */
+/* Give back a reference that is not the last one: suspends never. */
+void node_unref_shared(struct node *node);
 /* A node of the chain below and including `top`?  Distance, or -1. */
 int node_depth(const struct node *top, const struct node *below);
 /* Make `below` the backing node of `node` (NULL: none) in memory: takes a new reference, drops the old one, tells the
@@ -230,6 +232,8 @@ struct node *co_node_open(const char *filename, json_t *options, struct error *e
 /* Where a recorded backing name leads, seen from the overlay's path: absolute and protocol names unchanged, relative
  * ones against the overlay's directory.  malloc'ed. */
 char *path_combine(const char *overlay_path, const char *name);
+/* Letters, digits, '-', '.', '_', starting with a letter: what ids and node-names are made of. */
+bool id_wellformed(const char *id);
 /* Options for drivers: take a value out of node->options; unknown rest is refused by co_node_open(). */
 const char *node_option_str(struct node *node, const char *key);
 bool node_option_bool(struct node *node, const char *key, bool fallback);

@@ -14,6 +14,7 @@
 #include "block/disk.h"
 #include "block/file.h"
 #include "block/node.h"
+#include "block/path.h"
 #include "core/loop.h"
 #include "core/mem.h"
 
@@ -66,24 +67,7 @@ static int take_bool(json_t *options, const char *key, bool *out, struct error *
 
 /* --- Names -------------------------------------------------------------------------------------------------- */
 
-/* "nbd:" in "nbd:host": what stands before a colon that comes before any slash. */
-static size_t protocol_length(const char *name)
-{
-    size_t len = strcspn(name, ":/");
-    return name[len] == ':' ? len : 0;
-}
-
-char *path_combine(const char *overlay_path, const char *name)
-{
-    const char *slash = strrchr(overlay_path, '/');
-
-    if (name[0] == '/' || protocol_length(name) > 0 || !slash) {
-        return mem_strdup(name);
-    }
-    return mem_printf("%.*s%s", (int)(slash - overlay_path + 1), overlay_path, name);
-}
-
-static bool id_wellformed(const char *id)
+bool id_wellformed(const char *id)
 {
     if (!isalpha((unsigned char)id[0])) {
         return false;
@@ -343,7 +327,7 @@ static json_t *file_options(const struct open_request *req, json_t *options)
 
 static int check_filename(const char *filename, struct error *err)
 {
-    size_t proto = protocol_length(filename);
+    size_t proto = path_protocol_length(filename);
 
     if (proto > 0) {
         error_set(err, "Unknown protocol '%.*s'", (int)proto, filename);

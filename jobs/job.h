@@ -38,7 +38,10 @@ struct job_kind {
     const char *name; /* "stream" */
     /* The work.  0 or -errno with err filled when it has more to say.  Must end soon after job_is_cancelled(). */
     int (*co_run)(struct job *job, struct error *err);
-    /* Give back what start took; after co_run, whatever its result. */
+    /* The last step (state pending, after job-finalize): make the result durable, then pivot.  Nothing has changed for anybody when
+     * it fails.  May be NULL. */
+    int (*co_prepare)(struct job *job, struct error *err);
+    /* Give back what start took; after all that, whatever its result. */
     void (*co_clean)(struct job *job);
     /* For `info block-jobs -v` and `info chain`: what it does between which images. May be NULL. */
     const char *(*describe)(struct job *job);
@@ -71,14 +74,15 @@ struct job {
     struct co *co;
     /* private to job.c */
     LIST_HEAD(, job_hold) holds;
-    struct co_queue wake, done_queue;
-    struct loop_timer slice_timer;
-    struct co *sleeper;
-    uint64_t slice_end, slice_bytes;
+    struct co_queue done_queue;  /* co_job_wait() */
+    struct co *sleeper;          /* the job's coroutine while it sleeps or stands still */
+    struct loop_timer timer;
+    uint64_t next_ns;            /* the speed limit lets the next byte pass from then on */
+    bool finalize;               /* job-finalize was said */
     unsigned refs;
 };
 TAILQ_HEAD(job_list, job);
-extern struct job_list all_jobs; /* oldest first */
+extern struct job_list all_jobs; /* the newest first, as QEMU lists them */
 
 /* Make a job in state created; id must be well-formed (QEMU's rules) and free.  NULL with QEMU's words in err. */
 struct job *job_new(const char *id, const struct job_kind *kind, uint64_t speed, enum job_on_error on_error,
@@ -109,6 +113,8 @@ int job_resume(struct job *job, struct error *err);
 int job_cancel(struct job *job, bool force, struct error *err); /* returns at once; the job ends later */
 /* Wait until the job has concluded. Takes no reference: use job_ref(). */
 void co_job_wait(struct job *job);
+int job_finalize(struct job *job, struct error *err);
+int job_dismiss(struct job *job, struct error *err);
 void co_job_cancel_all(void);
 bool job_any(void);
 /* How many jobs have ended badly since the start (exit code 4). */

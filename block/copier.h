@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The copier: brings what lies between a target and a base into the target, while guests go on.
+ *
+ * It looks for the next window of the target's address space that holds anything to bring in (skipping the rest without
+ * I/O), and fills it as one request that excludes overlapping guest writes.  Inside the window the chain map is asked
+ * again, so whatever a guest wrote in the meantime is left alone.  Plain runs move from file to file with one
+ * co_io_copy(); zeroes become zero clusters; the rest (compressed, smaller clusters than the target's) goes through a buffer.
+ */
+#ifndef BLOCK_COPIER_H
+#define BLOCK_COPIER_H
+
+#include "block/chain-map.h"
+#include "block/node.h"
+
+#define COPIER_WINDOW_MAX (2u << 20)
+
+struct copier {
+    struct node *target;
+    struct node *base;        /* the first layer that stays below; NULL: everything is merged */
+    struct chain_map *map;    /* as seen from the target */
+    uint64_t offset;          /* up to here everything is found; windows in flight may lie before it */
+    uint64_t copied;          /* bytes of data moved so far */
+};
+
+void copier_init(struct copier *c, struct node *target, struct node *base);
+void copier_fini(struct copier *c);
+/* The next window at or behind c->offset that holds something to bring in: aligned to the target's clusters, at most `max` bytes (at least
+ * one cluster), and c->offset moves behind it.  0; -ENODATA at the end; other errors from reading tables.  Looks at a
+ * bounded piece of the map a call: *len = 0 means "nothing here, ask again" (so that the caller can pause). */
+int co_copier_next(struct copier *c, uint64_t max, uint64_t *offset, uint64_t *len);
+/* Bring in what the window holds.  Can be repeated after an error. */
+int co_copier_fill(struct copier *c, uint64_t offset, uint64_t len);
+
+#endif

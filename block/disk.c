@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Disks: the error policy, the guest's statistics, and the way from a device to the root of a chain.
+ *
+ * A request looks at disk->root only at the moment it enters: a snapshot or the end of a job changes the root while it
+ * is drained, and whoever waited for that goes on with the new one.
+ */
+#include "block/disk.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "block/chain-map.h"
+#include "core/bytes.h"
+#include "core/loop.h"
+#include "core/mem.h"
+
+struct disk_list all_disks = TAILQ_HEAD_INITIALIZER(all_disks);
+static const struct block_listener *listener;
+
+void block_set_listener(const struct block_listener *l)
+{
+    listener = l;
+}
+
+struct disk *disk_new(const char *id, struct node *root)
+{
+    struct disk *disk = mem_zalloc(sizeof(*disk));
+
+    disk->id = mem_strdup(id);
+    disk->werror = DISK_ENOSPC;
+    disk->rerror = DISK_REPORT;
+    co_queue_init(&disk->stopped);
+    if (root) {
+        disk->root = root;
+        disk->read_only = root->read_only;
+        disk->map = chain_map_get(root);
+    }
+    TAILQ_INSERT_TAIL(&all_disks, disk, link);
+    return disk;
+}
+
+void co_disk_free(struct disk *disk)
+{
+    assert(disk->in_flight == 0);
+    TAILQ_REMOVE(&all_disks, disk, link);
+    chain_map_put(disk->map);
+    co_node_unref(disk->root);
+    free(disk->id);
+    free(disk->qdev);
+    free(disk);
+}
+
+struct disk *disk_find(const char *id)
+{
+    struct disk *disk;
+
+    TAILQ_FOREACH(disk, &all_disks, link) {
+        if (strcmp(disk->id, id) == 0) {
+            return disk;
+        }
+    }
+    return NULL;
+}
+
+struct disk *disk_of_root(const struct node *root)
+{
+    struct disk *disk;
+
+    TAILQ_FOREACH(disk, &all_disks, link) {
+        if (disk->root == root) {
+            return disk;
+        }
+    }
+    return NULL;
+}
+
+struct node *disk_or_node(const char *name, struct error *err)
+{
+    struct disk *disk = disk_find(name);
+    struct node *node = disk ? disk->root : node_find(name);
+
+    if (disk && !node) {
+        error_set(err, "Device '%s' has no medium", name);
+    } else if (!node) {
+        error_set(err, "Cannot find device='%s' nor node-name='%s'", name, name);
+    }
+    return node;
+}
+
+void disk_set_root(struct disk *disk, struct node *root)
+{
+    assert(root->backing == disk->root);
+    node_ref(root);
+    disk->map = chain_map_raise(disk->map, root);
+    co_queue_wake_all(&disk->root->drain_queue); /* they look for the new root */
+    co_node_unref(disk->root); /* never the last reference: the new root has one */
+    disk->root = root;
+}
+
+uint64_t disk_size(const struct disk *disk)
+{
+    return disk->root ? disk->root->size : 0;
+}
+
+/* --- Requests --------------------------------------------------------------------------------------------------- */
+
+struct disk_request {
+    enum disk_op op;
+    uint64_t offset, len;
+    const struct iovec *iov;
+    int n;
+    bool zero, may_unmap;
+};
+
+/* Wait until the root lets requests in, then hand over in the same breath. */
+static int co_attempt(struct disk *disk, const struct disk_request *req)
+{
+    while (disk->root && disk->root->drained) {
+        co_queue_wait(&disk->root->drain_queue);
+    }
+    struct node *root = disk->root;
+
+    if (!root) {
+        return -ENOMEDIUM;
+    }
+    if (disk->read_only && (req->op == DISK_WRITE || req->op == DISK_UNMAP)) {
+        return -EPERM; /* the node may be writable at the moment, for a job */
+    }
+    switch (req->op) {
+    case DISK_READ:
+        return co_node_read(root, req->offset, req->iov, req->n);
+    case DISK_WRITE:
+        if (req->zero) {
+            return co_node_zero(root, req->offset, req->len, req->may_unmap ? NODE_MAY_UNMAP : 0);
+        }
+        return co_node_write(root, req->offset, req->iov, req->n);
+    case DISK_FLUSH:
+        return co_node_flush(root);
+    default:
+        return co_node_discard(root, req->offset, req->len);
+    }
+}
+
+static const char *decide(struct disk *disk, bool is_read, int error)
+{
+    switch (is_read ? disk->rerror : disk->werror) {
+    case DISK_IGNORE:
+        return "ignore";
+    case DISK_STOP:
+        return "stop";
+    case DISK_ENOSPC:
+        return error == ENOSPC ? "stop" : "report";
+    default:
+        return "report";
+    }
+}
+
+/* True when the request must be tried again (the machine was stopped for it and runs again). */
+static bool co_failed(struct disk *disk, const struct disk_request *req, int *ret)
+{
+    bool is_read = req->op == DISK_READ;
+    const char *action = decide(disk, is_read, -*ret);
+
+    if (disk->cancelling && strcmp(action, "stop") == 0) {
+        action = "report"; /* nobody is left to be told of a second try */
+    }
+    disk->stats.failed[req->op]++;
+    if (strcmp(action, "stop") == 0) {
+        disk->io_status_failed = true;
+        disk->io_status_nospace = *ret == -ENOSPC;
+    }
+    if (listener && listener->io_error) {
+        listener->io_error(disk, disk->root, is_read, action, -*ret);
+    }
+    if (strcmp(action, "stop") == 0) {
+        disk->in_flight--; /* a request that waits for the operator does not count as one in flight */
+        co_queue_wait(&disk->stopped);
+        disk->in_flight++;
+        *ret = disk->cancelling ? -ECANCELED : *ret;
+        return !disk->cancelling;
+    }
+    if (strcmp(action, "ignore") == 0) {
+        if (is_read) {
+            iov_memset(req->iov, req->n, 0, 0, req->len);
+        }
+        *ret = 0;
+    }
+    return false;
+}
+
+static int co_request(struct disk *disk, const struct disk_request *req)
+{
+    uint64_t started = loop_now();
+    int ret;
+
+    disk->in_flight++;
+    do {
+        ret = co_attempt(disk, req);
+    } while (ret < 0 && ret != -ENOMEDIUM && co_failed(disk, req, &ret));
+    disk->in_flight--;
+
+    uint64_t took = loop_now() - started;
+    disk->stats.last_access_ns = started + took;
+    disk->stats.longest_ns = MAX(disk->stats.longest_ns, took);
+    if (ret == 0) {
+        disk->stats.ops[req->op]++;
+        disk->stats.bytes[req->op] += req->len;
+        disk->stats.total_ns[req->op] += took;
+    }
+    return ret;
+}
+
+int co_disk_read(struct disk *disk, uint64_t offset, const struct iovec *iov, int n)
+{
+    struct disk_request req = { .op = DISK_READ, .offset = offset, .iov = iov, .n = n, .len = iov_size(iov, n) };
+    return co_request(disk, &req);
+}
+
+int co_disk_write(struct disk *disk, uint64_t offset, const struct iovec *iov, int n)
+{
+    struct disk_request req = { .op = DISK_WRITE, .offset = offset, .iov = iov, .n = n, .len = iov_size(iov, n) };
+    return co_request(disk, &req);
+}
+
+int co_disk_zero(struct disk *disk, uint64_t offset, uint64_t len, bool may_unmap)
+{
+    struct disk_request req = { .op = DISK_WRITE, .offset = offset, .len = len, .zero = true, .may_unmap = may_unmap };
+    return co_request(disk, &req);
+}
+
+int co_disk_discard(struct disk *disk, uint64_t offset, uint64_t len)
+{
+    struct disk_request req = { .op = DISK_UNMAP, .offset = offset, .len = len };
+    return co_request(disk, &req);
+}
+
+int co_disk_flush(struct disk *disk)
+{
+    struct disk_request req = { .op = DISK_FLUSH };
+    return co_request(disk, &req);
+}
+
+void disk_account_invalid(struct disk *disk, enum disk_op op)
+{
+    disk->stats.invalid[op]++;
+}
+
+void disk_cancel(struct disk *disk, bool on)
+{
+    disk->cancelling = on;
+    if (on) {
+        co_queue_wake_all(&disk->stopped);
+    }
+}
+
+void disk_resume_all(void)
+{
+    struct disk *disk;
+
+    TAILQ_FOREACH(disk, &all_disks, link) {
+        disk->io_status_failed = disk->io_status_nospace = false;
+        co_queue_wake_all(&disk->stopped);
+    }
+}
+
+void node_report_corrupt(struct node *node, const char *msg, uint64_t offset, uint64_t size, bool fatal)
+{
+    struct disk *disk;
+    const char *device = "";
+
+    TAILQ_FOREACH(disk, &all_disks, link) {
+        if (disk->root && node_depth(disk->root, node) >= 0) {
+            device = disk->id;
+            break;
+        }
+    }
+    if (listener && listener->image_corrupted) {
+        listener->image_corrupted(node, device, msg, offset, size, fatal);
+    }
+}

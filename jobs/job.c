@@ -1,0 +1,500 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The life of a job (the drawing is in job.h): one coroutine from running to null.
+ *
+ *   J1  a job's status changes only in set_status(), which tells the listeners
+ *   J2  the coroutine alone moves the job on; the operator's verbs set wishes (pause, cancel, finalize) and kick it
+ *   J3  BLOCK_JOB_COMPLETED comes after co_prepare(), so after the result is durable and the graph re-linked
+ *   J4  a cancelled job changes nothing any more: co_prepare() is not run for it
+ */
+#include "jobs/job.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "core/mem.h"
+
+struct job_list all_jobs = TAILQ_HEAD_INITIALIZER(all_jobs);
+static LIST_HEAD(, job_listener) listeners = LIST_HEAD_INITIALIZER(listeners);
+static unsigned failures;
+
+static const char *const status_names[] = {
+    "undefined", "created", "running", "paused", "ready", "standby", "waiting", "pending", "aborting", "concluded", "null",
+};
+
+const char *job_status_name(enum job_status status)
+{
+    return status_names[status];
+}
+
+void job_listen(struct job_listener *l)
+{
+    LIST_INSERT_HEAD(&listeners, l, link);
+}
+
+void job_unlisten(struct job_listener *l)
+{
+    LIST_REMOVE(l, link);
+}
+
+#define TELL(job, member, ...)                                \
+    do {                                                      \
+        struct job_listener *l_;                              \
+        LIST_FOREACH(l_, &listeners, link) {                  \
+            if (l_->member) {                                 \
+                l_->member(l_, job __VA_OPT__(, ) __VA_ARGS__); \
+            }                                                 \
+        }                                                     \
+    } while (0)
+
+static void set_status(struct job *job, enum job_status status)
+{
+    if (job->status != status) {
+        job->status = status;
+        TELL(job, status_changed);
+    }
+}
+
+/* --- Birth and references ---------------------------------------------------------------------------------- */
+
+struct job *job_find(const char *id)
+{
+    struct job *job;
+
+    TAILQ_FOREACH(job, &all_jobs, link) {
+        if (strcmp(job->id, id) == 0) {
+            return job;
+        }
+    }
+    return NULL;
+}
+
+struct job *job_ref(struct job *job)
+{
+    job->refs++;
+    return job;
+}
+
+void job_unref(struct job *job)
+{
+    if (--job->refs > 0) {
+        return;
+    }
+    assert(LIST_EMPTY(&job->holds));
+    error_clear(&job->err);
+    free(job->id);
+    free(job);
+}
+
+static void wake_sleeper(void *arg)
+{
+    struct job *job = arg;
+    struct co *sleeper = job->sleeper;
+
+    loop_timer_cancel(&job->timer);
+    job->sleeper = NULL;
+    if (sleeper) {
+        co_wake(sleeper);
+    }
+}
+
+struct job *job_new(const char *id, const struct job_kind *kind, uint64_t speed, enum job_on_error on_error,
+                    struct error *err)
+{
+    struct job *job;
+
+    if (!id_wellformed(id)) {
+        error_set(err, "Invalid job ID '%s'", id);
+        return NULL;
+    }
+    if (job_find(id)) {
+        error_set(err, "Job ID '%s' already in use", id);
+        return NULL;
+    }
+    job = mem_zalloc(sizeof(*job));
+    job->id = mem_strdup(id);
+    job->kind = kind;
+    job->refs = 1;
+    job->on_error = on_error;
+    job->auto_finalize = job->auto_dismiss = true;
+    LIST_INIT(&job->holds);
+    co_queue_init(&job->done_queue);
+    loop_timer_init(&job->timer, wake_sleeper, job);
+    TAILQ_INSERT_HEAD(&all_jobs, job, link);
+    set_status(job, JOB_CREATED);
+    if (job_set_speed(job, (int64_t)speed, err) < 0) {
+        job_abandon(job);
+        return NULL;
+    }
+    return job;
+}
+
+int job_hold(struct job *job, struct node *node, struct error *err)
+{
+    static LIST_HEAD(, reason) reasons = LIST_HEAD_INITIALIZER(reasons);
+    struct reason {
+        LIST_ENTRY(reason) link;
+        const struct job_kind *kind;
+        char *text;
+    } *reason;
+    struct job_hold *hold;
+
+    if (node_check_free(node, err) < 0) {
+        return -EBUSY;
+    }
+    LIST_FOREACH(reason, &reasons, link) {
+        if (reason->kind == job->kind) {
+            break;
+        }
+    }
+    if (!reason) { /* one string a kind, for the life of the program */
+        reason = mem_zalloc(sizeof(*reason));
+        reason->kind = job->kind;
+        reason->text = mem_printf("block device is in use by block job: %s", job->kind->name);
+        LIST_INSERT_HEAD(&reasons, reason, link);
+    }
+    hold = mem_zalloc(sizeof(*hold));
+    hold->node = node_ref(node);
+    node->busy_reason = reason->text;
+    LIST_INSERT_HEAD(&job->holds, hold, link);
+    return 0;
+}
+
+static struct node *release_hold(struct job *job)
+{
+    struct job_hold *hold = LIST_FIRST(&job->holds);
+    struct node *node = hold->node;
+
+    LIST_REMOVE(hold, link);
+    node->busy_reason = NULL;
+    free(hold);
+    return node;
+}
+
+static void co_release_holds(struct job *job)
+{
+    while (!LIST_EMPTY(&job->holds)) {
+        co_node_unref(release_hold(job)); /* layers that were merged away close here */
+    }
+}
+
+static void forget(struct job *job)
+{
+    set_status(job, JOB_NULL);
+    TAILQ_REMOVE(&all_jobs, job, link);
+    job_unref(job);
+}
+
+void job_abandon(struct job *job)
+{
+    while (!LIST_EMPTY(&job->holds)) {
+        node_unref_shared(release_hold(job)); /* the chain it belongs to has a reference of its own */
+    }
+    forget(job);
+}
+
+/* --- Life ---------------------------------------------------------------------------------------------------- */
+
+bool job_is_cancelled(const struct job *job)
+{
+    return job->cancelled;
+}
+
+bool job_ended(const struct job *job)
+{
+    return job->status == JOB_CONCLUDED || job->status == JOB_NULL;
+}
+
+/* Suspend the job's coroutine until it is kicked, or until `when` (0: only kicked). */
+static void co_sleep_kickable(struct job *job, uint64_t when)
+{
+    assert(!job->sleeper);
+    job->sleeper = co_self();
+    if (when) {
+        loop_timer_arm(&job->timer, when);
+    }
+    co_suspend();
+}
+
+static void co_stand_still(struct job *job)
+{
+    enum job_status before = job->status;
+
+    set_status(job, before == JOB_READY ? JOB_STANDBY : JOB_PAUSED);
+    job->paused = true;
+    while (job->pause_count > 0 && !job->cancelled) {
+        co_sleep_kickable(job, 0);
+    }
+    job->paused = false;
+    set_status(job, before);
+}
+
+void co_job_pause_point(struct job *job, uint64_t bytes)
+{
+    uint64_t now = loop_now();
+
+    if (job->speed && bytes) {
+        job->next_ns = MAX(job->next_ns, now) + (uint64_t)((__uint128_t)bytes * NS_PER_S / job->speed);
+    }
+    do {
+        if (job->pause_count > 0 && !job->cancelled) {
+            co_stand_still(job);
+        }
+        if (!job->cancelled && job->speed && job->next_ns > loop_now()) {
+            co_sleep_kickable(job, job->next_ns);
+        }
+    } while (!job->cancelled && (job->pause_count > 0 || (job->speed && job->next_ns > loop_now())));
+}
+
+void co_job_progress(struct job *job, uint64_t offset)
+{
+    job->offset = offset;
+}
+
+enum job_error_action co_job_error(struct job *job, bool is_read, int error)
+{
+    enum job_error_action action;
+
+    error = error < 0 ? -error : error;
+    switch (job->on_error) {
+    case JOB_ON_ERROR_IGNORE:
+        action = JOB_ACTION_IGNORE;
+        break;
+    case JOB_ON_ERROR_STOP:
+        action = JOB_ACTION_STOP;
+        break;
+    case JOB_ON_ERROR_ENOSPC:
+        action = error == ENOSPC ? JOB_ACTION_STOP : JOB_ACTION_REPORT;
+        break;
+    default:
+        action = JOB_ACTION_REPORT;
+    }
+    static const char *const names[] = { "report", "ignore", "stop" };
+    TELL(job, error, is_read, names[action]);
+    if (action == JOB_ACTION_STOP) {
+        job->io_status = error == ENOSPC ? JOB_IO_NOSPACE : JOB_IO_FAILED;
+        if (!job->user_paused) {
+            job->user_paused = true;
+            job->pause_count++;
+        }
+        co_job_pause_point(job, 0);
+    }
+    return action;
+}
+
+static void co_wait_finalize(struct job *job)
+{
+    while (!job->auto_finalize && !job->finalize && !job->cancelled) {
+        co_sleep_kickable(job, 0);
+    }
+}
+
+static int co_finish_well(struct job *job)
+{
+    set_status(job, JOB_WAITING);
+    set_status(job, JOB_PENDING);
+    co_wait_finalize(job);
+    if (job->cancelled) {
+        return -ECANCELED;
+    }
+    return job->kind->co_prepare ? job->kind->co_prepare(job, &job->err) : 0;
+}
+
+static CO_ENTRY void co_job_life(void *arg)
+{
+    struct job *job = arg;
+    int ret;
+
+    set_status(job, JOB_RUNNING);
+    job->started_ns = loop_now();
+    ret = job->kind->co_run(job, &job->err);
+    if (job->cancelled) {
+        ret = -ECANCELED;
+    }
+    if (ret == 0) {
+        ret = co_finish_well(job);
+    }
+    if (ret < 0) {
+        set_status(job, JOB_ABORTING);
+        if (ret != -ECANCELED && !error_is_set(&job->err)) {
+            error_set(&job->err, "%s", strerror(-ret));
+        }
+    }
+    job->ret = ret;
+    job->ended_ns = loop_now();
+    if (job->kind->co_clean) {
+        job->kind->co_clean(job);
+    }
+    co_release_holds(job);
+    failures += ret < 0 && ret != -ECANCELED;
+    job->cancelled = ret == -ECANCELED;
+    TELL(job, completed);
+    set_status(job, JOB_CONCLUDED);
+    job->co = NULL;
+    co_queue_wake_all(&job->done_queue);
+    if (job->auto_dismiss) {
+        forget(job);
+    }
+}
+
+void job_start(struct job *job)
+{
+    co_start(co_job_life, job);
+}
+
+/* --- The operator's verbs ------------------------------------------------------------------------------------------ */
+
+static int refuse_ended(const struct job *job, const char *verb, struct error *err)
+{
+    if (job->status < JOB_WAITING && job->status > JOB_CREATED) {
+        return 0;
+    }
+    error_set(err, "Job '%s' in state '%s' cannot accept command verb '%s'", job->id, status_names[job->status], verb);
+    return -EPERM;
+}
+
+int job_set_speed(struct job *job, int64_t speed, struct error *err)
+{
+    if (speed < 0) {
+        error_set(err, "Parameter 'speed' expects a non-negative value");
+        return -EINVAL;
+    }
+    if (job->status != JOB_CREATED && refuse_ended(job, "set-speed", err) < 0) {
+        return -EPERM;
+    }
+    job->speed = speed;
+    job->next_ns = 0;
+    if (!job->paused) {
+        wake_sleeper(job);
+    }
+    return 0;
+}
+
+int job_pause(struct job *job, struct error *err)
+{
+    if (refuse_ended(job, "pause", err) < 0) {
+        return -EPERM;
+    }
+    if (job->user_paused) {
+        error_set(err, "Job is already paused");
+        return -EBUSY;
+    }
+    job->user_paused = true;
+    job->pause_count++;
+    wake_sleeper(job);
+    return 0;
+}
+
+int job_resume(struct job *job, struct error *err)
+{
+    if (!job->user_paused) {
+        error_set(err, "Can't resume a job that was not paused");
+        return -EPERM;
+    }
+    if (refuse_ended(job, "resume", err) < 0) {
+        return -EPERM;
+    }
+    job->user_paused = false;
+    job->io_status = JOB_IO_OK;
+    assert(job->pause_count > 0);
+    job->pause_count--;
+    wake_sleeper(job);
+    return 0;
+}
+
+int job_cancel(struct job *job, bool force, struct error *err)
+{
+    if (job->user_paused && !force) {
+        error_set(err, "The block job for device '%s' is currently paused", job->id);
+        return -EBUSY;
+    }
+    if (job->status == JOB_CONCLUDED || job->status == JOB_NULL || job->status == JOB_ABORTING) {
+        error_set(err, "Job '%s' in state '%s' cannot accept command verb 'cancel'", job->id,
+                  status_names[job->status]);
+        return -EPERM;
+    }
+    job->cancelled = true;
+    job->force |= force;
+    wake_sleeper(job);
+    return 0;
+}
+
+int job_finalize(struct job *job, struct error *err)
+{
+    if (job->status != JOB_PENDING || job->auto_finalize) {
+        error_set(err, "Job '%s' in state '%s' cannot accept command verb 'finalize'", job->id,
+                  status_names[job->status]);
+        return -EPERM;
+    }
+    job->finalize = true;
+    wake_sleeper(job);
+    return 0;
+}
+
+int job_dismiss(struct job *job, struct error *err)
+{
+    if (job->status != JOB_CONCLUDED) {
+        error_set(err, "Job '%s' in state '%s' cannot accept command verb 'dismiss'", job->id,
+                  status_names[job->status]);
+        return -EPERM;
+    }
+    forget(job);
+    return 0;
+}
+
+void co_job_wait(struct job *job)
+{
+    while (!job_ended(job)) {
+        co_queue_wait(&job->done_queue);
+    }
+}
+
+bool job_any(void)
+{
+    struct job *job;
+
+    TAILQ_FOREACH(job, &all_jobs, link) {
+        if (!job_ended(job)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void co_job_cancel_all(void)
+{
+    struct job *job;
+again:
+    TAILQ_FOREACH(job, &all_jobs, link) {
+        if (!job_ended(job)) {
+            job_ref(job);
+            job_cancel(job, true, NULL);
+            co_job_wait(job);
+            job_unref(job);
+            goto again;
+        }
+    }
+}
+
+unsigned job_failures(void)
+{
+    return failures;
+}
+
+json_t *job_describe(const struct job *job)
+{
+    static const char *const io[] = { "ok", "failed", "nospace" };
+    bool busy = job->status == JOB_RUNNING && !job->sleeper;
+    json_t *out = json_pack("{s:b, s:s, s:s, s:b, s:b, s:I, s:I, s:s, s:b, s:I, s:b, s:s}",
+                            "auto-finalize", job->auto_finalize, "io-status", io[job->io_status], "device", job->id,
+                            "auto-dismiss", job->auto_dismiss, "busy", busy, "len", (json_int_t)job->len,
+                            "offset", (json_int_t)job->offset, "status", status_names[job->status],
+                            "paused", job->pause_count > 0, "speed", (json_int_t)job->speed,
+                            "ready", job->status == JOB_READY || job->status == JOB_STANDBY, "type", job->kind->name);
+
+    if (error_is_set(&job->err)) {
+        json_object_set_new(out, "error", json_string(job->err.text));
+    }
+    return out;
+}

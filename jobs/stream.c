@@ -1,0 +1,444 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * block_stream: bring the content between a target image and a base into the target, then drop what lay between.
+ *
+ *     before   [A] <- [B] <- [C] <- [D] <- [E]        block_stream D, base B
+ *     copy     D gets what C holds and D has not       (guests write E meanwhile, or D itself when it is the top)
+ *     after    [A] <- [B] <- [D] <- [E]
+ *
+ * Order, for a kill at any moment: (1) data, counts and tables of the target durable; (2) the new backing name into unused
+ * header space, flush; (3) offset and length in one sector, flush: both are the driver's co_set_backing(); (4) drain, the
+ * edge in memory, go on; (5) the event.  Before (3) the old pointer gives the same content as the new one after it, because what
+ * was copied equals what shows through.  The guest is held only in (4), which does no I/O on the disk.
+ *
+ * Only the target is ever written.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "block/copier.h"
+#include "block/path.h"
+#include "core/mem.h"
+#include "jobs/job.h"
+
+#define STREAM_PARALLEL 4
+#define SLICE_NS (100 * NS_PER_MS) /* a limited stream moves at most this much time's worth at once */
+
+struct window {
+    TAILQ_ENTRY(window) link;
+    struct job *job;
+    uint64_t offset, len;
+    int ret;
+    bool done;
+};
+
+struct stream {
+    struct node *target;  /* held by the job */
+    struct node *base;    /* own reference; NULL: the whole chain is merged */
+    char *backing_name;   /* to record; NULL: none */
+    char *backing_format;
+    struct copier copier;
+    TAILQ_HEAD(, window) windows; /* in flight, by offset */
+    unsigned in_flight;
+    struct co_queue ended;        /* a window has ended */
+    bool made_writable;
+    char *description;
+};
+
+/* --- Copying ---------------------------------------------------------------------------------------------------- */
+
+/* Fill one window; a `stop` policy tries it again after the operator resumed the job. */
+static CO_ENTRY void co_stream_window(void *arg)
+{
+    struct window *w = arg;
+    struct stream *s = w->job->state;
+
+    w->ret = co_copier_fill(&s->copier, w->offset, w->len);
+    w->done = true;
+    s->in_flight--;
+    co_queue_wake_all(&s->ended);
+}
+
+/* Progress is the start of the earliest window still open. */
+static void reap(struct job *job, int *error)
+{
+    struct stream *s = job->state;
+    struct window *w;
+
+    while ((w = TAILQ_FIRST(&s->windows)) && w->done) {
+        if (w->ret < 0 && *error == 0) {
+            *error = w->ret;
+        }
+        TAILQ_REMOVE(&s->windows, w, link);
+        free(w);
+    }
+    w = TAILQ_FIRST(&s->windows);
+    co_job_progress(job, w ? w->offset : s->copier.offset);
+}
+
+static void co_wait_window(struct stream *s)
+{
+    if (s->in_flight > 0) {
+        co_queue_wait(&s->ended);
+    }
+}
+
+static void start_window(struct job *job, uint64_t offset, uint64_t len)
+{
+    struct stream *s = job->state;
+    struct window *w = mem_zalloc(sizeof(*w));
+
+    *w = (struct window){ .job = job, .offset = offset, .len = len };
+    TAILQ_INSERT_TAIL(&s->windows, w, link);
+    s->in_flight++;
+    co_start(co_stream_window, w);
+}
+
+static uint64_t window_max(const struct job *job)
+{
+    uint64_t slice = job->speed ? job->speed / (NS_PER_S / SLICE_NS) : COPIER_WINDOW_MAX;
+    return MIN(slice, (uint64_t)COPIER_WINDOW_MAX);
+}
+
+/* An error of a window or of a look into the tables: what now?  True: go on. */
+static bool co_judge(struct job *job, int error, uint64_t again_from, int *first_error)
+{
+    struct stream *s = job->state;
+
+    switch (co_job_error(job, true, error)) {
+    case JOB_ACTION_STOP:
+        s->copier.offset = again_from;
+        return !job_is_cancelled(job);
+    case JOB_ACTION_IGNORE: /* go on with the rest, but the job has failed: nothing may be dropped */
+        *first_error = *first_error ? *first_error : error;
+        return true;
+    default:
+        *first_error = *first_error ? *first_error : error;
+        return false;
+    }
+}
+
+static int co_stream_copy(struct job *job)
+{
+    struct stream *s = job->state;
+    int failed = 0;
+
+    while (!job_is_cancelled(job)) {
+        uint64_t offset, len, from;
+        int error = 0;
+
+        while (s->in_flight >= (job->speed ? 1 : STREAM_PARALLEL)) {
+            co_wait_window(s);
+        }
+        from = TAILQ_EMPTY(&s->windows) ? s->copier.offset : TAILQ_FIRST(&s->windows)->offset;
+        reap(job, &error);
+        if (error == 0) {
+            error = co_copier_next(&s->copier, window_max(job), &offset, &len);
+        }
+        if (error == -ENODATA) {
+            if (s->in_flight == 0) {
+                break;
+            }
+            co_wait_window(s);
+            continue;
+        }
+        if (error < 0) {
+            while (s->in_flight > 0) {
+                co_wait_window(s);
+            }
+            if (!co_judge(job, error, from, &failed)) {
+                break;
+            }
+            if (s->copier.offset >= s->target->size) {
+                break;
+            }
+            if (failed && error == failed && s->copier.offset == from) { /* an unreadable table: step over it */
+                s->copier.offset += s->target->cluster_size;
+            }
+            continue;
+        }
+        if (len > 0) {
+            start_window(job, offset, len);
+        } else {
+            co_yield();
+        }
+        co_job_pause_point(job, len);
+    }
+    while (s->in_flight > 0) {
+        co_wait_window(s);
+    }
+    reap(job, &failed);
+    return failed;
+}
+
+static int co_stream_run(struct job *job, struct error *err)
+{
+    struct stream *s = job->state;
+    int ret;
+
+    if (s->target->backing == s->base) { /* nothing lies between */
+        return 0;
+    }
+    job->len = s->target->size;
+    ret = co_stream_copy(job);
+    if (ret == 0 && !job_is_cancelled(job)) {
+        job->offset = job->len;
+    }
+    return ret;
+}
+
+/* --- The pivot ----------------------------------------------------------------------------------------------------- */
+
+static int co_stream_prepare(struct job *job, struct error *err)
+{
+    struct stream *s = job->state;
+    struct node *target = s->target;
+    struct node_drain *drain;
+    int ret;
+
+    if (target->backing == s->base) {
+        return 0;
+    }
+    ret = target->driver->co_set_backing(target, s->backing_name, s->backing_format, err);
+    if (ret < 0) {
+        return ret;
+    }
+    free(target->backing_name);
+    free(target->backing_format);
+    target->backing_name = mem_strdup(s->backing_name);
+    target->backing_format = mem_strdup(s->backing_format);
+    drain = co_node_drain_begin(target);
+    target->backing_frozen--;
+    co_node_set_backing_edge(target, s->base);
+    target->backing_frozen++;
+    co_node_drain_end(drain);
+    return 0;
+}
+
+static void co_stream_clean(struct job *job)
+{
+    struct stream *s = job->state;
+
+    s->target->backing_frozen--;
+    copier_fini(&s->copier);
+    if (s->made_writable) {
+        struct error err = ERROR_INIT;
+        if (co_node_set_writable(s->target, false, &err) < 0 && job->ret == 0) {
+            job->ret = -EIO;
+        }
+        error_clear(&err);
+    }
+    co_node_unref(s->base);
+    free(s->backing_name);
+    free(s->backing_format);
+    free(s->description);
+    free(s);
+    job->state = NULL;
+}
+
+static const char *stream_describe(struct job *job)
+{
+    struct stream *s = job->state;
+    return s ? s->description : "";
+}
+
+static const struct job_kind stream_kind = {
+    .name = "stream",
+    .co_run = co_stream_run,
+    .co_prepare = co_stream_prepare,
+    .co_clean = co_stream_clean,
+    .describe = stream_describe,
+};
+
+/* --- Start ------------------------------------------------------------------------------------------------------------ */
+
+static bool same_path(const struct node *overlay, const char *name, const struct node *layer)
+{
+    AUTOFREE char *path = path_combine(overlay->filename, name);
+    return strcmp(path, layer->filename) == 0;
+}
+
+/* QEMU compares with the recorded name and with the full one; we also take a path as seen from the overlay. */
+static struct node *find_by_file(struct node *target, const char *base)
+{
+    for (struct node *n = target; n->backing; n = n->backing) {
+        if ((n->backing_name && strcmp(n->backing_name, base) == 0) || strcmp(n->backing->filename, base) == 0 ||
+            same_path(n, base, n->backing)) {
+            return n->backing;
+        }
+    }
+    return NULL;
+}
+
+static int find_base(const struct stream_args *args, struct node *target, struct node **base, struct error *err)
+{
+    struct node *bottom;
+
+    *base = NULL;
+    if (args->base && args->base_node) {
+        error_set(err, "'base' and 'base-node' cannot be specified at the same time");
+        return -EINVAL;
+    }
+    if (args->bottom && (args->base || args->base_node)) {
+        error_set(err, args->base ? "'base' and 'bottom' cannot be specified at the same time"
+                                  : "'bottom' and 'base-node' cannot be specified at the same time");
+        return -EINVAL;
+    }
+    if (args->base) {
+        *base = find_by_file(target, args->base);
+        if (!*base) {
+            error_set(err, "Can't find '%s' in the backing chain", args->base);
+            return -ENOENT;
+        }
+    }
+    if (args->base_node) {
+        *base = node_find(args->base_node);
+        if (!*base) {
+            error_set(err, "Cannot find device='' nor node-name='%s'", args->base_node);
+            return -ENOENT;
+        }
+        if (*base == target || node_depth(target, *base) < 0) {
+            error_set(err, "Node '%s' is not a backing image of '%s'", args->base_node, args->device);
+            return -EINVAL;
+        }
+    }
+    if (args->bottom) {
+        bottom = node_find(args->bottom);
+        if (!bottom) {
+            error_set(err, "Cannot find device='' nor node-name='%s'", args->bottom);
+            return -ENOENT;
+        }
+        if (node_depth(target, bottom) < 0) {
+            error_set(err, "Node '%s' is not in a chain starting from '%s'", args->bottom, args->device);
+            return -EINVAL;
+        }
+        *base = bottom->backing;
+    }
+    return 0;
+}
+
+/* "file-A.img <- file-E.img", for people. */
+static char *describe_pair(const struct node *target, const struct node *base)
+{
+    return base ? mem_printf("%s <- %s", base->filename, target->filename) : mem_strdup(target->filename);
+}
+
+/* The target and everything down to the base must be free; then it is ours. */
+static int hold_layers(struct job *job, struct node *target, struct node *base, struct error *err)
+{
+    for (struct node *n = target; n && n != base; n = n->backing) {
+        if (job_hold(job, n, err) < 0) {
+            return -EBUSY;
+        }
+    }
+    return 0;
+}
+
+static int check_free(struct node *target, struct node *base, struct error *err)
+{
+    for (struct node *n = target; n && n != base; n = n->backing) {
+        if (node_check_free(n, err) < 0) {
+            return -EBUSY;
+        }
+    }
+    return 0;
+}
+
+static int choose_names(struct stream *s, const struct stream_args *args, struct error *err)
+{
+    if (args->backing_file && !s->base) {
+        error_set(err, "backing file specified, but streaming the entire chain");
+        return -EINVAL;
+    }
+    if (s->base) {
+        s->backing_name = args->backing_file ? mem_strdup(args->backing_file)
+                                             : path_to_record_layer(s->target, s->base);
+        s->backing_format = mem_strdup(s->base->driver->name);
+    }
+    if (s->target->backing == s->base) {
+        return 0; /* nothing will be recorded */
+    }
+    if (!s->target->driver->co_set_backing) {
+        error_set(err, "Image format '%s' of node '%s' cannot record a backing file", s->target->driver->name,
+                  s->target->name);
+        return -ENOTSUP;
+    }
+    return s->target->driver->check_backing
+               ? s->target->driver->check_backing(s->target, s->backing_name, s->backing_format, err)
+               : 0;
+}
+
+static void stream_free(struct stream *s)
+{
+    free(s->backing_name);
+    free(s->backing_format);
+    free(s->description);
+    free(s);
+}
+
+static int co_stream_begin(struct job *job, struct stream *s, struct error *err)
+{
+    int ret = hold_layers(job, s->target, s->base, err);
+
+    if (ret == 0 && s->target->read_only && s->target->backing != s->base) {
+        ret = co_node_set_writable(s->target, true, err);
+        s->made_writable = ret == 0;
+    }
+    if (ret < 0) {
+        job_abandon(job);
+        stream_free(s);
+        return ret;
+    }
+    job->state = s;
+    s->target->backing_frozen++;
+    if (s->base) {
+        node_ref(s->base);
+    }
+    copier_init(&s->copier, s->target, s->base);
+    s->description = describe_pair(s->target, s->base);
+    job_start(job);
+    return 0;
+}
+
+int co_stream_start(const struct stream_args *args, struct error *err)
+{
+    struct node *target = disk_or_node(args->device, err), *base;
+    const char *id = args->job_id;
+    struct disk *disk;
+    struct stream *s;
+    struct job *job;
+
+    if (!target || find_base(args, target, &base, err) < 0) {
+        return -ENOENT;
+    }
+    if (check_free(target, base, err) < 0) {
+        return -EBUSY;
+    }
+    disk = disk_of_root(target);
+    if (!id && !disk) {
+        error_set(err, "An explicit job ID is required for this node");
+        return -EINVAL;
+    }
+    s = mem_zalloc(sizeof(*s));
+    s->target = target;
+    s->base = base;
+    TAILQ_INIT(&s->windows);
+    co_queue_init(&s->ended);
+    if (choose_names(s, args, err) < 0) {
+        stream_free(s);
+        return -EINVAL;
+    }
+    job = job_new(id ? id : disk->id, &stream_kind, 0, args->on_error, err);
+    if (job && args->has_speed && job_set_speed(job, args->speed, err) < 0) {
+        job_abandon(job);
+        job = NULL;
+    }
+    if (!job) {
+        stream_free(s);
+        return -EINVAL;
+    }
+    job->auto_finalize = args->auto_finalize;
+    job->auto_dismiss = args->auto_dismiss;
+    return co_stream_begin(job, s, err);
+}
