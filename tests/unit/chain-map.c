@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The chain map against a naive walk, over random chains of layers that live in memory.
+ *
+ * A fake layer is an array with a cell per 4 KiB block: nothing, zeroes, or data at a host offset.
+ */
+#include <limits.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "block/chain-map.h"
+#include "core/loop.h"
+#include "core/mem.h"
+
+#define BLOCK 4096u
+#define BLOCKS 512u /* 2 MiB of guest space: several slices of the smallest size */
+#define LAYERS 40
+
+struct cell {
+    enum extent_kind kind;
+    uint64_t host;
+};
+struct fake {
+    struct cell cells[BLOCKS];
+};
+
+static struct random rnd;
+
+static int co_fake_open(struct node *node, struct error *err)
+{
+    return 0;
+}
+
+static void co_fake_close(struct node *node)
+{
+    free(node->state);
+    node->state = NULL;
+}
+
+static int co_fake_map(struct node *node, uint64_t offset, uint64_t len, struct extent *out)
+{
+    struct fake *f = node->state;
+    struct cell c = f->cells[offset / BLOCK];
+
+    *out = (struct extent){ .kind = c.kind, .len = MIN(len, (uint64_t)BLOCK - offset % BLOCK),
+                            .host = c.host + offset % BLOCK };
+    if (random_below(&rnd, 50) == 0) {
+        co_yield(); /* tables are read from disk now and then */
+    }
+    return 0;
+}
+
+static const struct driver fake_driver = {
+    .name = "fake", .is_protocol = true, .supports_backing = true,
+    .co_open = co_fake_open, .co_close = co_fake_close, .co_map = co_fake_map,
+};
+
+static uint64_t next_host = 1u << 20;
+
+static struct node *fake_layer(struct node *below, uint64_t size, unsigned density)
+{
+    struct node *node = mem_zalloc(sizeof(*node));
+    struct fake *f = mem_zalloc(sizeof(*f));
+    static unsigned number;
+
+    node->driver = &fake_driver;
+    node->state = f;
+    node->name = mem_printf("fake%u", number++);
+    node->refs = 1;
+    node->size = size;
+    node->cluster_size = BLOCK;
+    node->backing = below;
+    co_queue_init(&node->drain_queue);
+    co_queue_init(&node->idle_queue);
+    for (unsigned i = 0; i < BLOCKS; i++) {
+        if (random_below(&rnd, 100) < density) {
+            f->cells[i].kind = random_below(&rnd, 4) ? EXTENT_DATA : EXTENT_ZERO;
+            next_host += random_below(&rnd, 3) ? BLOCK : 4 * BLOCK; /* often contiguous */
+            f->cells[i].host = next_host;
+        }
+    }
+    TAILQ_INSERT_TAIL(&all_nodes, node, link);
+    return node;
+}
+
+static struct node *fake_chain(unsigned layers, unsigned density)
+{
+    struct node *top = NULL;
+
+    for (unsigned i = 0; i < layers; i++) {
+        uint64_t size = BLOCKS * BLOCK;
+        if (i + 1 < layers && random_below(&rnd, 5) == 0) {
+            size -= random_below(&rnd, BLOCKS / 2) * BLOCK; /* a shorter one */
+        }
+        top = fake_layer(top, size, density);
+    }
+    return top;
+}
+
+/* What reading through the layers says, byte by byte of blocks. */
+static struct chain_extent naive(struct node *root, uint64_t offset)
+{
+    unsigned depth = 0;
+
+    for (struct node *n = root; n; n = n->backing, depth++) {
+        if (offset >= n->size) {
+            return (struct chain_extent){ .kind = EXTENT_ZERO, .layer = n, .depth = depth };
+        }
+        struct cell c = ((struct fake *)n->state)->cells[offset / BLOCK];
+        if (c.kind != EXTENT_NONE) {
+            return (struct chain_extent){ .kind = c.kind, .layer = n, .depth = depth,
+                                          .host = c.kind == EXTENT_DATA ? c.host + offset % BLOCK : 0 };
+        }
+    }
+    return (struct chain_extent){ .kind = EXTENT_NONE, .depth = UINT_MAX };
+}
+
+static void co_compare(struct chain_map *map, struct node *root)
+{
+    for (uint64_t offset = 0; offset < root->size;) {
+        struct chain_extent got;
+        assert_int_equal(co_chain_map_find(map, offset, root->size - offset, &got), 0);
+        assert_true(got.len > 0);
+        for (uint64_t at = 0; at < got.len; at += BLOCK) {
+            struct chain_extent want = naive(root, offset + at);
+            assert_int_equal(got.kind, want.kind);
+            assert_ptr_equal(got.layer, want.layer);
+            assert_int_equal(got.depth, want.depth);
+            if (want.kind == EXTENT_DATA) {
+                assert_int_equal(got.host + at, want.host);
+            }
+        }
+        offset += got.len;
+    }
+}
+
+static CO_ENTRY void run_walks(void *arg)
+{
+    for (unsigned round = 0; round < 20; round++) {
+        struct node *root = fake_chain(1 + random_below(&rnd, LAYERS), 1 + random_below(&rnd, 60));
+        struct chain_map *map = chain_map_get(root);
+        co_compare(map, root);
+        co_compare(map, root);
+        chain_map_put(map);
+        co_node_unref(root);
+    }
+}
+
+static void change(struct node *root)
+{
+    struct node *n = root;
+    unsigned depth = random_below(&rnd, node_depth(root, NULL) < 0 ? 4 : 1);
+
+    while (depth-- > 0 && n->backing) {
+        n = n->backing;
+    }
+    struct fake *f = n->state;
+    unsigned blocks = n->size / BLOCK;
+    unsigned first = random_below(&rnd, blocks), count = 1 + random_below(&rnd, MIN(20u, blocks - first));
+    enum extent_kind kind = (enum extent_kind[]){ EXTENT_DATA, EXTENT_DATA, EXTENT_ZERO, EXTENT_NONE }[random_below(&rnd, 4)];
+
+    next_host += 16 * BLOCK;
+    for (unsigned i = 0; i < count; i++) {
+        f->cells[first + i] = (struct cell){ .kind = kind, .host = next_host + i * BLOCK };
+    }
+    chain_map_patch(n, (uint64_t)first * BLOCK, (uint64_t)count * BLOCK, kind, next_host);
+    next_host += count * BLOCK;
+}
+
+/* Keeps slices being filled while the layers change. */
+static CO_ENTRY void run_finder(void *arg)
+{
+    struct chain_map *map = arg;
+    struct chain_extent ext;
+
+    for (unsigned i = 0; i < 20; i++) {
+        uint64_t offset = random_below(&rnd, BLOCKS) * BLOCK;
+        assert_int_equal(co_chain_map_find(map, offset, BLOCK, &ext), 0);
+        co_yield();
+    }
+    chain_map_put(map);
+}
+
+static CO_ENTRY void run_patches(void *arg)
+{
+    struct node *root = fake_chain(6, 30);
+    struct chain_map *map = chain_map_get(root);
+
+    for (unsigned round = 0; round < 400; round++) {
+        if (round % 3 == 0) {
+            chain_map_forget_layer(root);
+            co_start(run_finder, chain_map_get(root));
+        }
+        for (unsigned i = random_below(&rnd, 12); i > 0; i--) {
+            change(root);
+            if (round % 2) {
+                co_yield();
+            }
+        }
+        co_compare(map, root);
+    }
+    while (co_count() > 1) {
+        co_yield();
+    }
+    chain_map_put(map);
+    co_node_unref(root);
+}
+
+static CO_ENTRY void run_raise(void *arg)
+{
+    struct node *root = fake_chain(3, 50);
+    struct chain_map *map = chain_map_get(root);
+
+    co_compare(map, root);
+    for (unsigned i = 0; i < 10; i++) {
+        uint64_t fills = chain_map_stats.fills;
+        struct node *overlay = fake_layer(root, root->size, 0);
+        map = chain_map_raise(map, overlay);
+        root = overlay;
+        co_compare(map, root);
+        assert_int_equal(chain_map_stats.fills, fills); /* nothing was resolved anew */
+        change(root);
+        co_compare(map, root);
+    }
+    chain_map_put(map);
+    co_node_unref(root);
+}
+
+static CO_ENTRY void run_relink(void *arg)
+{
+    struct node *root = fake_chain(8, 20);
+    struct chain_map *map = chain_map_get(root);
+
+    co_compare(map, root);
+    while (root->backing && root->backing->backing) {
+        struct node *n = root;
+        for (unsigned skip = random_below(&rnd, 3); skip > 0 && n->backing->backing && n->backing->backing->backing; skip--) {
+            n = n->backing;
+        }
+        co_node_set_backing_edge(n, n->backing->backing);
+        co_compare(map, root);
+    }
+    co_node_set_backing_edge(root, NULL);
+    co_compare(map, root);
+    chain_map_put(map);
+    co_node_unref(root);
+}
+
+static CO_ENTRY void run_budget(void *arg)
+{
+    struct node *root = fake_chain(4, 50);
+    struct chain_map *map = chain_map_get(root);
+
+    chain_map_set_budget(4096);
+    for (unsigned i = 0; i < 5; i++) {
+        co_compare(map, root);
+        change(root);
+        assert_true(chain_map_stats.bytes < 4096 + 64 * 24 + 4096);
+    }
+    assert_true(chain_map_stats.evictions > 0);
+    chain_map_set_budget(8 << 20);
+    chain_map_put(map);
+    co_node_unref(root);
+    assert_int_equal(chain_map_stats.bytes, 0);
+}
+
+static void the_map_says_what_a_walk_through_the_layers_says(void **state)
+{
+    loop_run_co(run_walks, NULL);
+}
+
+static void patches_keep_the_map_true_also_while_it_is_filled(void **state)
+{
+    loop_run_co(run_patches, NULL);
+}
+
+static void a_snapshot_keeps_everything_that_is_resolved(void **state)
+{
+    loop_run_co(run_raise, NULL);
+}
+
+static void layers_that_leave_the_chain_leave_the_map(void **state)
+{
+    loop_run_co(run_relink, NULL);
+}
+
+static void the_budget_bounds_the_map(void **state)
+{
+    loop_run_co(run_budget, NULL);
+}
+
+static int setup(void **state)
+{
+    loop_init(LOOP_CLOCK_VIRTUAL, 1);
+    random_seed(&rnd, 7);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    loop_fini();
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(the_map_says_what_a_walk_through_the_layers_says, setup, teardown),
+        cmocka_unit_test_setup_teardown(patches_keep_the_map_true_also_while_it_is_filled, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_snapshot_keeps_everything_that_is_resolved, setup, teardown),
+        cmocka_unit_test_setup_teardown(layers_that_leave_the_chain_leave_the_map, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_budget_bounds_the_map, setup, teardown),
+    };
+    return cmocka_run_group_tests_name("chain-map", tests, NULL, NULL);
+}
