@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The machine: who answers at which address, interrupt lines, the list of devices, and the run state.
+ * The machine: who answers at which address, interrupt lines, the list of devices, and the run
+ * state.
  *
  *                   machine_cont()                      machine_cont()
  *     prelaunch ------------------> running <------------------------------ paused, io-error
@@ -8,10 +9,10 @@
  *         | co_machine_reset()         +--------------------------------------------+
  *         | of a machine that does not run                any ---> shutdown, for good
  *
- * Guests look at machine_running() before each request and are woken by guest_start_all(); that is all
- * that "stopped" means.  Interrupts are delivered in every state: a driver that waits for a request which
- * was in flight at `stop` hears of its end, and whoever reads through a driver of a stopped machine (to
- * verify) may.
+ * Guests look at machine_running() before each request and are woken by guest_start_all(); that is
+ * all that "stopped" means.  Interrupts are delivered in every state: a driver that waits for a
+ * request which was in flight at `stop` hears of its end, and whoever reads through a driver of a
+ * stopped machine (to verify) may.
  */
 #include "hw/machine.h"
 
@@ -23,7 +24,7 @@
 #include "core/mem.h"
 #include "hw/guest.h"
 
-/* --- Registers ------------------------------------------------------------------------------------- */
+/* --- Registers -------------------------------------------------------------------------------- */
 
 struct region {
     uint64_t base, len;
@@ -159,7 +160,7 @@ void machine_port_out(uint16_t port, uint64_t value, unsigned size)
     space_write(&ports, port, value, size);
 }
 
-/* --- Interrupt lines ------------------------------------------------------------------------------- */
+/* --- Interrupt lines -------------------------------------------------------------------------- */
 
 static void irq_deliver(void *arg)
 {
@@ -204,7 +205,7 @@ void co_irq_close(struct irq_line *irq)
     }
 }
 
-/* --- Devices --------------------------------------------------------------------------------------- */
+/* --- Devices ---------------------------------------------------------------------------------- */
 
 struct machine_device_list machine_devices = TAILQ_HEAD_INITIALIZER(machine_devices);
 
@@ -218,7 +219,7 @@ void machine_remove_device(struct machine_device *dev)
     TAILQ_REMOVE(&machine_devices, dev, link);
 }
 
-/* --- Run state ------------------------------------------------------------------------------------- */
+/* --- Run state -------------------------------------------------------------------------------- */
 
 static enum run_state state;
 static LIST_HEAD(, machine_listener) listeners = LIST_HEAD_INITIALIZER(listeners);
@@ -271,8 +272,9 @@ static CO_ENTRY void stop_guests(void *arg)
     co_queue_wake_all(&stoppers);
 }
 
-/* Not through the disks: this flush is ours, it neither counts as the guest's nor may it wait for
- * `cont` under an error policy.  A failure is remembered below and shows at the guest's next flush. */
+/* Not through the disks: this flush is ours, it neither counts as the guest's nor may it wait
+ * for `cont` under an error policy.  A failure is remembered below and shows at the guest's next
+ * flush. */
 static void co_flush_everything(void)
 {
     struct disk *disk;

@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Guest memory: one private mapping of the host, reserved as addresses only, so RAM costs what is touched.
+ * Guest memory: one private mapping of the host, reserved as addresses only, so RAM costs what is
+ * touched.
  *
  *     | guard page | RAM: gpa 0 ... memory_size() | guard page |
  *
- * memory_map() is the one way from a guest-physical address to a pointer.  RAM never moves while the machine
- * lives, so a pointer stays good until machine_fini(): devices may keep what they mapped once (rings) and
- * hand it to the I/O engine (zero copy).  The guard pages turn a miscalculation of ours into a fault, never
- * into a silent write elsewhere.
+ * memory_map() is the one way from a guest-physical address to a pointer.  RAM never moves while
+ * the machine lives, so a pointer stays good until machine_fini(): devices may keep what they
+ * mapped once (rings) and hand it to the I/O engine (zero copy).  The guard pages turn a
+ * miscalculation of ours into a fault, never into a silent write elsewhere.
  *
- * The second half is the guest's own page allocator: first fit over a list of free ranges, kept outside of
- * guest memory so that a device which writes astray cannot harm it.  Guests allocate when they boot and
- * when their workload changes, not per request, so walking the list is cheap enough.
+ * The second half is the guest's own page allocator: first fit over a list of free ranges, kept
+ * outside of guest memory so that a device which writes astray cannot harm it.  Guests allocate
+ * when they boot and when their workload changes, not per request, so walking the list is cheap
+ * enough.
  */
 #include <assert.h>
 #include <stdio.h>
