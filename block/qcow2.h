@@ -10,9 +10,12 @@
  *   qcow2-check.c      walk all references; rebuild reference counts (dirty bit)
  *   qcow2-compress.c   compressed clusters (zlib, zstd), on worker threads
  *   qcow2-cache.c      cached pieces of tables (L2 slices, refcount block slices) with a byte budget
- *   qcow2-refcount.c   reference counts: allocate, free, grow, quarantine
+ *   qcow2-refcount.c   reference counts: allocate, free; with qcow2-reftable.c (grow), qcow2-quarantine.c (freed, but
+ *                      not free yet) and qcow2-guard.c (metadata is not for guests)
  *   qcow2-map.c        guest offset -> extent, whole slices at once
- *   qcow2-write.c      write, zero, discard, copy-in
+ *   qcow2-read.c       what this layer shows
+ *   qcow2-write.c      write and copy-in; with qcow2-fill.c (copy on write)
+ *   qcow2-zero.c       zero and discard
  *   qcow2-writeback.c  the order in which all that becomes durable
  *
  * The order is the one idea.  All changes of tables are made in memory (the cache, the L1 copy) and reach
@@ -235,7 +238,8 @@ void qcow2_compressed_extent(const struct qcow2 *q, uint64_t l2_entry, uint64_t 
 
 /* --- qcow2-cache.c -------------------------------------------------------------------------------------------- */
 /* A cache of fixed-size pieces of on-disk tables, keyed by their byte offset in the file. Read-through; dirty
- * pieces stay until a generation has written them (and count against the budget: over it, the getter runs a writeback). */
+ * pieces stay until a generation has written them.  They count against the budget: from half of it on a writeback runs in
+ * the background, and who allocates waits for one while the cache is crowded. */
 struct qcow2_piece {
     uint64_t offset;     /* in the file; multiple of the piece size */
     uint8_t *data;       /* big-endian, as on disk */
@@ -256,10 +260,12 @@ void qcow2_cache_mark_dirty(struct qcow2_cache *c, struct qcow2_piece *p);
 void qcow2_cache_forget(struct qcow2_cache *c, uint64_t offset, uint64_t len);
 size_t qcow2_cache_bytes(const struct qcow2_cache *c);
 bool qcow2_cache_dirty(const struct qcow2_cache *c);
+bool qcow2_cache_crowded(const struct qcow2_cache *c); /* dirty pieces alone exceed the budget */
 /* Freeze: copy all dirty pieces into a list, mark them clean.  Write them: co_..._write (in parallel, adjacent ones merged); on
  * failure thaw marks the pieces dirty again. */
 struct qcow2_frozen;
 struct qcow2_frozen *qcow2_cache_freeze(struct qcow2_cache *c);
+size_t qcow2_frozen_count(const struct qcow2_frozen *f); /* pieces */
 int co_qcow2_frozen_write(struct qcow2_frozen *f);
 void qcow2_frozen_done(struct qcow2_frozen *f, bool written);
 
@@ -291,7 +297,7 @@ uint64_t qcow2_l2_entry(const struct qcow2 *q, const struct qcow2_piece *p, uint
 uint64_t qcow2_l2_bitmap(const struct qcow2 *q, const struct qcow2_piece *p, uint32_t index); /* extended L2; else 0 */
 void qcow2_l2_set(struct qcow2 *q, struct qcow2_piece *p, uint32_t index, uint64_t entry, uint64_t bitmap);
 
-/* --- qcow2-write.c -------------------------------------------------------------------------------------------------- */
+/* --- qcow2-read.c, qcow2-write.c, qcow2-zero.c ---------------------------------------------------------------------- */
 int co_qcow2_read(struct node *node, uint64_t offset, const struct iovec *iov, int n);
 int co_qcow2_write(struct node *node, uint64_t offset, const struct iovec *iov, int n);
 int co_qcow2_zero(struct node *node, uint64_t offset, uint64_t len, unsigned flags);
@@ -303,6 +309,10 @@ int co_qcow2_writeback(struct qcow2 *q); /* one whole generation; what was chang
 int co_qcow2_flush(struct node *node);   /* driver->co_flush */
 /* Until nothing is dirty and nothing is quarantined (close, reopen read-only). */
 int co_qcow2_writeback_all(struct qcow2 *q);
+/* Start one in the background, unless one is on its way. */
+void qcow2_writeback_kick(struct qcow2 *q);
+/* Before taking q->lock to allocate: wait for a writeback while too much is dirty. */
+int co_qcow2_writeback_throttle(struct qcow2 *q);
 int qcow2_writeback_init(struct qcow2 *q);
 void qcow2_writeback_close(struct qcow2 *q);
 
