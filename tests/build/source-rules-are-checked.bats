@@ -104,6 +104,14 @@ source_file() {
     scripts/check-co
 }
 
+@test "a call that cannot suspend where it stands passes when it says why, on its own line only" {
+    source_file block/node.c 'void node_swap(void)' '{' '    co_node_unref(old); /* cannot suspend: not the last */' '}'
+    scripts/check-co
+    source_file block/node.c 'void node_swap(void)' '{' '    /* cannot suspend: so they say */' '    co_node_unref(old);' '}'
+    run scripts/check-co
+    assert_status 1
+}
+
 @test "a file without its licence fails" {
     echo 'int x;' >core/x.c
     printf '#!/bin/sh\nexit 0\n' >scripts/odd
