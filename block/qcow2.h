@@ -7,7 +7,9 @@
  *   qcow2-snapshots.c  the table of internal snapshots
  *   qcow2-open.c       open, close, the driver's table, options, describe
  *   qcow2-create.c     make new images
- *   qcow2-check.c      walk all references; rebuild reference counts (dirty bit)
+ *   qcow2-layout.c     where everything lies in a new image
+ *   qcow2-check.c      walk all references and count them
+ *   qcow2-repair.c     rebuild reference counts (dirty bit)
  *   qcow2-compress.c   compressed clusters (zlib, zstd), on worker threads
  *   qcow2-cache.c      cached pieces of tables (L2 slices, refcount block slices) with a byte budget
  *   qcow2-refcount.c   reference counts: allocate, free; with qcow2-reftable.c (grow), qcow2-quarantine.c (freed, but
