@@ -126,7 +126,7 @@ int co_query_block_jobs(struct monitor *mon, json_t *args, json_t **result, stru
     struct job *job;
 
     *result = json_array();
-    TAILQ_FOREACH_REVERSE(job, &all_jobs, job_list, link) {
+    TAILQ_FOREACH(job, &all_jobs, link) {
         json_array_append_new(*result, job_describe(job));
     }
     return 0;

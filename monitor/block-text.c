@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * `info block`'s text, made from the trees of block-tree.h.
+ */
+#include <string.h>
+
+#include "core/size.h"
+#include "monitor/block-tree.h"
+
+static const char *text_of(const json_t *tree, const char *key)
+{
+    return json_string_value(json_object_get(tree, key));
+}
+
+static long long int_of(const json_t *tree, const char *key)
+{
+    return json_integer_value(json_object_get(tree, key));
+}
+
+static bool true_of(const json_t *tree, const char *key)
+{
+    return json_is_true(json_object_get(tree, key));
+}
+
+static void print_key(struct monitor *mon, int depth, const char *key)
+{
+    monitor_printf(mon, "%*s", 4 * depth, "");
+    for (; *key; key++) {
+        monitor_printf(mon, "%c", *key == '-' ? ' ' : *key);
+    }
+    monitor_puts(mon, ":");
+}
+
+static void print_value(struct monitor *mon, int depth, const json_t *value);
+
+static void print_members(struct monitor *mon, int depth, const json_t *object)
+{
+    const char *key;
+    json_t *value;
+
+    json_object_foreach((json_t *)object, key, value) {
+        print_key(mon, depth, key);
+        print_value(mon, depth, value);
+    }
+}
+
+static void print_value(struct monitor *mon, int depth, const json_t *value)
+{
+    size_t i;
+    json_t *item;
+
+    if (json_is_object(value)) {
+        monitor_puts(mon, "\n");
+        print_members(mon, depth + 1, value);
+    } else if (json_is_array(value)) {
+        monitor_puts(mon, "\n");
+        json_array_foreach(value, i, item) {
+            monitor_printf(mon, "%*s[%zu]:", 4 * (depth + 1), "", i);
+            print_value(mon, depth + 1, item);
+        }
+    } else if (json_is_string(value)) {
+        monitor_printf(mon, " %s\n", json_string_value(value));
+    } else if (json_is_boolean(value)) {
+        monitor_printf(mon, " %s\n", json_is_true(value) ? "true" : "false");
+    } else {
+        monitor_printf(mon, " %" JSON_INTEGER_FORMAT "\n", json_integer_value(value));
+    }
+}
+
+/* As `qemu-img info` shows an image. */
+static void print_image(struct monitor *mon, const json_t *image)
+{
+    const char *backing = text_of(image, "backing-filename"), *full = text_of(image, "full-backing-filename");
+    const char *format = text_of(image, "backing-filename-format");
+    const json_t *data = json_object_get(json_object_get(image, "format-specific"), "data");
+    char text[32];
+
+    monitor_printf(mon, "image: %s\nfile format: %s\n", text_of(image, "filename"), text_of(image, "format"));
+    monitor_printf(mon, "virtual size: %s (%lld bytes)\n", size_format(int_of(image, "virtual-size"), text),
+                   int_of(image, "virtual-size"));
+    monitor_printf(mon, "disk size: %s\n", size_format(int_of(image, "actual-size"), text));
+    if (true_of(image, "encrypted")) {
+        monitor_puts(mon, "encrypted: yes\n");
+    }
+    if (json_object_get(image, "cluster-size")) {
+        monitor_printf(mon, "cluster_size: %lld\n", int_of(image, "cluster-size"));
+    }
+    if (true_of(image, "dirty-flag")) {
+        monitor_puts(mon, "cleanly shut down: no\n");
+    }
+    if (backing) {
+        monitor_printf(mon, "backing file: %s", backing);
+        if (full && strcmp(full, backing)) {
+            monitor_printf(mon, " (actual path: %s)", full);
+        }
+        monitor_puts(mon, "\n");
+    }
+    if (format) {
+        monitor_printf(mon, "backing file format: %s\n", format);
+    }
+    if (data) {
+        monitor_puts(mon, "Format specific information:\n");
+        print_members(mon, 1, data);
+    }
+}
+
+static void print_images(struct monitor *mon, const json_t *image)
+{
+    monitor_puts(mon, "\nImages:\n");
+    for (; image; image = json_object_get(image, "backing-image")) {
+        print_image(mon, image);
+    }
+}
+
+static void print_device(struct monitor *mon, const json_t *info)
+{
+    const char *status = text_of(info, "io-status");
+
+    if (text_of(info, "qdev")) {
+        monitor_printf(mon, "    Attached to:      %s\n", text_of(info, "qdev"));
+    }
+    if (status && strcmp(status, "ok")) {
+        monitor_printf(mon, "    I/O status:       %s\n", status);
+    }
+    if (true_of(info, "removable")) {
+        monitor_printf(mon, "    Removable device: %slocked, tray %s\n", true_of(info, "locked") ? "" : "not ",
+                       true_of(info, "tray_open") ? "open" : "closed");
+    }
+}
+
+void block_tree_print(struct monitor *mon, const json_t *info, const json_t *inserted, bool verbose)
+{
+    const json_t *cache = json_object_get(inserted, "cache");
+    const char *zeroes = text_of(inserted, "detect_zeroes");
+
+    if (info) {
+        monitor_puts(mon, text_of(info, "device"));
+        if (inserted) {
+            monitor_printf(mon, " (%s)", text_of(inserted, "node-name"));
+        }
+    } else {
+        monitor_puts(mon, text_of(inserted, "node-name"));
+    }
+    if (inserted) {
+        monitor_printf(mon, ": %s (%s%s%s)\n", text_of(inserted, "file"), text_of(inserted, "drv"),
+                       true_of(inserted, "ro") ? ", read-only" : "",
+                       true_of(inserted, "encrypted") ? ", encrypted" : "");
+    } else {
+        monitor_puts(mon, ": [not inserted]\n");
+    }
+    print_device(mon, info);
+    if (!inserted) {
+        return;
+    }
+    monitor_printf(mon, "    Cache mode:       %s%s%s\n", true_of(cache, "writeback") ? "writeback" : "writethrough",
+                   true_of(cache, "direct") ? ", direct" : "", true_of(cache, "no-flush") ? ", ignore flushes" : "");
+    if (text_of(inserted, "backing_file")) {
+        monitor_printf(mon, "    Backing file:     %s (chain depth: %lld)\n", text_of(inserted, "backing_file"),
+                       int_of(inserted, "backing_file_depth"));
+    }
+    if (zeroes && strcmp(zeroes, "off")) {
+        monitor_printf(mon, "    Detect zeroes:    %s\n", zeroes);
+    }
+    if (verbose) {
+        print_images(mon, json_object_get(inserted, "image"));
+    }
+}
