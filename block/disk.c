@@ -95,7 +95,7 @@ void disk_set_root(struct disk *disk, struct node *root)
     node_ref(root);
     disk->map = chain_map_raise(disk->map, root);
     co_queue_wake_all(&disk->root->drain_queue); /* they look for the new root */
-    co_node_unref(disk->root); /* never the last reference: the new root has one */
+    node_unref_shared(disk->root); /* the new root has a reference too */
     disk->root = root;
 }
 

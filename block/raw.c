@@ -50,15 +50,15 @@ static int co_raw_truncate(struct node *node, uint64_t size, struct error *err)
     return ret;
 }
 
-static int co_raw_set_backing(struct node *node, const char *name, const char *format, struct error *err)
+static int raw_check_backing(struct node *node, const char *name, const char *format, struct error *err)
 {
     error_set(err, "Backing file not supported for file format 'raw'");
     return -ENOTSUP;
 }
 
-static int raw_check_backing(struct node *node, const char *name, const char *format, struct error *err)
+static int co_raw_set_backing(struct node *node, const char *name, const char *format, struct error *err)
 {
-    return co_raw_set_backing(node, name, format, err);
+    return raw_check_backing(node, name, format, err);
 }
 
 static int co_raw_create(const char *path, json_t *options, struct error *err)

@@ -247,7 +247,7 @@ void co_job_pause_point(struct job *job, uint64_t bytes)
     } while (!job->cancelled && (job->pause_count > 0 || (job->speed && job->next_ns > loop_now())));
 }
 
-void co_job_progress(struct job *job, uint64_t offset)
+void job_progress(struct job *job, uint64_t offset)
 {
     job->offset = offset;
 }

@@ -99,8 +99,8 @@ bool job_ended(const struct job *job);
 
 /* For kinds: hold a node as busy; refuse politely when it is. */
 int job_hold(struct job *job, struct node *node, struct error *err);
-/* Account `bytes` of progress, then pause or sleep as asked for. */
-void co_job_progress(struct job *job, uint64_t offset);
+void job_progress(struct job *job, uint64_t offset);
+/* Account `bytes` against the speed limit, then pause or sleep as long as asked for. */
 void co_job_pause_point(struct job *job, uint64_t bytes);
 /* A read or write failed: what does the policy say?  Raises BLOCK_JOB_ERROR; pauses the job for `stop`. */
 enum job_error_action { JOB_ACTION_REPORT, JOB_ACTION_IGNORE, JOB_ACTION_STOP };

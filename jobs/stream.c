@@ -74,7 +74,7 @@ static void reap(struct job *job, int *error)
         free(w);
     }
     w = TAILQ_FIRST(&s->windows);
-    co_job_progress(job, w ? w->offset : s->copier.offset);
+    job_progress(job, w ? w->offset : s->copier.offset);
 }
 
 static void co_wait_window(struct stream *s)
