@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The simulated disk from outside, for tests and tools: making, reading and writing files behind the program's back,
+ * copies from and to the host, cuts, snapshots.  Nothing here takes time, counts as an operation or meets a fault.
+ *
+ * The host's files are read and written by plain system calls: this belongs to the engine and waits for nobody.
+ */
+#include "core/io-sim.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/io-sim-disk.h"
+
+#define WRITEBACK_BYTES (64 * 1024 * 1024)
+#define CHUNK 65536u
+
+void io_sim_reset(void)
+{
+    sim_world_free(sim_world);
+    sim_world = sim_world_new();
+    sim_generation++;
+    sim_writeback = WRITEBACK_BYTES;
+    sim_plan_reset();
+}
+
+/* --- Cuts and snapshots ---------------------------------------------------------------------------- */
+
+void io_sim_cut(enum io_sim_cut mode, uint64_t seed)
+{
+    sim_world_cut(sim_world, mode, seed);
+    sim_generation++;
+}
+
+struct io_sim_snapshot {
+    struct sim_world *world;
+};
+
+struct io_sim_snapshot *io_sim_snapshot(void)
+{
+    struct io_sim_snapshot *snapshot = mem_alloc(sizeof(*snapshot));
+
+    snapshot->world = sim_world_copy(sim_world);
+    return snapshot;
+}
+
+void io_sim_restore(const struct io_sim_snapshot *snapshot)
+{
+    sim_world_free(sim_world);
+    sim_world = sim_world_copy(snapshot->world);
+    sim_generation++;
+}
+
+void io_sim_snapshot_free(struct io_sim_snapshot *snapshot)
+{
+    if (snapshot) {
+        sim_world_free(snapshot->world);
+        free(snapshot);
+    }
+}
+
+/* --- Files ----------------------------------------------------------------------------------------- */
+
+static struct sim_file *lookup(const char *path, bool durable)
+{
+    AUTOFREE char *name = sim_path(path);
+
+    return durable ? sim_find_durable(sim_world, name) : sim_find(sim_world, name);
+}
+
+static struct sim_file *create(const char *path)
+{
+    AUTOFREE char *name = sim_path(path);
+
+    if (sim_find(sim_world, name)) {
+        sim_unlink(sim_world, name, true);
+    }
+    return sim_create(sim_world, name, true);
+}
+
+/* Change both contents, so that neither cuts nor flushes make a difference. */
+static void change(struct sim_file *file, const struct sim_op *op)
+{
+    sim_op_apply(&file->now, op);
+    sim_op_apply(&file->durable, op);
+}
+
+static void resize(struct sim_file *file, uint64_t size)
+{
+    struct sim_op *op = sim_op_new(IO_SIM_TRUNCATE, size, 0, false);
+
+    change(file, op);
+    sim_op_unref(op);
+}
+
+static void write_chunk(struct sim_file *file, uint64_t offset, const void *buf, size_t len)
+{
+    struct sim_op *op = sim_op_new(IO_SIM_WRITE, offset, len, true);
+
+    memcpy(op->data, buf, len);
+    change(file, op);
+    sim_op_unref(op);
+}
+
+void io_sim_create(const char *path, uint64_t size)
+{
+    resize(create(path), size);
+}
+
+int io_sim_write(const char *path, uint64_t offset, const void *buf, size_t len)
+{
+    struct sim_file *file = lookup(path, false);
+
+    if (!file) {
+        return -ENOENT;
+    }
+    if (len) {
+        write_chunk(file, offset, buf, len);
+    }
+    return 0;
+}
+
+static int read_file(const char *path, bool durable, uint64_t offset, void *buf, size_t len)
+{
+    const struct sim_file *file = lookup(path, durable);
+
+    if (!file) {
+        return -ENOENT;
+    }
+    sim_pages_read(durable ? file->durable.pages : file->now.pages, offset, buf, len);
+    return 0;
+}
+
+int io_sim_read(const char *path, uint64_t offset, void *buf, size_t len)
+{
+    return read_file(path, false, offset, buf, len);
+}
+
+int io_sim_read_durable(const char *path, uint64_t offset, void *buf, size_t len)
+{
+    return read_file(path, true, offset, buf, len);
+}
+
+static int size_of(const char *path, bool durable, uint64_t *size)
+{
+    const struct sim_file *file = lookup(path, durable);
+
+    if (!file) {
+        return -ENOENT;
+    }
+    *size = durable ? file->durable.size : file->now.size;
+    return 0;
+}
+
+int io_sim_size(const char *path, uint64_t *size)
+{
+    return size_of(path, false, size);
+}
+
+int io_sim_size_durable(const char *path, uint64_t *size)
+{
+    return size_of(path, true, size);
+}
+
+/* --- The host's files ------------------------------------------------------------------------------ */
+
+/* Read the data at [offset, end) of a host file into a simulated one. */
+static int import_extent(struct sim_file *file, int fd, off_t offset, off_t end)
+{
+    char buf[CHUNK];
+
+    while (offset < end) {
+        ssize_t got = pread(fd, buf, MIN((off_t)sizeof(buf), end - offset), offset);
+
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got <= 0) {
+            return got ? -errno : 0;
+        }
+        write_chunk(file, offset, buf, got);
+        offset += got;
+    }
+    return 0;
+}
+
+static int import_all(struct sim_file *file, int fd)
+{
+    struct stat st;
+    off_t data = 0;
+    int ret = 0;
+
+    if (fstat(fd, &st)) {
+        return -errno;
+    }
+    resize(file, st.st_size);
+    while (!ret && data < st.st_size) {
+        data = lseek(fd, data, SEEK_DATA);
+        if (data < 0) {
+            return errno == ENXIO ? 0 : -errno; /* only a hole is left */
+        }
+        off_t hole = lseek(fd, data, SEEK_HOLE);
+
+        ret = hole < 0 ? -errno : import_extent(file, fd, data, hole);
+        data = hole;
+    }
+    return ret;
+}
+
+int io_sim_import(const char *path, const char *host_path)
+{
+    int fd = open(host_path, O_RDONLY | O_CLOEXEC);
+    int ret;
+
+    if (fd < 0) {
+        return -errno;
+    }
+    ret = import_all(create(path), fd);
+    close(fd);
+    return ret;
+}
+
+static int export_extent(const struct sim_pages *pages, int fd, uint64_t offset, uint64_t end)
+{
+    char buf[CHUNK];
+
+    while (offset < end) {
+        size_t len = MIN(sizeof(buf), end - offset);
+
+        sim_pages_read(pages, offset, buf, len);
+
+        ssize_t put = pwrite(fd, buf, len, offset);
+
+        if (put < 0 && errno == EINTR) {
+            continue;
+        }
+        if (put <= 0) {
+            return put ? -errno : -EIO;
+        }
+        offset += put;
+    }
+    return 0;
+}
+
+int io_sim_export(const char *path, const char *host_path)
+{
+    const struct sim_file *file = lookup(path, false);
+    uint64_t offset = 0;
+    int fd, ret;
+
+    if (!file) {
+        return -ENOENT;
+    }
+    fd = open(host_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (fd < 0) {
+        return -errno;
+    }
+    ret = ftruncate(fd, file->now.size) ? -errno : 0;
+    while (!ret && offset < file->now.size) {
+        uint64_t len = file->now.size - offset;
+
+        if (sim_pages_map(file->now.pages, offset, &len)) {
+            ret = export_extent(file->now.pages, fd, offset, offset + len);
+        }
+        offset += len;
+    }
+    if (close(fd) && !ret) {
+        ret = -errno;
+    }
+    return ret;
+}
