@@ -62,7 +62,9 @@ void memory_init(uint64_t bytes)
     /* Huge pages would make a guest that touches a page here and there cost 2 MiB each time. */
     madvise(ram, ram_size, MADV_NOHUGEPAGE);
     /* Page 0 is never given out: address 0 in a ring or a table is always a mistake. */
-    TAILQ_INSERT_HEAD(&free_ranges, range_new(PAGE, ram_size - PAGE), link);
+    struct range *all = range_new(PAGE, ram_size - PAGE);
+
+    TAILQ_INSERT_HEAD(&free_ranges, all, link);
 }
 
 void memory_fini(void)
