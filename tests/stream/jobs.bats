@@ -1,0 +1,99 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# What an operator does to a running stream.
+
+load ../lib.bash
+
+@test "info block-jobs prints QEMU's line" {
+    CHAIN_SIZE=8M
+    qemu-img create -q -f qcow2 file-A.img 8M
+    qemu-io -f qcow2 -c 'write -q -P 1 0 8M' file-A.img >/dev/null
+    qemu-img create -q -f qcow2 -b file-A.img -F qcow2 file-B.img
+    run mg -drive "$(chain_drive A B)" -c 'info block-jobs' -c 'block_stream virtio0 1k' -c 'info block-jobs' \
+        -c 'block_job_cancel -f virtio0' -c 'wait all done 5s' -c 'info block-jobs'
+    assert_output "No active jobs"
+    [[ $output =~ "Streaming device virtio0: Completed "[0-9]+" of 8388608 bytes, speed limit 1024 bytes/s" ]]
+}
+
+@test "a cancelled stream leaves the chain and its content" {
+    make_chain file-A.img file-B.img file-C.img
+    offline_merge file-C.img merged.raw
+    run mg -drive "$(chain_drive A B C)" -c 'block_stream virtio0 64k' -c 'sleep 200ms' -c 'block_job_cancel virtio0' \
+        -c 'wait all done 5s' -c 'expect chain virtio0 = A <- B <- C' -c 'expect guest clean'
+    assert_status 0
+    assert_chain file-C.img file-C.img file-B.img file-A.img
+    assert_clean file-C.img
+    same_content merged.raw file-C.img
+}
+
+@test "a paused stream stands still until it is resumed" {
+    make_chain file-A.img file-B.img
+    cat >script <<'END'
+block_stream virtio0 1M
+block_job_pause virtio0
+sleep 200ms
+expect job virtio0 paused
+block_job_resume virtio0
+block_job_set_speed virtio0 0
+wait virtio0 done 20s
+expect chain virtio0 = B
+END
+    run mg -drive "$(chain_drive A B)" -f script
+    assert_status 0
+    assert_clean file-B.img
+}
+
+@test "a paused job can be cancelled by force only" {
+    make_chain file-A.img file-B.img
+    mg_start -drive "$(chain_drive A B)"
+    hmp 'block_stream virtio0 64k' 'block_job_pause virtio0' >/dev/null
+    run hmp 'block_job_cancel virtio0'
+    assert_output "Error: The block job for device 'virtio0' is currently paused"
+    hmp 'block_job_cancel -f virtio0'
+    sleep 0.3
+    run hmp 'info block-jobs'
+    assert_output "No active jobs"
+}
+
+@test "two streams on parts of one chain that do not overlap run side by side" {
+    make_chain file-A.img file-B.img file-C.img file-D.img file-E.img
+    offline_merge file-E.img merged.raw
+    cat >script <<'END'
+block_stream node-E 256k file-C.img
+block_stream node-C 256k file-A.img
+expect job node-E running
+expect job node-C running
+block_job_set_speed node-E 0
+block_job_set_speed node-C 0
+wait all done 30s
+expect chain virtio0 = A <- C <- E
+expect guest clean
+END
+    run mg -drive "$(chain_drive A B C D E)" -f script
+    assert_status 0
+    assert_chain file-E.img file-E.img file-C.img file-A.img
+    assert_clean file-C.img file-E.img
+    same_content merged.raw file-E.img
+}
+
+@test "a stream that would conflict is refused in QEMU's words" {
+    make_chain file-A.img file-B.img file-C.img file-D.img
+    mg_start -drive "$(chain_drive A B C D)"
+    hmp 'block_stream virtio0 64k' >/dev/null
+    run hmp 'block_stream node-C' 'block_stream virtio0' 'snapshot_blkdev virtio0 x.img qcow2'
+    assert_output "Error: Node 'node-C' is busy: block device is in use by block job: stream"
+    assert_output "Error: Node 'virtio0' is busy: block device is in use by block job: stream"
+    [ ! -e x.img ]
+}
+
+@test "the siblings of the layers are untouched" {
+    make_chain file-A.img file-B.img file-C.img
+    qemu-img create -q -f qcow2 -b file-B.img -F qcow2 sibling.img
+    qemu-io -f qcow2 -c 'write -q -P 9 1M 1M' sibling.img >/dev/null
+    offline_merge sibling.img sibling.raw
+    run mg -drive "$(chain_drive A B C)" -c 'block_stream virtio0' -c wait
+    assert_status 0
+    same_content sibling.raw sibling.img
+    assert_clean sibling.img file-B.img
+}
