@@ -147,6 +147,7 @@ struct io_call {
     int fd;
     int mode;
     bool bulk;        /* long work (copies, loads): must not keep the guest's requests from a worker */
+    bool big;         /* copies much memory: not on the loop's thread, even if it could be done at once */
     uint64_t offset, len;
     const struct iovec *iov;
     int n;

@@ -27,7 +27,8 @@
 #include "core/co.h"
 #include "core/io-host.h"
 
-#define INLINE_READ_MAX (256 * 1024)   /* 30 us of copying */
+/* 256 KiB are 30 us of copying. */
+#define INLINE_MAX (256 * 1024)
 #define INLINE_TURN_MAX (1024 * 1024)
 
 struct host_file {
@@ -84,29 +85,54 @@ static void co_carry_fn(const struct io_engine *engine, void (*fn)(void *), void
 
 /* --- Data ------------------------------------------------------------------------------------------ */
 
-/* Once a turn, from the pool's poller. */
+/* Readers that found the budget used up, in the order in which they go on. */
+struct inline_reader {
+    struct co *co;
+    size_t size;
+    STAILQ_ENTRY(inline_reader) link;
+};
+static STAILQ_HEAD(, inline_reader) inline_readers = STAILQ_HEAD_INITIALIZER(inline_readers);
+
 void io_host_new_turn(void)
 {
+    struct inline_reader *reader;
+
     inline_budget = INLINE_TURN_MAX;
+    while ((reader = STAILQ_FIRST(&inline_readers)) && inline_budget >= reader->size) {
+        inline_budget -= reader->size;
+        STAILQ_REMOVE_HEAD(&inline_readers, link);
+        co_wake(reader->co);
+    }
+}
+
+/* First come, first served: who comes back for more goes behind those who wait. */
+static void co_take_budget(size_t size)
+{
+    struct inline_reader reader = { .co = co_self(), .size = size };
+
+    if (STAILQ_EMPTY(&inline_readers) && inline_budget >= size) {
+        inline_budget -= size;
+        return;
+    }
+    STAILQ_INSERT_TAIL(&inline_readers, &reader, link);
+    co_suspend();
 }
 
 /* What the page cache has right now: a count (0: end of file), or negative when it must be asked properly. */
-static ssize_t co_read_inline(struct host_file *f, uint64_t offset, const struct iovec *iov, int n)
+static ssize_t co_read_inline(struct host_file *f, uint64_t offset, const struct iovec *iov, int n,
+                              size_t size)
 {
-    size_t size = iov_size(iov, n);
     ssize_t ret;
 
-    if (!f->io.engine->inline_reads || f->io.align > 1 || f->no_nowait || size > INLINE_READ_MAX) {
+    if (!f->io.engine->inline_reads || f->io.align > 1 || f->no_nowait || size > INLINE_MAX) {
         return -EAGAIN;
     }
-    while (inline_budget < size) { /* at most one turn: the budget covers any one read */
-        co_yield();
-    }
+    co_take_budget(size);
     ret = result(preadv2(f->fd, iov, n, offset, RWF_NOWAIT));
-    if (ret == -EOPNOTSUPP) {
-        f->no_nowait = true;
-    } else if (ret >= 0) {
-        inline_budget -= ret;
+    if (ret < 0) {
+        inline_budget += size;
+        f->no_nowait = ret == -EOPNOTSUPP;
+    } else {
         io_stats.inline_reads += (size_t)ret == size;
     }
     return ret;
@@ -115,12 +141,13 @@ static ssize_t co_read_inline(struct host_file *f, uint64_t offset, const struct
 static ssize_t co_host_read(struct io_file *file, uint64_t offset, const struct iovec *iov, int n)
 {
     struct host_file *f = host(file);
-    ssize_t ret = co_read_inline(f, offset, iov, n);
+    size_t size = iov_size(iov, n);
+    ssize_t ret = co_read_inline(f, offset, iov, n, size);
 
     if (ret < 0) {
         struct io_call call = {
-            .op = IO_CALL_READ, .fd = f->fd, .offset = offset, .iov = iov, .n = n,
-            .len = iov_size(iov, n),
+            .op = IO_CALL_READ, .fd = f->fd, .offset = offset, .iov = iov, .n = n, .len = size,
+            .big = file->align == 1 && size > INLINE_MAX,
         };
 
         ret = file->engine->co_carry(&call);
@@ -128,11 +155,18 @@ static ssize_t co_host_read(struct io_file *file, uint64_t offset, const struct 
     return ret;
 }
 
+/*
+ * Writes are never made on the loop's thread.  4 KiB into the page cache of ext4: 1 us there, 5.5 us through the ring or the
+ * pool.  But RWF_NOWAIT is refused for buffered writes (EOPNOTSUPP), and without it one in 10,000 takes 50 to 130 us and
+ * some 350 us beside an fdatasync, on a disk that answers in 15 us; on one that takes milliseconds, so would the
+ * loop.
+ */
 static ssize_t co_host_write(struct io_file *file, uint64_t offset, const struct iovec *iov, int n)
 {
+    size_t size = iov_size(iov, n);
     struct io_call call = {
         .op = IO_CALL_WRITE, .fd = host(file)->fd, .offset = offset, .iov = iov, .n = n,
-        .len = iov_size(iov, n),
+        .len = size, .big = file->align == 1 && size > INLINE_MAX,
     };
 
     return file->engine->co_carry(&call);

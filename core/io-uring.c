@@ -30,7 +30,6 @@ static struct io_uring ring;
 static struct io_call_list queue = STAILQ_HEAD_INITIALIZER(queue);
 static unsigned in_flight; /* in the ring */
 static bool handed_over;   /* calls went to the pool since its last end of turn */
-static bool deferred;      /* the kernel finishes calls only when we ask it to */
 static struct loop_watch *watch;
 static struct loop_poller poller;
 static struct loop_timer again; /* the kernel took nothing and nothing is in flight that would wake us */
@@ -64,6 +63,9 @@ static void prepare(struct io_uring_sqe *sqe, struct io_call *call)
         assert(!"io_uring has no such operation");
     }
     io_uring_sqe_set_data(sqe, call);
+    if (call->big) {
+        io_uring_sqe_set_flags(sqe, IOSQE_ASYNC);
+    }
 }
 
 /* Move calls from the queue into the ring while it has room. */
@@ -113,7 +115,7 @@ static void submit(void)
     while (!STAILQ_EMPTY(&queue) || io_uring_sq_ready(&ring)) {
         fill();
         io_stats.submissions++;
-        int ret = deferred ? io_uring_submit_and_get_events(&ring) : io_uring_submit(&ring);
+        int ret = io_uring_submit(&ring);
 
         reap();
         if (ret <= 0) {
@@ -141,9 +143,6 @@ static void end_of_turn(void *arg)
 
 static void ring_ready(void *arg, unsigned events)
 {
-    if (deferred) {
-        io_uring_get_events(&ring);
-    }
     reap();
 }
 
@@ -178,12 +177,11 @@ static bool has_operations(void)
 
 bool io_ring_init(void)
 {
-    /* One thread submits and collects: the kernel may skip locks and leave its half of a completion until we
-     * ask (Linux 6.1).  Older ones refuse the flags. */
-    struct io_uring_params params = { .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN };
+    /* Completions need not interrupt us (Linux 5.19; older ones refuse the flag): they appear at our next system
+     * call.  DEFER_TASKRUN would go further, but with it nobody is woken who polls the ring. */
+    struct io_uring_params params = { .flags = IORING_SETUP_COOP_TASKRUN };
     int ret = io_uring_queue_init_params(RING_ENTRIES, &ring, &params);
 
-    deferred = !ret;
     if (ret == -EINVAL) {
         params = (struct io_uring_params){ 0 };
         ret = io_uring_queue_init_params(RING_ENTRIES, &ring, &params);
