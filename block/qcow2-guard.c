@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The guard: no write of guest data and no allocation ever touches a cluster that holds metadata.
+ *
+ * In a sound image that cannot happen.  In a broken or hostile one an L2 entry may point to the header, or a
+ * refcount block may call the L1 table's clusters free; written to, such an image would destroy itself or obey the
+ * guest.  The single tables (header, L1, reftable, snapshots) are compared as ranges, L2 tables and refcount blocks
+ * through a hash of their clusters, built before the first write from tables that are in memory anyway.
+ *
+ * Not looked at: L2 tables that only internal snapshots use, as finding them means reading them.
+ */
+#include "block/qcow2-refcount.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <uthash.h>
+
+#include "core/mem.h"
+
+struct qcow2_guarded {
+    UT_hash_handle hh;
+    uint64_t index;   /* of the cluster */
+    const char *what;
+};
+
+static bool touches(uint64_t offset, uint64_t len, uint64_t from, uint64_t n)
+{
+    return offset < from + n && from < offset + len;
+}
+
+/* The tables that are one range each. */
+static const char *hit_range(const struct qcow2 *q, uint64_t offset, uint64_t len)
+{
+    if (offset < q->cluster_size) {
+        return "qcow2_header";
+    }
+    if (touches(offset, len, q->h.l1_offset, (uint64_t)q->h.l1_size * 8)) {
+        return "active L1 table";
+    }
+    if (touches(offset, len, q->h.reftable_offset, (uint64_t)q->h.reftable_clusters * q->cluster_size)) {
+        return "refcount table";
+    }
+    for (uint32_t i = 0; i < q->h.nb_snapshots; i++) {
+        if (touches(offset, len, q->snapshots[i].l1_offset, (uint64_t)q->snapshots[i].l1_size * 8)) {
+            return "inactive L1 table";
+        }
+    }
+    if (q->h.nb_snapshots > 0 && touches(offset, len, q->h.snapshots_offset, q->snapshots_len)) {
+        return "snapshot table";
+    }
+    return NULL;
+}
+
+const char *qcow2_guard_hit(struct qcow2 *q, uint64_t offset, uint64_t len)
+{
+    struct qcow2_refs *refs = qcow2_refs(q);
+    const char *what = hit_range(q, offset, len);
+    uint64_t last = (offset + len - 1) / q->cluster_size;
+
+    for (uint64_t index = offset / q->cluster_size; !what && index <= last; index++) {
+        struct qcow2_guarded *g;
+        HASH_FIND(hh, refs->guarded, &index, sizeof(index), g);
+        if (g) {
+            what = g->what;
+        }
+    }
+    return what;
+}
+
+void qcow2_guard_add(struct qcow2 *q, uint64_t offset, const char *what)
+{
+    struct qcow2_refs *refs = qcow2_refs(q);
+    struct qcow2_guarded *g = mem_zalloc(sizeof(*g));
+
+    g->index = offset / q->cluster_size;
+    g->what = what;
+    HASH_ADD(hh, refs->guarded, index, sizeof(g->index), g);
+}
+
+void qcow2_guard_remove(struct qcow2 *q, uint64_t offset)
+{
+    struct qcow2_refs *refs = qcow2_refs(q);
+    uint64_t index = offset / q->cluster_size;
+    struct qcow2_guarded *g;
+
+    HASH_FIND(hh, refs->guarded, &index, sizeof(index), g);
+    if (g) {
+        HASH_DEL(refs->guarded, g);
+        free(g);
+    }
+}
+
+static int co_add_table(struct qcow2 *q, uint64_t offset, const char *what)
+{
+    const char *other;
+
+    if (offset % q->cluster_size != 0) {
+        return 0; /* told when somebody uses it */
+    }
+    other = qcow2_guard_hit(q, offset, q->cluster_size);
+    if (other) {
+        return co_qcow2_signal_corruption(q, true, offset, q->cluster_size, "%s at offset %#" PRIx64
+                                          " overlaps with %s", what, offset, other);
+    }
+    qcow2_guard_add(q, offset, what);
+    return 0;
+}
+
+int co_qcow2_guard_build(struct qcow2 *q)
+{
+    struct qcow2_refs *refs = qcow2_refs(q);
+    int ret = 0;
+
+    if (refs->guard_built) {
+        return 0;
+    }
+    for (uint64_t t = 0; t < q->reftable_entries && ret == 0; t++) {
+        uint64_t offset = q->reftable[t] & QCOW2_REFTABLE_OFFSET_MASK;
+        if (offset != 0) {
+            ret = co_add_table(q, offset, "refcount block");
+        }
+    }
+    for (uint32_t i = 0; i < q->h.l1_size && ret == 0; i++) {
+        uint64_t offset = q->l1[i] & QCOW2_L1_OFFSET_MASK;
+        if (offset != 0) {
+            ret = co_add_table(q, offset, "active L2 table");
+        }
+    }
+    refs->guard_built = ret == 0;
+    return ret;
+}
+
+void qcow2_guard_close(struct qcow2 *q)
+{
+    struct qcow2_refs *refs = qcow2_refs(q);
+    struct qcow2_guarded *g, *next;
+
+    HASH_ITER(hh, refs->guarded, g, next) {
+        HASH_DEL(refs->guarded, g);
+        free(g);
+    }
+}

@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * From a guest offset to what this layer holds there.
+ *
+ *   L1 (in memory)  --->  L2 table, one cluster, cached in slices of 4 KiB or less  --->  entries (qcow2-l2.h)
+ *
+ * A slice is resolved as it lies in the cache, run by run; only getting the slice suspends.  After a wait the L1 entry is
+ * looked at again: the table may have been copied because a snapshot shares it.  So what is found
+ * is true when the function returns, and stays true until its caller suspends.
+ *
+ * Entries come from a file and are trusted in nothing: offsets that are not aligned, flags that the version does not have
+ * and contradictory bitmaps are reported as corruption where they are used.
+ */
+#include "block/qcow2-l2.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+
+#include "block/qcow2-refcount.h"
+#include "core/bytes.h"
+#include "core/mem.h"
+
+uint64_t qcow2_l2_entry(const struct qcow2 *q, const struct qcow2_piece *p, uint32_t index)
+{
+    return load_be64(p->data + (size_t)index * q->l2_entry_size);
+}
+
+uint64_t qcow2_l2_bitmap(const struct qcow2 *q, const struct qcow2_piece *p, uint32_t index)
+{
+    return q->subclusters > 1 ? load_be64(p->data + (size_t)index * q->l2_entry_size + 8) : 0;
+}
+
+void qcow2_l2_set(struct qcow2 *q, struct qcow2_piece *p, uint32_t index, uint64_t entry, uint64_t bitmap)
+{
+    uint8_t *at = p->data + (size_t)index * q->l2_entry_size;
+
+    store_be64(at, entry);
+    if (q->subclusters > 1) {
+        store_be64(at + 8, bitmap);
+    }
+    qcow2_cache_mark_dirty(q->l2_cache, p);
+}
+
+uint64_t qcow2_entry_host(uint64_t entry)
+{
+    return entry & QCOW2_COMPRESSED ? 0 : entry & QCOW2_L2_OFFSET_MASK;
+}
+
+bool qcow2_without_backing(const struct qcow2 *q)
+{
+    return !q->node->backing && !q->node->backing_name;
+}
+
+/* --- One entry ---------------------------------------------------------------------------------------------- */
+
+/* Subclusters of one kind within a cluster. */
+struct unit {
+    enum extent_kind kind;
+    uint64_t host; /* of the first one, 0: none */
+    uint32_t n;
+    bool copied;
+};
+
+/* The extended part: `sub` and how many after it are alike. */
+static bool decode_bitmap(const struct qcow2 *q, uint64_t host, uint64_t bitmap, uint32_t sub, struct unit *u)
+{
+    uint32_t alloc = bitmap, zero = bitmap >> 32, differ;
+
+    if ((alloc & zero) || (alloc && !host)) {
+        return false;
+    }
+    if (alloc >> sub & 1) {
+        u->kind = EXTENT_DATA;
+        differ = ~alloc;
+    } else if (zero >> sub & 1) {
+        u->kind = EXTENT_ZERO;
+        differ = ~zero;
+    } else {
+        u->kind = EXTENT_NONE;
+        differ = alloc | zero;
+    }
+    differ >>= sub;
+    u->n = differ ? (uint32_t)__builtin_ctz(differ) : q->subclusters - sub;
+    u->host = host ? host + (uint64_t)sub * q->subcluster_size : 0;
+    return true;
+}
+
+static bool decode(const struct qcow2 *q, uint64_t entry, uint64_t bitmap, uint32_t sub, struct unit *u)
+{
+    uint64_t host = qcow2_entry_host(entry);
+
+    *u = (struct unit){ .n = q->subclusters - sub, .host = host, .copied = entry & QCOW2_COPIED };
+    if (entry & QCOW2_COMPRESSED) {
+        u->kind = EXTENT_COMPRESSED;
+        u->copied = false;
+        return true;
+    }
+    if (host % q->cluster_size != 0) {
+        return false;
+    }
+    if (q->subclusters > 1) {
+        return decode_bitmap(q, host, bitmap, sub, u);
+    }
+    if (entry & QCOW2_ZERO) {
+        u->kind = EXTENT_ZERO;
+        return q->h.version >= 3;
+    }
+    u->kind = host ? EXTENT_DATA : EXTENT_NONE;
+    return true;
+}
+
+int co_qcow2_entry_corrupt(struct qcow2 *q, uint64_t guest, const struct qcow2_piece *piece, uint32_t index)
+{
+    uint64_t entry = qcow2_l2_entry(q, piece, index), host = qcow2_entry_host(entry);
+    uint64_t table = piece->offset / q->cluster_size * q->cluster_size;
+    uint64_t l2_index = guest / q->cluster_size % q->l2_entries;
+
+    if (host % q->cluster_size != 0) {
+        const char *what = q->subclusters == 1 && entry & QCOW2_ZERO ? "Preallocated zero cluster offset" :
+                                                                        "Cluster allocation offset";
+        return co_qcow2_signal_corruption(q, true, host, q->cluster_size, "%s %#" PRIx64 " unaligned (L2 offset: %#"
+                                          PRIx64 ", L2 index: %#" PRIx64 ")", what, host, table, l2_index);
+    }
+    if (q->subclusters == 1) {
+        return co_qcow2_signal_corruption(q, true, -1, -1, "Zero cluster entry found in pre-v3 image (L2 offset: %#"
+                                          PRIx64 ", L2 index: %#" PRIx64 ")", table, l2_index);
+    }
+    return co_qcow2_signal_corruption(q, true, -1, -1, "Invalid cluster entry found  (L2 offset: %#" PRIx64
+                                      ", L2 index: %#" PRIx64 ")", table, l2_index);
+}
+
+/* --- Runs in a slice ------------------------------------------------------------------------------------------- */
+
+static bool joins(const struct qcow2_span *span, const struct unit *u, bool by_owner)
+{
+    if (u->kind != span->kind || (by_owner && u->copied != span->copied)) {
+        return false;
+    }
+    switch (u->kind) {
+    case EXTENT_DATA:
+    case EXTENT_ZERO:
+        return span->host ? u->host == span->host + span->len : u->host == 0;
+    default:
+        return true;
+    }
+}
+
+bool qcow2_span(const struct qcow2 *q, const struct qcow2_piece *piece, uint32_t index, uint64_t within,
+                uint64_t len, bool by_owner, struct qcow2_span *out)
+{
+    uint32_t sub = within / q->subcluster_size;
+    uint64_t skip = within % q->subcluster_size;
+    struct unit u;
+
+    if (!decode(q, qcow2_l2_entry(q, piece, index), qcow2_l2_bitmap(q, piece, index), sub, &u)) {
+        return false;
+    }
+    *out = (struct qcow2_span){ .kind = u.kind, .copied = u.copied, .host = u.host ? u.host + skip : 0,
+                                .len = (uint64_t)u.n * q->subcluster_size - skip };
+    for (sub += u.n; out->len < len; sub += u.n) {
+        if (sub == q->subclusters) {
+            sub = 0;
+            index++;
+        }
+        if (index == q->slice_entries ||
+            !decode(q, qcow2_l2_entry(q, piece, index), qcow2_l2_bitmap(q, piece, index), sub, &u) ||
+            !joins(out, &u, by_owner)) {
+            break;
+        }
+        out->len += (uint64_t)u.n * q->subcluster_size;
+    }
+    out->len = MIN(out->len, len);
+    return true;
+}
+
+/* --- Slices ------------------------------------------------------------------------------------------------------- */
+
+static uint64_t table_span(const struct qcow2 *q)
+{
+    return (uint64_t)q->l2_entries * q->cluster_size;
+}
+
+uint64_t qcow2_table_rest(const struct qcow2 *q, uint64_t guest)
+{
+    return table_span(q) - guest % table_span(q);
+}
+
+/* The L2 table of a guest offset; 0: none. */
+static uint64_t table_of(const struct qcow2 *q, uint64_t guest)
+{
+    uint64_t l1_index = guest / table_span(q);
+    return l1_index < q->h.l1_size ? q->l1[l1_index] & QCOW2_L1_OFFSET_MASK : 0;
+}
+
+int co_qcow2_slice_get(struct qcow2 *q, uint64_t guest, struct qcow2_piece **piece, uint32_t *index)
+{
+    uint64_t l2_index = guest / q->cluster_size % q->l2_entries, table;
+
+    *index = l2_index % q->slice_entries;
+    while ((table = table_of(q, guest)) != 0) {
+        uint64_t at = table + l2_index / q->slice_entries * q->slice_entries * q->l2_entry_size;
+        if (table % q->cluster_size != 0) {
+            return co_qcow2_signal_corruption(q, true, table, q->cluster_size, "L2 table offset %#" PRIx64
+                                              " unaligned (L1 index: %#" PRIx64 ")", table, guest / table_span(q));
+        }
+        *piece = qcow2_cache_peek(q->l2_cache, at);
+        if (*piece) {
+            return 0;
+        }
+        int ret = co_qcow2_cache_get(q->l2_cache, at, piece);
+        if (ret < 0) {
+            return ret;
+        }
+        if (table_of(q, guest) == table) {
+            return 0;
+        }
+        qcow2_cache_put(q->l2_cache, *piece); /* the table was copied while we read it */
+    }
+    *piece = NULL;
+    return 0;
+}
+
+static void l1_set(struct qcow2 *q, uint64_t l1_index, uint64_t entry)
+{
+    uint64_t sector = l1_index * 8 / NODE_SECTOR;
+
+    q->l1[l1_index] = entry;
+    q->l1_dirty[sector / 8] |= 1u << sector % 8;
+    q->l1_dirty_any = true;
+}
+
+/* Fill a fresh table before anything points to it. */
+static int co_write_table(struct qcow2 *q, uint64_t old, uint64_t offset)
+{
+    AUTOFREE uint8_t *table = mem_zalloc(q->cluster_size);
+    int ret = 0;
+
+    if (old != 0) { /* shared, so nothing in the cache is newer */
+        ret = co_io_read(q->file, old, table, q->cluster_size);
+    }
+    qcow2_cache_forget(q->l2_cache, offset, q->cluster_size);
+    return ret < 0 ? ret : co_io_write(q->file, offset, table, q->cluster_size);
+}
+
+/* A table of our own in the place of none, or of one that a snapshot shares (Q6). */
+static int co_make_table(struct qcow2 *q, uint64_t l1_index)
+{
+    uint64_t old = q->l1[l1_index] & QCOW2_L1_OFFSET_MASK, offset;
+    int ret = co_qcow2_alloc_exact(q, 1, &offset);
+
+    if (ret < 0) {
+        return ret;
+    }
+    ret = co_write_table(q, old, offset);
+    if (ret < 0) {
+        co_qcow2_free_unlinked(q, offset, 1);
+        return ret;
+    }
+    l1_set(q, l1_index, offset | QCOW2_COPIED);
+    qcow2_guard_add(q, offset, "active L2 table");
+    if (old != 0) {
+        qcow2_guard_remove(q, old);
+        qcow2_cache_forget(q->l2_cache, old, q->cluster_size);
+        qcow2_free_later(q, old, q->cluster_size);
+    }
+    return 0;
+}
+
+int co_qcow2_slice_get_writable(struct qcow2 *q, uint64_t guest, struct qcow2_piece **piece, uint32_t *index)
+{
+    uint64_t l1_index = guest / table_span(q), table = table_of(q, guest);
+    int ret = co_qcow2_guard_build(q);
+
+    assert(q->lock.holder == co_self());
+    if (ret < 0) {
+        return ret;
+    }
+    if (l1_index >= q->h.l1_size) {
+        return -EFBIG;
+    }
+    if (table % q->cluster_size != 0) {
+        return co_qcow2_slice_get(q, guest, piece, index); /* reports it */
+    }
+    if (!(q->l1[l1_index] & QCOW2_COPIED) || table == 0) {
+        ret = co_make_table(q, l1_index);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    return co_qcow2_slice_get(q, guest, piece, index);
+}
+
+/* --- The driver's co_map ----------------------------------------------------------------------------------------- */
+
+static int co_first_span(struct qcow2 *q, uint64_t guest, uint64_t len, struct qcow2_span *span)
+{
+    struct qcow2_piece *piece;
+    uint32_t index;
+    int ret = co_qcow2_slice_get(q, guest, &piece, &index);
+
+    if (ret < 0) {
+        return ret;
+    }
+    if (!piece) {
+        *span = (struct qcow2_span){ .kind = EXTENT_NONE, .len = MIN(len, qcow2_table_rest(q, guest)) };
+        return 0;
+    }
+    if (!qcow2_span(q, piece, index, guest % q->cluster_size, len, false, span)) {
+        ret = co_qcow2_entry_corrupt(q, guest, piece, index);
+    }
+    qcow2_cache_put(q->l2_cache, piece);
+    return ret;
+}
+
+/* As co_first_span(), but only with what is in memory: the first span must not grow old. */
+static bool next_span(struct qcow2 *q, uint64_t guest, uint64_t len, struct qcow2_span *span)
+{
+    uint64_t table = table_of(q, guest), l2_index = guest / q->cluster_size % q->l2_entries;
+    struct qcow2_piece *piece;
+    bool good;
+
+    if (table == 0) {
+        *span = (struct qcow2_span){ .kind = EXTENT_NONE, .len = MIN(len, qcow2_table_rest(q, guest)) };
+        return true;
+    }
+    if (table % q->cluster_size != 0) {
+        return false;
+    }
+    piece = qcow2_cache_peek(q->l2_cache, table + l2_index / q->slice_entries * q->slice_entries * q->l2_entry_size);
+    if (!piece) {
+        return false;
+    }
+    good = qcow2_span(q, piece, l2_index % q->slice_entries, guest % q->cluster_size, len, false, span);
+    qcow2_cache_put(q->l2_cache, piece);
+    return good;
+}
+
+int co_qcow2_map(struct node *node, uint64_t offset, uint64_t len, struct extent *out)
+{
+    struct qcow2 *q = node->state;
+    uint64_t slice = (uint64_t)q->slice_entries * q->cluster_size;
+    struct qcow2_span span, next;
+    int ret = co_first_span(q, offset, len, &span);
+
+    if (ret < 0) {
+        return ret;
+    }
+    while (span.len < len && (offset + span.len) % slice == 0 &&
+           next_span(q, offset + span.len, len - span.len, &next)) {
+        struct unit u = { .kind = next.kind, .host = next.host };
+        if (!joins(&span, &u, false)) {
+            break;
+        }
+        span.len += next.len;
+    }
+    *out = (struct extent){ .kind = span.kind, .len = span.len };
+    if (span.kind == EXTENT_DATA || span.kind == EXTENT_ZERO) {
+        out->host = span.host;
+    }
+    return 0;
+}
