@@ -319,7 +319,7 @@ static struct qcow2_header make_header(const struct creation *c)
     return h;
 }
 
-/* Header, extensions, name; the names of the feature bits stay out when there is no room for all. */
+/* Header, extensions, name: do they fit? */
 static bool build_head(struct creation *c, struct qcow2_ext *exts, unsigned n)
 {
     struct qcow2_header h = make_header(c);
@@ -350,13 +350,15 @@ static int make_head(struct creation *c, struct error *err)
                                         (uint8_t *)c->backing_fmt };
     }
     exts[n] = features;
+    /* In small clusters the room is kept for a long backing name. */
+    bool with_features = c->version >= 3 && c->cluster_size > 4096;
+
     c->head = mem_zalloc(c->cluster_size);
     if (c->backing_file && (strlen(c->backing_file) > QCOW2_MAX_BACKING_NAME ||
                             (n && exts[0].len > QCOW2_MAX_BACKING_FORMAT))) {
         ret = -EINVAL;
-    } else if (c->version < 3 || !build_head(c, exts, n + 1)) {
-        memset(c->head, 0, c->cluster_size);
-        ret = build_head(c, exts, n) ? 0 : -ENOSPC;
+    } else {
+        ret = build_head(c, exts, with_features ? n + 1 : n) ? 0 : -ENOSPC;
     }
     if (ret) {
         error_set_errno(err, ret, "Could not assign backing file '%s' with format '%s'",
@@ -417,8 +419,9 @@ static int co_empty(struct io_file *file)
     if (ret || !size) {
         return ret;
     }
-    /* A block device cannot be cut: its first sector is what made it an image. */
-    if (co_io_truncate(file, 0)) {
+    ret = co_io_truncate(file, 0);
+    if (ret == -EINVAL) {
+        /* A block device cannot be cut: its first sector is what made it an image. */
         ret = co_io_write(file, 0, zeroes, sizeof(zeroes));
     }
     return ret ? ret : co_io_flush(file);

@@ -195,8 +195,8 @@ int co_qcow2_layout_preallocate(const struct qcow2_layout *l, struct io_file *fi
         return 0;
     case QCOW2_PREALLOC_METADATA:
         ret = co_io_truncate(file, from + len);
-        /* A block device has no size of its own to set. */
-        return ret ? co_io_zero(file, from, len, true) : 0;
+        /* The size of a block device cannot be set. */
+        return ret == -EINVAL ? co_io_zero(file, from, len, true) : ret;
     case QCOW2_PREALLOC_FALLOC:
         ret = co_io_allocate(file, from, len);
         return ret == -EOPNOTSUPP ? co_io_zero(file, from, len, false) : ret;
