@@ -40,9 +40,11 @@ struct fake {
     uint64_t size;
     bool hold;   /* requests wait in `held` until release() */
     bool slow;   /* requests wait a turn of the loop */
+    bool dry;    /* zeroes and discards touch no byte */
     int error;   /* what requests end with */
     struct co_queue held;
     unsigned calls[DISK_OP_COUNT], zeroes, invalid, cancels;
+    uint64_t range_bytes; /* of zeroes and discards */
     bool cancelling, unmap;
 };
 
@@ -94,7 +96,10 @@ int co_disk_zero(struct disk *disk, uint64_t offset, uint64_t len, bool may_unma
     assert_true(len && offset + len <= fake.size);
     fake.zeroes++;
     fake.unmap = may_unmap;
-    memset(fake.bytes + offset, 0, len);
+    fake.range_bytes += len;
+    if (!fake.dry) {
+        memset(fake.bytes + offset, 0, len);
+    }
     return ret;
 }
 
@@ -103,7 +108,10 @@ int co_disk_discard(struct disk *disk, uint64_t offset, uint64_t len)
     int ret = co_fake_enter(DISK_UNMAP);
 
     assert_true(len && offset + len <= fake.size);
-    memset(fake.bytes + offset, 0xdd, len);
+    fake.range_bytes += len;
+    if (!fake.dry) {
+        memset(fake.bytes + offset, 0xdd, len);
+    }
     return ret;
 }
 
