@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The human monitor on a terminal: see terminal.h.
+ */
+#include "monitor/terminal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <readline/history.h>
+#include <readline/readline.h>
+
+#include "core/co.h"
+#include "core/loop.h"
+#include "core/mem.h"
+#include "monitor/completion.h"
+
+#define PROMPT "(qemu) "
+#define HISTORY_LINES 5000 /* kept in the file */
+
+static struct monitor terminal;
+static struct loop_watch *input;
+static bool started, editing;
+static char *history_path; /* NULL: none */
+static char *line_to_run;
+static struct loop_task resume_task;
+static int signal_pipe[2] = { -1, -1 };
+static struct loop_watch *signal_watch;
+
+/* --- Output ----------------------------------------------------------------------------------------------------------- */
+
+static void terminal_write(struct monitor *mon, const char *text, size_t len)
+{
+    fwrite(text, 1, len, stdout);
+    fflush(stdout);
+}
+
+static unsigned terminal_width(struct monitor *mon)
+{
+    struct winsize size;
+
+    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) ? 0 : size.ws_col;
+}
+
+void terminal_notice(const char *text)
+{
+    if (!started) {
+        return;
+    }
+    if (editing) {
+        rl_clear_visible_line();
+    }
+    fprintf(rl_outstream, "%s\n", text);
+    fflush(rl_outstream);
+    if (editing) {
+        rl_on_new_line();
+        rl_redisplay();
+    }
+}
+
+/* --- History ----------------------------------------------------------------------------------------------------------- */
+
+/* Make the directories above a path. */
+static void make_directories(char *path)
+{
+    for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        mkdir(path, 0700); /* it may be there; if it cannot be, opening the file will say so */
+        *slash = '/';
+    }
+}
+
+static void history_start(void)
+{
+    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    int fd;
+
+    using_history();
+    if (state && state[0] == '/') {
+        history_path = mem_printf("%s/merganser/history", state);
+    } else if (home && home[0] == '/') {
+        history_path = mem_printf("%s/.local/state/merganser/history", home);
+    } else {
+        return;
+    }
+    make_directories(history_path);
+    fd = open(history_path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        free(history_path);
+        history_path = NULL;
+        return;
+    }
+    close(fd);
+    read_history(history_path);
+}
+
+static void history_keep(const char *line)
+{
+    HIST_ENTRY *last = history_length ? history_get(history_base + history_length - 1) : NULL;
+
+    if (!line[strspn(line, " \t")] || (last && !strcmp(last->line, line))) {
+        return;
+    }
+    add_history(line);
+    if (history_path) {
+        append_history(1, history_path);
+    }
+}
+
+/* --- Completion ---------------------------------------------------------------------------------------------------------- */
+
+static struct completion found;
+
+/* Readline asks with 0 for the first word and with more for each further one. */
+static char *next_word(const char *text, int state)
+{
+    static size_t next;
+
+    next = state ? next + 1 : 0;
+    return next < found.count ? strdup(found.words[next]) : NULL;
+}
+
+static char **complete(const char *text, int start, int end)
+{
+    char **matches;
+
+    found = completion_find(&terminal, rl_line_buffer, start, text);
+    matches = found.count ? rl_completion_matches(text, next_word) : NULL;
+    rl_attempted_completion_over = !found.files;
+    rl_completion_suppress_append = matches && matches[0][0] && matches[0][strlen(matches[0]) - 1] == '=';
+    completion_free(&found);
+    return matches;
+}
+
+static void readline_start(void)
+{
+    rl_readline_name = "merganser";
+    rl_instream = stdin;
+    rl_outstream = stdout;
+    rl_catch_signals = 0;  /* SIGINT comes by terminal_interrupt() */
+    rl_catch_sigwinch = 0; /* and the window's size by our pipe */
+    rl_attempted_completion_function = complete;
+    rl_completer_word_break_characters = " \t";
+    rl_completer_quote_characters = "\"";
+    rl_filename_quote_characters = " \"";
+}
+
+/* --- Lines ------------------------------------------------------------------------------------------------------------------ */
+
+static void line_typed(char *line);
+
+static void edit(void)
+{
+    editing = true;
+    rl_callback_handler_install(PROMPT, line_typed);
+    loop_watch_events(input, LOOP_READ);
+}
+
+static void stop_editing(void)
+{
+    if (editing) {
+        editing = false;
+        rl_callback_handler_remove();
+        loop_watch_events(input, 0);
+    }
+}
+
+static CO_ENTRY void run_line(void *arg)
+{
+    char *line = line_to_run;
+
+    co_hmp_run(&terminal, line);
+    free(line);
+    line_to_run = NULL;
+    if (started && !monitor_quit_requested()) {
+        edit();
+    }
+}
+
+/* In the next turn: readline has returned by then. */
+static void start_line(void *arg)
+{
+    co_start(run_line, NULL);
+}
+
+static void line_typed(char *line)
+{
+    if (!line) { /* Ctrl-D */
+        stop_editing();
+        fputs("\n", stdout);
+        fflush(stdout);
+        monitor_quit_request(-1);
+        return;
+    }
+    history_keep(line);
+    stop_editing();
+    line_to_run = line;
+    loop_defer(&resume_task, start_line, NULL);
+}
+
+static void input_ready(void *arg, unsigned events)
+{
+    if (editing) {
+        rl_callback_read_char();
+    }
+}
+
+bool terminal_interrupt(void)
+{
+    if (!started) {
+        return false;
+    }
+    if (editing) {
+        rl_callback_sigcleanup();
+        fputs("^C\n", rl_outstream);
+        rl_free_line_state();
+        rl_replace_line("", 0);
+        rl_on_new_line();
+        rl_redisplay();
+        return true;
+    }
+    if (terminal.interrupted) {
+        return false;
+    }
+    monitor_interrupt(&terminal);
+    return true;
+}
+
+/* --- The window, and being stopped -------------------------------------------------------------------------------------------- */
+
+static void on_signal(int number)
+{
+    int saved = errno;
+    char byte = number == SIGCONT;
+    ssize_t n = write(signal_pipe[1], &byte, 1);
+
+    (void)n; /* full: somebody will look anyway */
+    errno = saved;
+}
+
+static void signal_came(void *arg, unsigned events)
+{
+    char bytes[64];
+    ssize_t n = read(signal_pipe[0], bytes, sizeof(bytes));
+
+    if (!editing || n <= 0) {
+        return;
+    }
+    if (memchr(bytes, 1, n)) { /* continued: the shell has set the terminal to its own liking */
+        rl_prep_terminal(1);
+        rl_forced_update_display();
+    }
+    rl_resize_terminal();
+}
+
+static void signals_start(void)
+{
+    struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+
+    if (pipe2(signal_pipe, O_CLOEXEC | O_NONBLOCK)) {
+        return; /* lines will be drawn for the width of the start */
+    }
+    signal_watch = loop_watch(signal_pipe[0], LOOP_READ, signal_came, NULL);
+    sigaction(SIGWINCH, &action, NULL);
+    sigaction(SIGCONT, &action, NULL);
+}
+
+static void signals_stop(void)
+{
+    if (signal_watch) {
+        signal(SIGWINCH, SIG_DFL);
+        signal(SIGCONT, SIG_DFL);
+        loop_unwatch(signal_watch);
+        signal_watch = NULL;
+        close(signal_pipe[0]);
+        close(signal_pipe[1]);
+    }
+}
+
+/* --- Life --------------------------------------------------------------------------------------------------------------------- */
+
+bool terminal_possible(void)
+{
+    return isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
+}
+
+void terminal_start(bool compat)
+{
+    terminal = (struct monitor){
+        .interactive = true,
+        .compat = compat,
+        .on_stdout = true,
+        .name = "stdio",
+        .write = terminal_write,
+        .width = terminal_width,
+    };
+    monitor_init(&terminal);
+    started = true;
+    readline_start();
+    history_start();
+    signals_start();
+    input = loop_watch(STDIN_FILENO, 0, input_ready, NULL);
+    monitor_banner(&terminal);
+    edit();
+}
+
+void terminal_stop(void)
+{
+    if (!started) {
+        return;
+    }
+    started = false;
+    stop_editing();
+    loop_unwatch(input);
+    signals_stop();
+    if (history_path) {
+        history_truncate_file(history_path, HISTORY_LINES);
+        free(history_path);
+        history_path = NULL;
+    }
+    clear_history();
+    monitor_fini(&terminal);
+}
