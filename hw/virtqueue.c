@@ -6,8 +6,7 @@
  * Invariants:
  *   Q1  started: desc, avail and used point to RAM of the sizes that VIRTQ_*_BYTES(size) give
  *   Q2  in_flight + (used_next - used_published) <= size: the driver, which sees what is published,
- *       may have as many chains out as the ring has entries; more is refused, whatever the available
- *       ring says
+ *       may have as many chains out as the ring has entries; more is refused, whatever avail.idx is
  *   Q3  hence virtqueue_push() never overtakes what the driver has not seen
  */
 #include "hw/virtqueue.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The guest's virtio driver on the real device model: boot, requests of every kind, many at once, resizes, resets, and a
- * device that gives up.
+ * The guest's virtio driver on the real device model: boot, requests of every kind, many at once,
+ * resizes, resets, and a device that gives up.
  */
 #include "tests/unit/virtio-rig.h"
 

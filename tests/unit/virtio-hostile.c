@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The virtio block device under attack by its guest.  Every case must end in an error status or in DEVICE_NEEDS_RESET, and the
- * device must be well afterwards: as it is after an error status, after a reset otherwise.  What must not happen (a crash, an access outside
- * of guest memory or of the disk, an endless loop) is watched by the bench's disk, by asserts and by the sanitizers.
+ * The virtio block device under attack by its guest.  Every case must end in an error status or in
+ * DEVICE_NEEDS_RESET, and the device must be well afterwards: as it is after an error status, after
+ * a reset otherwise.  What must not happen (a crash, an access outside of guest memory or of the
+ * disk, an endless loop) is watched by the bench's disk, by asserts and by the sanitizers.
  */
 #include "tests/unit/virtio-rig.h"
 
@@ -45,7 +46,8 @@ static uint8_t *desc0(void)
 
 static void unknown_types_are_unsupported(void **state)
 {
-    static const uint32_t types[] = { 2, 3, 5, 6, 7, 9, 10, 12, 14, 15, 16, 0x80000000, 0xffffffff };
+    static const uint32_t types[] = { 2,  3,  5,  6,  7,  9,          10,
+                                      12, 14, 15, 16, 99, 0x80000000, UINT32_MAX };
 
     for (unsigned i = 0; i < ARRAY_SIZE(types); i++) {
         assert_int_equal(request(types[i], 0, 512, true), VIRTIO_BLK_S_UNSUPP);
@@ -178,7 +180,7 @@ static void segment_lists_of_a_wrong_length_are_refused(void **state)
     assert_alive();
 }
 
-/* --- Data that is not memory: an error status where there is a byte for it --------------------- */
+/* --- Data that is not memory: an error status where there is a byte for it -------------------- */
 
 static void data_outside_of_memory_is_refused(void **state)
 {
@@ -244,7 +246,7 @@ static void a_request_of_gigabytes_is_refused(void **state)
     assert_alive();
 }
 
-/* --- No byte for a status: the device needs a reset -------------------------------------------- */
+/* --- No byte for a status: the device needs a reset ------------------------------------------- */
 
 static void a_chain_without_a_writable_end_needs_a_reset(void **state)
 {
@@ -289,7 +291,7 @@ static void an_empty_status_needs_a_reset(void **state)
     assert_needs_reset();
 }
 
-/* --- Rings and tables: the device needs a reset ------------------------------------------------ */
+/* --- Rings and tables: the device needs a reset ----------------------------------------------- */
 
 static void a_loop_of_descriptors_needs_a_reset(void **state)
 {
@@ -480,7 +482,7 @@ static void rings_outside_of_memory_or_misaligned_need_a_reset(void **state)
     assert_alive();
 }
 
-/* --- Registers at the wrong time ---------------------------------------------------------------- */
+/* --- Registers at the wrong time -------------------------------------------------------------- */
 
 static void rings_cannot_be_moved_while_they_run(void **state)
 {
@@ -524,7 +526,7 @@ static void a_queue_that_is_not_ready_is_not_looked_at(void **state)
     assert_int_equal(reg(VIRTIO_MMIO_STATUS), 15);
 }
 
-/* --- Rings under fire -------------------------------------------------------------------------- */
+/* --- Rings under fire ------------------------------------------------------------------------- */
 
 static void a_read_may_overwrite_the_rings(void **state)
 {

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A test bench for the virtio block device: a disk in memory behind it, and a driver in the test that pokes registers and
- * rings by hand, right or wrong.
+ * A test bench for the virtio block device: a disk in memory behind it, and a driver in the test
+ * that pokes registers and rings by hand, right or wrong.
  *
- * The device is compiled into the test under other names, so that it meets the disk below instead of block/disk.c; queues,
- * transport and machine are the program's own.  Everything runs on the virtual clock.
+ * The device is compiled into the test under other names, so that it meets the disk below instead
+ * of block/disk.c; queues, transport and machine are the program's own.  Everything runs on the
+ * virtual clock.
  */
 #ifndef TESTS_UNIT_VIRTIO_RIG_H
 #define TESTS_UNIT_VIRTIO_RIG_H
@@ -188,7 +189,8 @@ static void timer_nothing(void *arg)
 {
 }
 
-/* Let everything run that can.  On the virtual clock a timer fires when nothing is ready any more. */
+/* Let everything run that can.  On the virtual clock a timer fires when nothing is ready any
+ * more. */
 static inline void settle(void)
 {
     struct loop_timer timer;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The virtio block device as a well-behaved driver meets it: registers, negotiation, requests of every kind and layout,
- * queues, interrupts, the configuration space, reset.  The other kind of driver: virtio-hostile.c.
+ * The virtio block device as a well-behaved driver meets it: registers, negotiation, requests of
+ * every kind and layout, queues, interrupts, the configuration space, reset.  The other kind of
+ * driver: virtio-hostile.c.
  */
 #include "tests/unit/virtio-rig.h"
 
@@ -633,8 +634,8 @@ int main(void)
         TEST(the_driver_can_turn_the_write_cache_off),
         TEST(other_bytes_of_the_configuration_are_not_writable),
         TEST(writes_are_stable_for_a_driver_that_does_not_flush),
-        cmocka_unit_test_setup_teardown(a_read_only_disk_says_so_and_refuses_writes, setup_read_only,
-                                        rig_teardown),
+        cmocka_unit_test_setup_teardown(a_read_only_disk_says_so_and_refuses_writes,
+                                        setup_read_only, rig_teardown),
         cmocka_unit_test_setup_teardown(the_configuration_tells_the_image, setup_writethrough,
                                         rig_teardown),
         TEST(every_device_has_a_register_block_of_its_own),
