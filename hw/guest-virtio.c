@@ -513,6 +513,11 @@ static unsigned virtio_depth(void *arg)
     return depth;
 }
 
+static const char *virtio_id(void *arg)
+{
+    return ((struct driver *)arg)->id;
+}
+
 const struct guest_driver guest_virtio_driver = {
     .name = "virtio-blk",
     .co_boot = co_virtio_boot,
@@ -524,4 +529,5 @@ const struct guest_driver guest_virtio_driver = {
     .can = virtio_can,
     .depth = virtio_depth,
     .max_bytes = virtio_max_bytes,
+    .id = virtio_id,
 };

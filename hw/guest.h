@@ -47,6 +47,7 @@ struct guest_driver {
     bool (*can)(void *drv, enum guest_op op);
     unsigned (*depth)(void *drv);    /* useful number of requests in flight */
     uint32_t (*max_bytes)(void *drv); /* largest data request */
+    const char *(*id)(void *drv);     /* what the device calls itself; the op may be NULL */
 };
 extern const struct guest_driver guest_virtio_driver, guest_ide_driver;
 

@@ -76,6 +76,7 @@ static CO_ENTRY void parallel_entry(void *arg)
 
 static void boot_tells_the_device(void **state)
 {
+    assert_string_equal(ops->id(drv), "virtio0");
     assert_int_equal(ops->capacity(drv), DISK_BYTES);
     assert_false(ops->read_only(drv));
     assert_int_equal(ops->depth(drv), QUEUES * RING_SIZE);
