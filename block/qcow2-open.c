@@ -11,9 +11,9 @@
  *     read-only  --co_set_writable(true)-->  writable
  *                <-co_set_writable(false)--
  *
- * Becoming writable, in this order: refuse an image that is marked corrupt; repair one that is marked dirty (its reference counts are
- * not to be trusted); clear the autoclear bits, as nothing they stand for is kept up to date here (bitmaps: the
- * extension stays and counts as inconsistent from then on).
+ * Becoming writable, in this order: refuse an image that is marked corrupt; clear the autoclear bits, as nothing they stand for
+ * is kept up to date here (bitmaps: the extension stays and counts as inconsistent from then on); repair an image that
+ * is marked dirty, whose reference counts are not to be trusted.
  */
 #include <assert.h>
 #include <errno.h>
@@ -232,15 +232,15 @@ static int co_enter_writable(struct qcow2 *q, struct error *err)
         error_set_errno(err, ret, "Could not initialize refcount handling");
         return ret;
     }
-    if (q->h.incompatible & QCOW2_INCOMPAT_DIRTY) {
-        ret = co_repair(q, err);
-    }
-    if (!ret && q->h.autoclear) {
+    if (q->h.autoclear) {
         q->h.autoclear = 0;
         ret = co_qcow2_write_header_sector(q);
         if (ret) {
             error_set_errno(err, ret, "Could not update qcow2 header");
         }
+    }
+    if (!ret && (q->h.incompatible & QCOW2_INCOMPAT_DIRTY)) {
+        ret = co_repair(q, err);
     }
     if (!ret) {
         q->ref_cache = qcow2_cache_new(q, MIN(q->cluster_size, PIECE_MAX),

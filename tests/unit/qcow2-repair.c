@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Images with the dirty bit: opened for writing they get right reference counts, judged by our own walk and by qemu-img;
+ * a crash during the repair costs nothing; what cannot be repaired is refused and left alone.
+ */
+#include "tests/unit/qcow2-rig.h"
+
+#include "block/qcow2-check.h"
+
+#define INCOMPATIBLE_AT 72
+
+static uint64_t get64(uint64_t offset)
+{
+    uint8_t bytes[8];
+
+    assert_int_equal(io_sim_read("/x.img", offset, bytes, 8), 0);
+    return load_be64(bytes);
+}
+
+static void put64(uint64_t offset, uint64_t value)
+{
+    uint8_t bytes[8];
+
+    store_be64(bytes, value);
+    assert_int_equal(io_sim_write("/x.img", offset, bytes, 8), 0);
+}
+
+static void mark_dirty(void)
+{
+    put64(INCOMPATIBLE_AT, get64(INCOMPATIBLE_AT) | QCOW2_INCOMPAT_DIRTY);
+}
+
+/* All reference counts become `byte`. */
+static void scribble(uint8_t byte)
+{
+    uint8_t head[104];
+
+    io_sim_read("/x.img", 0, head, sizeof(head));
+    uint64_t cluster = 1ull << load_be32(head + 20);
+    uint64_t table = load_be64(head + 48), len = load_be32(head + 56) * cluster;
+    uint8_t *junk = mem_alloc(cluster);
+
+    memset(junk, byte, cluster);
+    for (uint64_t at = 0; at < len; at += 8) {
+        uint64_t block = get64(table + at);
+
+        if (block) {
+            io_sim_write("/x.img", block, junk, cluster);
+        }
+    }
+    free(junk);
+}
+
+static void CO_ENTRY make_entry(void *arg)
+{
+    struct error err = ERROR_INIT;
+    json_t *options = json_object();
+    char *copy = mem_strdup(arg), *rest = copy, *word;
+
+    while ((word = strsep(&rest, ","))) {
+        char *value = strchr(word, '=');
+
+        *value++ = 0;
+        json_object_set_new(options, word, json_string(value));
+    }
+    assert_int_equal(co_qcow2_create("/x.img", options, &err), 0);
+    json_decref(options);
+    free(copy);
+}
+
+struct attempt {
+    bool opened;
+    char *text;
+};
+
+static void CO_ENTRY open_entry(void *arg)
+{
+    struct attempt *a = arg;
+    struct error err = ERROR_INIT;
+    json_t *options = json_pack("{s:s, s:b, s:n}", "driver", "qcow2", "read-only", 0, "backing");
+    struct node *node = co_node_open("/x.img", options, &err);
+
+    json_decref(options);
+    a->opened = node;
+    a->text = mem_strdup(err.text);
+    error_clear(&err);
+    if (node) {
+        co_node_unref(node);
+    }
+}
+
+static void open_for_writing(void)
+{
+    struct attempt a;
+
+    loop_run_co(open_entry, &a);
+    if (a.text) {
+        print_message("%s\n", a.text);
+    }
+    assert_true(a.opened);
+    assert_false(get64(INCOMPATIBLE_AT) & QCOW2_INCOMPAT_DIRTY);
+}
+
+static bool agrees;
+
+static void CO_ENTRY agree_entry(void *arg)
+{
+    struct node *node = co_rig_open("/x.img", false);
+    struct qcow2_check c;
+    struct qcow2 *q = node->state;
+
+    assert_int_equal(co_qcow2_load_reftable(q), 0);
+    assert_int_equal(co_qcow2_check_init(&c, q, NULL), 0);
+    assert_int_equal(co_qcow2_check_walk(&c, NULL), 0);
+    assert_int_equal(co_qcow2_check_compare(&c, &agrees, NULL), 0);
+    qcow2_check_free(&c);
+    co_node_unref(node);
+}
+
+static bool counts_agree(void)
+{
+    loop_run_co(agree_entry, NULL);
+    return agrees;
+}
+
+static const char *const kinds[] = {
+    "size=20M,preallocation=metadata",
+    "size=20M,preallocation=metadata,refcount_bits=1",
+    "size=4M,preallocation=metadata,refcount_bits=64,cluster_size=4k",
+    "size=1M,preallocation=metadata,refcount_bits=64,cluster_size=512",
+    "size=1M,preallocation=metadata,refcount_bits=2,cluster_size=512",
+    "size=20M,preallocation=metadata,extended_l2=on,refcount_bits=8",
+    "size=20M,preallocation=metadata,cluster_size=2M",
+    "size=20M",
+};
+
+static void dirty_images_get_right_counts(void **state)
+{
+    static const uint8_t junk[] = { 0x00, 0xff, 0x5a };
+
+    for (size_t k = 0; k < ARRAY_SIZE(kinds) * ARRAY_SIZE(junk); k++) {
+        io_sim_reset();
+        loop_run_co(make_entry, (void *)kinds[k / ARRAY_SIZE(junk)]);
+        assert_true(counts_agree());
+        scribble(junk[k % ARRAY_SIZE(junk)]);
+        mark_dirty();
+        assert_false(counts_agree());
+        open_for_writing();
+        assert_true(counts_agree());
+    }
+    io_sim_reset();
+}
+
+static void right_counts_stay_where_they_are(void **state)
+{
+    for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
+        uint64_t before, after, table;
+
+        io_sim_reset();
+        loop_run_co(make_entry, (void *)kinds[k]);
+        io_sim_size("/x.img", &before);
+        table = get64(48);
+        mark_dirty();
+        open_for_writing();
+        io_sim_size("/x.img", &after);
+        assert_int_equal(before, after);
+        assert_int_equal(get64(48), table);
+        assert_true(counts_agree());
+    }
+    io_sim_reset();
+}
+
+static void a_crash_during_the_repair_costs_nothing(void **state)
+{
+    for (size_t k = 0; k < ARRAY_SIZE(kinds); k += 3) {
+        struct rig_states states = { 0 };
+        struct attempt a;
+        unsigned again = 0;
+
+        io_sim_reset();
+        loop_run_co(make_entry, (void *)kinds[k]);
+        uint64_t l1 = get64(40), l2 = get64(l1) & QCOW2_L1_OFFSET_MASK;
+
+        scribble(0);
+        put64(l1, l2); /* and the flags are wrong too */
+        put64(l2, get64(l2) & ~QCOW2_COPIED);
+        mark_dirty();
+        io_sim_on_op(rig_take_state, &states);
+        loop_run_co(open_entry, &a);
+        assert_true(a.opened);
+        io_sim_on_op(NULL, NULL);
+        for (size_t i = 0; i < states.n; i++) {
+            for (unsigned seed = 0; seed < 8; seed++) {
+                io_sim_restore(states.list[i]);
+                io_sim_cut(seed % 4, 64 * i + seed);
+                again += get64(INCOMPATIBLE_AT) & QCOW2_INCOMPAT_DIRTY;
+                if (!(get64(INCOMPATIBLE_AT) & QCOW2_INCOMPAT_DIRTY)) {
+                    assert_true(counts_agree()); /* the bit goes last */
+                }
+                open_for_writing();
+                assert_true(counts_agree());
+                assert_int_equal(get64(l1), l2 | QCOW2_COPIED);
+                assert_true(get64(l2) & QCOW2_COPIED);
+            }
+        }
+        assert_true(again > 0);
+        rig_free_states(&states);
+    }
+    io_sim_reset();
+}
+
+/* Made by qemu: snapshots, compressed and zero clusters, bitmaps. */
+static void images_with_everything_satisfy_qemu_afterwards(void **state)
+{
+    static const char *const options[] = {
+        "cluster_size=64k", "cluster_size=4k,refcount_bits=64", "cluster_size=16k,extended_l2=on",
+        "cluster_size=1k,compression_type=zstd,refcount_bits=32",
+    };
+
+    rig_need_qemu_img();
+    for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
+        int status;
+        AUTOFREE char *out = rig_shell(
+            &status,
+            "set -e; cd %s; qemu-img create -q -f qcow2 -o %s image 16M;"
+            "qemu-io -f qcow2 -c 'write -P 7 0 3M' -c 'write -z 4M 1M' -c 'write -zu 6M 64k' image >/dev/null;"
+            "qemu-io -f qcow2 -c 'write -c -P 9 8M 1M' image >/dev/null;"
+            "qemu-img snapshot -c one image; qemu-img bitmap --add image b;"
+            "qemu-io -f qcow2 -c 'write -P 8 1M 1M' -c 'write -P 8 8M 64k' -c 'discard 2M 512k' image >/dev/null;"
+            "qemu-img snapshot -c two image; qemu-io -f qcow2 -c 'write -P 3 0 128k' image >/dev/null",
+            rig_dir, options[i]);
+
+        assert_string_equal(out, "");
+        assert_int_equal(status, 0);
+        io_sim_reset();
+        assert_int_equal(io_sim_import("/x.img", rig_file), 0);
+        assert_true(counts_agree());
+        scribble(0);
+        mark_dirty();
+        open_for_writing();
+        rig_qemu_check("/x.img");
+        AUTOFREE char *read = rig_shell(
+            &status,
+            "qemu-io -r -f qcow2 -c 'read -P 3 0 128k' -c 'read -P 8 1M 1M' -c 'read -P 9 8448k 64k'"
+            "   -c 'read -P 0 4M 1M' %s 2>/dev/null | grep -i 'verification failed'", rig_file);
+
+        assert_string_equal(read, "");
+    }
+    io_sim_reset();
+}
+
+/* --- Beyond repair ------------------------------------------------------------------------------------------------- */
+
+static void refused(const char *text)
+{
+    struct attempt a;
+    uint64_t size, size_after;
+    AUTOFREE char *whole = mem_printf("Could not repair dirty image: %s", text);
+
+    mark_dirty();
+    io_sim_size("/x.img", &size);
+    uint8_t *before = mem_alloc(size), *after = mem_alloc(size);
+
+    io_sim_read("/x.img", 0, before, size);
+    loop_run_co(open_entry, &a);
+    assert_false(a.opened);
+    assert_string_equal(a.text, whole);
+    free(a.text);
+    io_sim_size("/x.img", &size_after);
+    assert_int_equal(size, size_after);
+    io_sim_read("/x.img", 0, after, size);
+    assert_memory_equal(before, after, size);
+    free(before);
+    free(after);
+}
+
+static void what_cannot_be_is_refused_and_left_alone(void **state)
+{
+    /* header 0, table 10000, block 20000, L1 30000, L2 40000, data 50000.. */
+    static const struct {
+        uint64_t at, value;
+        const char *text;
+    } wrong[] = {
+        { 0x30000, 0x12340000, "an L2 table at offset 0x12340000 lies beyond the end of the file" },
+        { 0x30000, 0x40200, "an L2 table at offset 0x40200 is not aligned to a cluster" },
+        { 0x30000, 0x30000, "an L2 table overlaps with other metadata at offset 0x30000" },
+        { 0x40000, 0x50200, "a data cluster at offset 0x50200 is not aligned to a cluster" },
+        { 0x40000, 0xfffff0000, "a data cluster at offset 0xfffff0000 lies beyond the end of the file" },
+        { 0x40008, 0x40000, "a data cluster overlaps with other metadata at offset 0x40000" },
+        { 0x40008, 0x30000, "a data cluster overlaps with other metadata at offset 0x30000" },
+        { 0x40010, 0x4000000fffffff00, "a compressed cluster at offset 0xfffffff00 lies beyond the end of the file" },
+        { 0x40010, 0x4000000000000010, "a compressed cluster overlaps with other metadata at offset 0" },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+        io_sim_reset();
+        loop_run_co(make_entry, (void *)"size=5M,preallocation=metadata");
+        put64(wrong[i].at, wrong[i].value);
+        refused(wrong[i].text);
+    }
+    io_sim_reset();
+    loop_run_co(make_entry, (void *)"size=600M,preallocation=metadata");
+    put64(0x30008, get64(0x30000));
+    refused("the active L1 table refers to the L2 table at offset 0x40000 twice");
+    io_sim_reset();
+    loop_run_co(make_entry, (void *)"size=5M,preallocation=metadata,refcount_bits=1");
+    put64(0x40000, get64(0x40008));
+    refused("too many references to the cluster at offset 0x60000");
+    io_sim_reset();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(dirty_images_get_right_counts),
+        cmocka_unit_test(right_counts_stay_where_they_are),
+        cmocka_unit_test(a_crash_during_the_repair_costs_nothing),
+        cmocka_unit_test(images_with_everything_satisfy_qemu_afterwards),
+        cmocka_unit_test(what_cannot_be_is_refused_and_left_alone),
+    };
+
+    return cmocka_run_group_tests_name("qcow2-repair", tests, rig_setup, rig_teardown);
+}
