@@ -37,8 +37,8 @@ size_t iov_size(const struct iovec *iov, int n)
     return total;
 }
 
-/* The next piece of [*skip, *skip + *len) in element `e`: its length, its start in *at; both counters
- * move on. */
+/* The next piece of [*skip, *skip + *len) in element `e`: its length, its start in *at; both
+ * counters move on. */
 static size_t next_piece(const struct iovec *e, size_t *skip, size_t *len, char **at)
 {
     if (*skip >= e->iov_len) {

@@ -8,12 +8,12 @@
  *     | guard page |  <- stack grows down ... | struct co |
  *
  * Control is nested, not free: whoever runs a coroutine (the loop, or another coroutine through
- * co_start()) is its `caller`, and a coroutine that suspends always goes back to its caller.  Only the
- * loop resumes, so after the first suspend the caller is the loop.
+ * co_start()) is its `caller`, and a coroutine that suspends always goes back to its caller.  Only
+ * the loop resumes, so after the first suspend the caller is the loop.
  *
  * A switch is a dozen instructions of our own on x86-64 and AArch64 (callee-saved registers and the
- * stack pointer; the floating-point control words are never changed in this program); elsewhere it is
- * swapcontext(), which is right but pays two system calls for the signal mask.
+ * stack pointer; the floating-point control words are never changed in this program); elsewhere it
+ * is swapcontext(), which is right but pays two system calls for the signal mask.
  */
 #include "core/co.h"
 
@@ -48,8 +48,8 @@
 #define VALGRIND_STACK_DEREGISTER(id) ((void)(id))
 #endif
 
-/* Stacks that stay in the pool whatever happens, and how many coroutine ends make up the period over
- * which the high-water mark is taken. */
+/* Stacks that stay in the pool whatever happens, and how many coroutine ends make up the period
+ * over which the high-water mark is taken. */
 #define POOL_MIN 16
 #define POOL_PERIOD 256
 
@@ -82,7 +82,7 @@ static size_t high_water;      /* most alive at once in the previous period */
 static size_t period_water;    /* the same, in this period so far */
 static unsigned period_ends;
 
-/* --- Switching ------------------------------------------------------------------------------------- */
+/* --- Switching -------------------------------------------------------------------------------- */
 
 static void co_main(struct co *co) __attribute__((noreturn));
 
@@ -112,9 +112,9 @@ static void context_switch(struct co *from, struct co *to)
 
 #else
 
-/* Save the callee-saved registers on the stack, exchange stack pointers, restore.  co_asm_entry is where
- * a new coroutine's first "return" leads; the fake frame put its struct co in a saved register.
- * Undefined return address: debuggers end their backtraces there. */
+/* Save the callee-saved registers on the stack, exchange stack pointers, restore.  co_asm_entry is
+ * where a new coroutine's first "return" leads; the fake frame put its struct co in a saved
+ * register. Undefined return address: debuggers end their backtraces there. */
 void co_asm_switch(void **save_sp, void *load_sp) __attribute__((visibility("hidden")));
 void co_asm_entry(void) __attribute__((visibility("hidden")));
 void co_asm_main(struct co *co) __attribute__((visibility("hidden"), noreturn, used));
@@ -154,7 +154,8 @@ asm(".text\n"
     "    .cfi_endproc\n"
     ".size co_asm_entry, . - co_asm_entry\n");
 
-#define FRAME_WORDS 9 /* r15 r14 r13 r12 rbx rbp, return address; two that keep the alignment of 16 */
+/* r15 r14 r13 r12 rbx rbp, return address; two more keep the alignment of 16. */
+#define FRAME_WORDS 9
 #define FRAME_CO 4
 #define FRAME_RETURN 6
 #else
@@ -252,7 +253,7 @@ static void switch_to(struct co *to)
 #endif
 }
 
-/* --- Stacks ---------------------------------------------------------------------------------------- */
+/* --- Stacks ----------------------------------------------------------------------------------- */
 
 static struct co *co_map(void)
 {
@@ -305,8 +306,8 @@ static struct co *co_new(co_entry *entry, void *arg)
     return co;
 }
 
-/* The pool covers the peaks of the last period, so that a steady load never maps or unmaps; a load that went
- * away is forgotten within two periods. */
+/* The pool covers the peaks of the last period, so that a steady load never maps or unmaps; a load
+ * that went away is forgotten within two periods. */
 static void co_free(struct co *co)
 {
     alive--;
@@ -345,7 +346,7 @@ size_t co_count(void)
     return alive;
 }
 
-/* --- Life ------------------------------------------------------------------------------------------ */
+/* --- Life ------------------------------------------------------------------------------------- */
 
 /* The bottom frame of every coroutine. */
 static void co_main(struct co *co)
@@ -440,7 +441,7 @@ void co_sleep_ns(uint64_t ns)
     co_suspend();
 }
 
-/* --- Queue, mutex, group --------------------------------------------------------------------------- */
+/* --- Queue, mutex, group ---------------------------------------------------------------------- */
 
 struct co_waiter {
     TAILQ_ENTRY(co_waiter) link;

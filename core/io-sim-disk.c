@@ -2,8 +2,8 @@
 /*
  * The world of simulated files: names, copies of all that for snapshots, and cuts.
  *
- * Names are two maps in one (now, durable) and a list of changes between them.  A journal keeps the order of such
- * changes, so a cut keeps a first part of the list, never a subset with holes.
+ * Names are two maps in one (now, durable) and a list of changes between them.  A journal keeps the
+ * order of such changes, so a cut keeps a first part of the list, never a subset with holes.
  */
 #include "core/io-sim-disk.h"
 
@@ -16,7 +16,7 @@ uint64_t sim_generation;
 
 static uint64_t last_id;
 
-/* --- Files and names ------------------------------------------------------------------------------- */
+/* --- Files and names -------------------------------------------------------------------------- */
 
 static struct sim_file *file_new(struct sim_world *world, const char *path)
 {
@@ -234,7 +234,7 @@ void sim_sync_dir(struct sim_world *world, const char *path, uint64_t order)
     }
 }
 
-/* --- Worlds ---------------------------------------------------------------------------------------- */
+/* --- Worlds ----------------------------------------------------------------------------------- */
 
 struct sim_world *sim_world_new(void)
 {
@@ -318,7 +318,7 @@ uint64_t sim_world_held(const struct sim_world *world)
     return held;
 }
 
-/* --- Cuts ------------------------------------------------------------------------------------------ */
+/* --- Cuts ------------------------------------------------------------------------------------- */
 
 static void cut_names(struct sim_cut *cut, struct sim_world *world)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Inside the simulated disk (io-sim*.c): the world of files, its pending operations, what cuts do to it,
- * and the bracket around each operation in which hook and faults have their say.
+ * Inside the simulated disk (io-sim*.c): the world of files, its pending operations, what cuts do
+ * to it, and the bracket around each operation in which hook and faults have their say.
  */
 #ifndef CORE_IO_SIM_DISK_H
 #define CORE_IO_SIM_DISK_H
@@ -38,7 +38,7 @@ struct sim_file {
     char *path;                /* the last name it was given */
     struct sim_content now;     /* what readers see */
     struct sim_content durable;
-    struct sim_op_list cached;  /* completed, in order; `now` is `durable` with these (and what syncs dropped) */
+    struct sim_op_list cached;  /* completed, in order; see D1 in io-sim-ops.c */
     uint64_t cached_before;     /* how many have left the front of `cached` */
     uint64_t cached_bytes;
     struct sim_op_list flying;  /* issued, not completed */
@@ -75,11 +75,11 @@ struct sim_world {
     uint64_t dirops_issued;
 };
 
-/* --- The world ----------------------------------------------------------------------------------------------- */
+/* --- The world -------------------------------------------------------------------------------- */
 
-extern struct sim_world *sim_world;     /* the present one */
-extern uint64_t sim_generation;         /* counts cuts and restores: handles of an older one are stale */
-extern uint64_t sim_writeback;
+extern struct sim_world *sim_world; /* the present one */
+extern uint64_t sim_generation;     /* counts cuts and restores: older handles are stale */
+extern uint64_t sim_writeback;      /* bytes */
 
 struct sim_world *sim_world_new(void);
 struct sim_world *sim_world_copy(const struct sim_world *from);
@@ -97,7 +97,8 @@ struct sim_file *sim_find_durable(struct sim_world *world, const char *path);
 struct sim_file *sim_create(struct sim_world *world, const char *path, bool durable);
 void sim_unlink(struct sim_world *world, const char *path, bool durable);
 void sim_rename(struct sim_world *world, const char *from, const char *to);
-/* Make durable the changes of names in the directory of `path` that are older than `order` (dirops_issued, once). */
+/* Make durable the changes of names in the directory of `path` that are older than `order`
+ * (dirops_issued, once). */
 void sim_sync_dir(struct sim_world *world, const char *path, uint64_t order);
 
 void sim_file_unref(struct sim_file *file);
@@ -107,9 +108,12 @@ struct sim_op *sim_op_new(enum io_sim_op kind, uint64_t offset, uint64_t len, bo
 void sim_op_unref(struct sim_op *op);
 void sim_op_apply(struct sim_content *content, const struct sim_op *op);
 void sim_op_fly(struct sim_file *file, struct sim_op *op);  /* takes a reference */
-void sim_op_land(struct sim_file *file, struct sim_op *op); /* from flying to cached, seen by readers */
-void sim_op_cache(struct sim_file *file, struct sim_op *op); /* the same for one that never flew; takes it over */
-/* The order number of the next operation to complete: what a flush issued now covers ends before it. */
+/* From flying to cached, seen by readers. */
+void sim_op_land(struct sim_file *file, struct sim_op *op);
+/* The same for one that never flew; takes it over. */
+void sim_op_cache(struct sim_file *file, struct sim_op *op);
+/* The order number of the next operation to complete: what a flush issued now covers ends before
+ * it. */
 uint64_t sim_flush_mark(const struct sim_file *file);
 /* Make durable (or, when `drop`, take out for ever) what completed before the mark. */
 void sim_flush(struct sim_file *file, uint64_t mark, bool drop);
@@ -128,10 +132,11 @@ struct sim_cut {
 bool sim_cut_chance(struct sim_cut *cut, unsigned eighths);
 /* The power goes: some of what was pending is on the medium, and that is what there is now. */
 void sim_file_cut(struct sim_cut *cut, struct sim_file *file);
-/* The process dies: a system call that was under way has been carried out, or not, or a write in part. */
+/* The process dies: a system call that was under way has been carried out, or not, or a write in
+ * part. */
 void sim_file_kill(struct sim_cut *cut, struct sim_file *file);
 
-/* --- The bracket around an operation -------------------------------------------------------------------------- */
+/* --- The bracket around an operation ---------------------------------------------------------- */
 
 struct sim_request {
     struct io_sim_event event;
@@ -143,7 +148,8 @@ struct sim_request {
     bool drop;
 };
 
-/* Number the operation and ask the fault plan.  `bytes` decides about the time.  *path lives as long as the request. */
+/* Number the operation and ask the fault plan.  `bytes` decides about the time.  *path lives as
+ * long as the request. */
 void sim_request_begin(struct sim_request *r, enum io_sim_op op, char *const *path, uint64_t offset,
                        uint64_t len, uint64_t bytes);
 /* The process that issued it is dead. */

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Changes of one simulated file: how they are described, what they do, which are pending, what a flush and a cut
- * make of them.
+ * Changes of one simulated file: how they are described, what they do, which are pending, what a
+ * flush and a cut make of them.
  *
  * Invariants:
- *   D1  `now` is what results from `durable` when the operations in `cached` are applied in their order, but for
- *       what a failed sync dropped (that is in `now` only).
+ *   D1  `now` is what results from `durable` when the operations in `cached` are applied in their
+ *       order, but for what a failed sync dropped (that is in `now` only).
  *   D2  Operations in `flying` have touched neither content.
- *   D3  No block wholly at or beyond a content's size is held, and the last block is zero behind the size.
+ *   D3  No block wholly at or beyond a content's size is held, and the last block is zero behind
+ *       the size.
  */
 #include "core/io-sim-disk.h"
 
@@ -17,7 +18,7 @@
 
 uint64_t sim_writeback;
 
-/* --- Operations ------------------------------------------------------------------------------------ */
+/* --- Operations ------------------------------------------------------------------------------- */
 
 struct sim_op *sim_op_new(enum io_sim_op kind, uint64_t offset, uint64_t len, bool with_data)
 {
@@ -200,7 +201,7 @@ void sim_flush(struct sim_file *file, uint64_t mark, bool drop)
     file->cached_before += n;
 }
 
-/* --- Cuts ------------------------------------------------------------------------------------------ */
+/* --- Cuts ------------------------------------------------------------------------------------- */
 
 bool sim_cut_chance(struct sim_cut *cut, unsigned eighths)
 {

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The simulated disk from outside, for tests and tools: making, reading and writing files behind the program's back,
- * copies from and to the host, cuts, snapshots.  Nothing here takes time, counts as an operation or meets a fault.
+ * The simulated disk from outside, for tests and tools: making, reading and writing files behind
+ * the program's back, copies from and to the host, cuts, snapshots.  Nothing here takes time,
+ * counts as an operation or meets a fault.
  *
- * The host's files are read and written by plain system calls: this belongs to the engine and waits for nobody.
+ * The host's files are read and written by plain system calls: this belongs to the engine and waits
+ * for nobody.
  */
 #include "core/io-sim.h"
 
@@ -28,7 +30,7 @@ void io_sim_reset(void)
     sim_plan_reset();
 }
 
-/* --- Cuts and snapshots ---------------------------------------------------------------------------- */
+/* --- Cuts and snapshots ----------------------------------------------------------------------- */
 
 void io_sim_cut(enum io_sim_cut mode, uint64_t seed)
 {
@@ -63,7 +65,7 @@ void io_sim_snapshot_free(struct io_sim_snapshot *snapshot)
     }
 }
 
-/* --- Files ----------------------------------------------------------------------------------------- */
+/* --- Files ------------------------------------------------------------------------------------ */
 
 static struct sim_file *lookup(const char *path, bool durable)
 {
@@ -166,7 +168,7 @@ int io_sim_size_durable(const char *path, uint64_t *size)
     return size_of(path, true, size);
 }
 
-/* --- The host's files ------------------------------------------------------------------------------ */
+/* --- The host's files ------------------------------------------------------------------------- */
 
 /* Read the data at [offset, end) of a host file into a simulated one. */
 static int import_extent(struct sim_file *file, int fd, off_t offset, off_t end)

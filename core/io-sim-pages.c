@@ -2,9 +2,9 @@
 /*
  * Sparse contents: see io-sim-pages.h.
  *
- * The table is open addressing by page number (linear probing, a power of two, at most three quarters full),
- * because a table that is one block of memory is copied in one go.  Entries are never removed: a page that lost
- * everything stays as an empty struct until the table goes.
+ * The table is open addressing by page number (linear probing, a power of two, at most three
+ * quarters full), because a table that is one block of memory is copied in one go.  Entries are
+ * never removed: a page that lost everything stays as an empty struct until the table goes.
  */
 #include "core/io-sim-pages.h"
 
@@ -21,7 +21,7 @@ struct page {
     unsigned refs;
     uint16_t held;        /* bit i: space is held for block i; includes all of `data` */
     uint16_t data;        /* bit i: block i holds bytes; the others read as zeroes */
-    unsigned char *bytes; /* SIM_PAGE_SIZE, meaningful where `data` says so; NULL while there are none */
+    unsigned char *bytes; /* SIM_PAGE_SIZE, good where `data` says so; NULL: none at all */
 };
 
 struct slot {
@@ -37,7 +37,7 @@ struct sim_pages {
     struct slot *slot;
 };
 
-/* --- Pages ----------------------------------------------------------------------------------------- */
+/* --- Pages ------------------------------------------------------------------------------------ */
 
 static void page_unref(struct page *page)
 {
@@ -130,7 +130,7 @@ static void page_read(const struct page *page, unsigned at, unsigned char *buf, 
     }
 }
 
-/* --- The table ------------------------------------------------------------------------------------- */
+/* --- The table -------------------------------------------------------------------------------- */
 
 static size_t slot_of(const struct sim_pages *pages, uint64_t number)
 {
@@ -237,7 +237,7 @@ static struct page *page_for_change(struct sim_pages *pages, uint64_t number)
     return page;
 }
 
-/* --- Ranges ---------------------------------------------------------------------------------------- */
+/* --- Ranges ----------------------------------------------------------------------------------- */
 
 void sim_pages_write(struct sim_pages **pages, uint64_t offset, const void *buf, size_t len)
 {
@@ -258,7 +258,8 @@ void sim_pages_write(struct sim_pages **pages, uint64_t offset, const void *buf,
     }
 }
 
-/* Zero the part of [offset, end) that lies in one page.  Nothing is copied when there is nothing to change. */
+/* Zero the part of [offset, end) that lies in one page.  Nothing is copied when there is nothing to
+ * change. */
 static void zero_in_page(struct sim_pages **pages, uint64_t number, uint64_t offset, uint64_t end,
                          bool hold)
 {
@@ -290,7 +291,8 @@ void sim_pages_zero(struct sim_pages **pages, uint64_t offset, uint64_t len, boo
         return;
     }
     if (!hold && last - first >= (*pages)->slots) {
-        /* A range far larger than what there is: look at what there is.  No page is added, so the slots stay. */
+        /* A range far larger than what there is: look at what there is.  No page is added, so the
+         * slots stay. */
         for (size_t i = 0; i < (*pages)->slots; i++) {
             const struct slot *slot = &(*pages)->slot[i];
 

@@ -2,10 +2,11 @@
 /*
  * Sparse contents of a simulated file: bytes by address, shared until written.
  *
- * One idea, twice: a content is a table of pages (64 KiB), both counted by reference and copied when
- * a shared one is changed.  So keeping a content (what is durable, a snapshot) costs one reference, and the first
- * change after that the table and the blocks in use of one page.  A page knows of each of its 16 blocks (4 KiB) whether
- * space is held for it and whether it holds data; a block without data is never stored nor copied.
+ * One idea, twice: a content is a table of pages (64 KiB), both counted by reference and copied
+ * when a shared one is changed.  So keeping a content (what is durable, a snapshot) costs one
+ * reference, and the first change after that the table and the blocks in use of one page.  A page
+ * knows of each of its 16 blocks (4 KiB) whether space is held for it and whether it holds data; a
+ * block without data is never stored nor copied.
  *
  * Contents have no size; whoever owns one keeps everything beyond the file's end free of data.
  */
@@ -28,7 +29,8 @@ void sim_pages_unref(struct sim_pages *pages);
 
 /* Changes replace *pages when it is shared. */
 void sim_pages_write(struct sim_pages **pages, uint64_t offset, const void *buf, size_t len);
-/* Make a range read as zeroes.  Whole blocks lose their data; their space is held afterwards or not, as `hold` says. */
+/* Make a range read as zeroes.  Whole blocks lose their data; their space is held afterwards or
+ * not, as `hold` says. */
 void sim_pages_zero(struct sim_pages **pages, uint64_t offset, uint64_t len, bool hold);
 /* Hold space for the blocks that the range touches. */
 void sim_pages_hold(struct sim_pages **pages, uint64_t offset, uint64_t len);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The bracket around each operation of the simulated disk: its number, the faults that strike it, the time it takes,
- * and the calls of the hook.  What an operation does to files is none of this file's business.
+ * The bracket around each operation of the simulated disk: its number, the faults that strike it,
+ * the time it takes, and the calls of the hook.  What an operation does to files is none of this
+ * file's business.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The simulated disk as a back end of the I/O engine: see io-sim.h for the model, io-engine.h for the contract.
+ * The simulated disk as a back end of the I/O engine: see io-sim.h for the model, io-engine.h for
+ * the contract.
  *
- * Every operation has the same shape: begin (number, faults, time), put what it will do in flight, wait, and
- * unless the process or the power went meanwhile let it happen, end (hook).  An operation happens at one
- * instant, when it completes; only a cut can catch it half-way.
+ * Every operation has the same shape: begin (number, faults, time), put what it will do in flight,
+ * wait, and unless the process or the power went meanwhile let it happen, end (hook).  An operation
+ * happens at one instant, when it completes; only a cut can catch it half-way.
  */
 #include "core/io-sim.h"
 
@@ -57,7 +58,7 @@ static int64_t co_change(struct sim_request *r, struct sim_file *file, struct si
     return sim_request_end(r, ret ? ret : result);
 }
 
-/* --- Room on the medium ---------------------------------------------------------------------------- */
+/* --- Room on the medium ----------------------------------------------------------------------- */
 
 /* Blocks that are neither held nor wanted by operations in flight. */
 static uint64_t room(void)
@@ -91,9 +92,10 @@ static uint64_t that_fits(const struct sim_file *file, uint64_t offset, uint64_t
     return len;
 }
 
-/* --- Transfers ------------------------------------------------------------------------------------- */
+/* --- Transfers -------------------------------------------------------------------------------- */
 
-/* A part of a transfer, at least one unit of the file's alignment and less than all where that can be. */
+/* A part of a transfer, at least one unit of the file's alignment and less than all where that can
+ * be. */
 static uint64_t shortened(const struct io_file *io, uint64_t len)
 {
     uint64_t units = len / io->align;
@@ -228,7 +230,7 @@ static int co_sim_flush(struct io_file *io)
     return sim_request_end(&r, ret);
 }
 
-/* --- What only looks ------------------------------------------------------------------------------- */
+/* --- What only looks -------------------------------------------------------------------------- */
 
 static int co_sim_map(struct io_file *io, uint64_t offset, uint64_t *len, bool *data)
 {
@@ -287,7 +289,7 @@ static int sim_lock(struct io_file *io, unsigned used, unsigned shared, unsigned
     return conflict ? -EAGAIN : 0;
 }
 
-/* --- Names ----------------------------------------------------------------------------------------- */
+/* --- Names ------------------------------------------------------------------------------------ */
 
 static unsigned align_of(unsigned flags)
 {

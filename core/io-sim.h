@@ -2,26 +2,32 @@
 /*
  * The simulated disk: files in memory, a volatile cache, power cuts, faults by plan.
  *
- * Files live in a name space of their own and are used through core/io.h like any others (engine "sim").  The model is
- * what POSIX promises, and not a bit more:
+ * Files live in a name space of their own and are used through core/io.h like any others (engine
+ * "sim").  The model is what POSIX promises, and not a bit more:
  *
  *                    completes             flush that was issued later, or write-back
  *     in flight ----------------> cached ---------------------------------------------> durable
  *     (not seen by readers)      (seen by readers; an ordered list of operations)
  *
- *   - A request completes after a seeded time (io_virtual_latency()), so requests overtake each other.
- *   - A flush makes durable what had completed on that file before the flush was issued; size changes included.
- *   - Names (create, unlink, rename) are durable after co_io_sync_dir() only; the file's own flush does not help.
- *   - When more than a bound is cached (io_sim_set_writeback()), the oldest becomes durable by itself.
+ *   - A request completes after a seeded time (io_virtual_latency()), so requests overtake each
+ *     other.
+ *   - A flush makes durable what had completed on that file before the flush was issued; size
+ *     changes included.
+ *   - Names (create, unlink, rename) are durable after co_io_sync_dir() only; the file's own flush
+ *     does not help.
+ *   - When more than a bound is cached (io_sim_set_writeback()), the oldest becomes durable by
+ *     itself.
  *
- * io_sim_cut() takes the power or the process away.  Requests in flight then fail with -EIO, and so does every
- * later use of a handle that was open: whoever held it unwinds and closes it.  Open anew to see what is left.
+ * io_sim_cut() takes the power or the process away.  Requests in flight then fail with -EIO, and so
+ * does every later use of a handle that was open: whoever held it unwinds and closes it.  Open anew
+ * to see what is left.
  *
- * The hook of io_sim_on_op() runs after each change of this state, so a snapshot taken in each call is a list of all the
- * states in which the power could have gone.  Snapshots share memory with the disk and each other.
+ * The hook of io_sim_on_op() runs after each change of this state, so a snapshot taken in each call
+ * is a list of all the states in which the power could have gone.  Snapshots share memory with the
+ * disk and each other.
  *
- * Paths are compared by their text: "." and ".." and doubled slashes are taken out, a relative path starts at "/".
- * There are no directories, permissions or links.  Not for use from other threads.
+ * Paths are compared by their text: "." and ".." and doubled slashes are taken out, a relative path
+ * starts at "/". There are no directories, permissions or links.  Not for use from other threads.
  */
 #ifndef CORE_IO_SIM_H
 #define CORE_IO_SIM_H
@@ -30,14 +36,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Begin with no files, and register the engine "sim" (core/io.h, io_engine_find()).  The loop must be up. */
+/* Begin with no files, and register the engine "sim" (core/io.h, io_engine_find()).  The loop must
+ * be up. */
 void io_sim_init(void);
 /* End it; all handles are closed. */
 void io_sim_fini(void);
 /* Forget files, faults, the hook, the quota; start counting operations at 0. */
 void io_sim_reset(void);
 
-/* --- Looking in from outside: at once, durable at once, not counted as operations, no faults -------------- */
+/* --- Looking in from outside: at once, durable at once, not counted as operations, no faults -- */
 
 /* Make a file of `size` zero bytes, replacing any of that name. */
 void io_sim_create(const char *path, uint64_t size);
@@ -53,7 +60,7 @@ int io_sim_size_durable(const char *path, uint64_t *size);
 int io_sim_import(const char *path, const char *host_path);
 int io_sim_export(const char *path, const char *host_path);
 
-/* --- Operations, as the hook and the faults see them --------------------------------------------------------- */
+/* --- Operations, as the hook and the faults see them ------------------------------------------ */
 
 enum io_sim_op {
     IO_SIM_READ = 1 << 0,
@@ -84,62 +91,67 @@ struct io_sim_event {
 };
 typedef void io_sim_hook(void *arg, const struct io_sim_event *event);
 
-/* Called twice for every operation: when it has been issued and when it has completed.  Must not suspend; may take
- * snapshots, add faults, and cut.  NULL takes the hook away. */
+/* Called twice for every operation: when it has been issued and when it has completed.  Must not
+ * suspend; may take snapshots, add faults, and cut.  NULL takes the hook away. */
 void io_sim_on_op(io_sim_hook *hook, void *arg);
 /* Operations issued so far. */
 uint64_t io_sim_ops(void);
 
-/* --- Cuts and snapshots ----------------------------------------------------------------------------------------- */
+/* --- Cuts and snapshots ----------------------------------------------------------------------- */
 
 enum io_sim_cut {
-    /* The power goes.  A seeded, arbitrary subset of what is cached or in flight is on the medium: operations kept,
-     * lost, or torn at 512 bytes or 4 KiB; sizes apart from data; names as after a seeded number of the pending
-     * changes of names, in their order.  The seed also decides how much is kept at all. */
+    /* The power goes.  A seeded, arbitrary subset of what is cached or in flight is on the medium:
+     * operations kept, lost, or torn at 512 bytes or 4 KiB; sizes apart from data; names as after a
+     * seeded number of the pending changes of names, in their order.  The seed also decides how
+     * much is kept at all. */
     IO_SIM_CUT_POWER,
     IO_SIM_CUT_POWER_LOSE, /* nothing that was not durable is left */
     IO_SIM_CUT_POWER_KEEP, /* everything is left, what was in flight included */
-    /* The process dies, the host lives: what had completed stays cached, a seeded subset of what was in flight too
-     * (writes perhaps in part: some whole blocks of 4 KiB from their start). */
+    /* The process dies, the host lives: what had completed stays cached, a seeded subset of what
+     * was in flight too (writes perhaps in part: some whole blocks of 4 KiB from their start). */
     IO_SIM_CUT_KILL,
 };
 void io_sim_cut(enum io_sim_cut mode, uint64_t seed);
 
-/* All files and names with what is durable, cached and in flight.  Restoring invalidates open handles as
- * a cut does, and leaves requests that were in flight at the time of the snapshot in flight for ever: cut next.  A snapshot
- * may be restored any number of times. */
+/* All files and names with what is durable, cached and in flight.  Restoring invalidates open
+ * handles as a cut does, and leaves requests that were in flight at the time of the snapshot in
+ * flight for ever: cut next.  A snapshot may be restored any number of times. */
 struct io_sim_snapshot;
 struct io_sim_snapshot *io_sim_snapshot(void);
 void io_sim_restore(const struct io_sim_snapshot *snapshot);
 void io_sim_snapshot_free(struct io_sim_snapshot *snapshot);
 
-/* --- Faults ------------------------------------------------------------------------------------------------------- */
+/* --- Faults ----------------------------------------------------------------------------------- */
 
 enum io_sim_fault_kind {
     IO_SIM_FAULT_ERROR,     /* the operation does nothing and returns -error */
     IO_SIM_FAULT_SHORT,     /* a read, write or copy moves a seeded part only */
-    IO_SIM_FAULT_SYNC_DROP, /* a flush returns -error; readers go on seeing what it should have saved, but that will never
-                             * be durable: what Linux does when write-back fails */
+    /* A flush returns -error; readers go on seeing what it should have saved, but that will never
+     * be durable: what Linux does when write-back fails. */
+    IO_SIM_FAULT_SYNC_DROP,
     IO_SIM_FAULT_STALL,     /* it takes `ns` longer */
 };
 struct io_sim_fault {
     enum io_sim_fault_kind kind;
     const char *path;     /* NULL: any file */
     unsigned ops;         /* set of enum io_sim_op; 0: any */
-    uint64_t offset, len; /* only operations that touch this range; len 0: any.  For flushes and names it is ignored */
+    uint64_t offset, len; /* only transfers and ranges that touch it; len 0: any */
     uint64_t after;       /* let so many matching operations pass first */
     uint64_t times;       /* strike so many times; 0: for ever */
     int error;            /* positive errno; 0: EIO */
     uint64_t ns;
 };
-/* Add to the plan (copied).  Of several that match one operation all strike; the first error counts. */
+/* Add to the plan (copied).  Of several that match one operation all strike; the first error
+ * counts. */
 void io_sim_fault(const struct io_sim_fault *fault);
 void io_sim_faults_clear(void);
 /* How often faults have struck since the last clear. */
 uint64_t io_sim_faults_struck(void);
-/* The medium's size: blocks held by all files together, in bytes; beyond it -ENOSPC, after what still fits.  0: no limit. */
+/* The medium's size: blocks held by all files together, in bytes; beyond it -ENOSPC, after what
+ * still fits.  0: no limit. */
 void io_sim_set_quota(uint64_t bytes);
-/* Bytes that may be cached per file before the oldest operations become durable by themselves.  64 MiB at first. */
+/* Bytes that may be cached per file before the oldest operations become durable by themselves.
+ * 64 MiB at first. */
 void io_sim_set_writeback(uint64_t bytes);
 
 #endif

@@ -5,11 +5,11 @@
  * A turn has four parts, always in this order:
  *
  *     1. submit    pollers hand their batches to the kernel
- *     2. wait      for descriptors and the next timer, not at all while something is ready; on the virtual
- *                  clock descriptors are looked at, then time jumps
+ *     2. wait      for descriptors and the next timer, not at all while something is ready; on the
+ *                  virtual clock descriptors are looked at, then time jumps
  *     3. dispatch  descriptors, then due timers in the order (time, armed)
- *     4. ready     everything that is ready by now, first in first out; what becomes ready meanwhile waits for
- *                  the next turn, so nobody starves the rest
+ *     4. ready     everything that is ready by now, first in first out; what becomes ready
+ *                  meanwhile waits for the next turn, so nobody starves the rest
  *
  * "Done?" is asked after 4: never would the loop wait when the last thing to do has just been done.
  *
@@ -33,8 +33,8 @@
 #include "core/co.h"
 #include "core/mem.h"
 
-/* While coroutines keep each other ready, descriptors are looked at every so many turns only: a look is a system
- * call, a turn may be as short as a coroutine switch. */
+/* While coroutines keep each other ready, descriptors are looked at every so many turns only: a
+ * look is a system call, a turn may be as short as a coroutine switch. */
 #define BUSY_TURNS_PER_POLL 16
 #define EVENTS_PER_POLL 64
 
@@ -44,7 +44,7 @@ static struct random generator;
 static unsigned run_depth;
 static bool quit;
 
-/* --- Clock ----------------------------------------------------------------------------------------- */
+/* --- Clock ------------------------------------------------------------------------------------ */
 
 static uint64_t read_clock(clockid_t id)
 {
@@ -69,10 +69,11 @@ uint64_t loop_wall_us(void)
     return (loop_is_virtual() ? virtual_now : read_clock(CLOCK_REALTIME)) / 1000;
 }
 
-/* --- Who held the loop longest --------------------------------------------------------------------- */
+/* --- Who held the loop longest ---------------------------------------------------------------- */
 
-/* One reading of the clock per callback: the end of one is the beginning of the next.  On the virtual clock
- * a callback takes no time by definition, and real times would make two equal runs differ. */
+/* One reading of the clock per callback: the end of one is the beginning of the next.  On the
+ * virtual clock a callback takes no time by definition, and real times would make two equal runs
+ * differ. */
 static uint64_t held_since;
 static uint64_t held_longest;
 
@@ -101,7 +102,7 @@ uint64_t loop_longest_turn(void)
     return longest;
 }
 
-/* --- Chance ---------------------------------------------------------------------------------------- */
+/* --- Chance ----------------------------------------------------------------------------------- */
 
 void random_seed(struct random *r, uint64_t seed)
 {
@@ -138,8 +139,8 @@ uint64_t random_next(struct random *r)
 uint64_t random_below(struct random *r, uint64_t bound)
 {
     assert(bound);
-    /* The high half of a product is a number below `bound`; the few low halves that would make some results
-     * more frequent are drawn again. */
+    /* The high half of a product is a number below `bound`; the few low halves that would make some
+     * results more frequent are drawn again. */
     unsigned __int128 product = (unsigned __int128)random_next(r) * bound;
 
     if ((uint64_t)product < bound) {
@@ -162,7 +163,7 @@ uint64_t loop_random_below(uint64_t bound)
     return random_below(&generator, bound);
 }
 
-/* --- Timers: a binary heap, the earliest at [1] ---------------------------------------------------- */
+/* --- Timers: a binary heap, the earliest at [1] ----------------------------------------------- */
 
 static struct loop_timer **heap;
 static uint32_t heap_used;
@@ -244,8 +245,8 @@ bool loop_timer_armed(const struct loop_timer *t)
     return t->heap_index;
 }
 
-/* Fire what is due now.  A timer armed by one of the callbacks waits for the next turn even if it is due, so what the
- * first ones woke runs before it. */
+/* Fire what is due now.  A timer armed by one of the callbacks waits for the next turn even if it
+ * is due, so what the first ones woke runs before it. */
 static void fire_timers(void)
 {
     if (!heap_used) {
@@ -263,7 +264,7 @@ static void fire_timers(void)
     }
 }
 
-/* --- The ready queue ------------------------------------------------------------------------------- */
+/* --- The ready queue -------------------------------------------------------------------------- */
 
 static STAILQ_HEAD(, loop_task) ready = STAILQ_HEAD_INITIALIZER(ready);
 static size_t ready_count;
@@ -292,7 +293,7 @@ static void run_ready(void)
     }
 }
 
-/* --- Pollers --------------------------------------------------------------------------------------- */
+/* --- Pollers ---------------------------------------------------------------------------------- */
 
 static LIST_HEAD(, loop_poller) pollers = LIST_HEAD_INITIALIZER(pollers);
 
@@ -317,10 +318,10 @@ static void submit(void)
     }
 }
 
-/* --- File descriptors ------------------------------------------------------------------------------ */
+/* --- File descriptors ------------------------------------------------------------------------- */
 
 struct loop_watch {
-    LIST_ENTRY(loop_watch) link; /* in `watches`, or in `dead` until no dispatch can hold a pointer */
+    LIST_ENTRY(loop_watch) link; /* in `watches`, or in `dead_watches`: see dispatch() */
     int fd;
     unsigned events;
     bool plain; /* a regular file: epoll refuses it, it is always ready */
@@ -430,7 +431,8 @@ static void dispatch(const struct epoll_event *events, int count)
             if (w->plain) {
                 call_watch(w, w->events);
             }
-            /* Unwatched by its own callback, it links dead ones: the rest has its turn next time. */
+            /* Unwatched by its own callback, it links dead ones: the rest has its turn next
+             * time. */
             next = w->dead ? NULL : LIST_NEXT(w, link);
         }
     }
@@ -475,7 +477,7 @@ static void poll_descriptors(uint64_t ns)
     dispatch(events, MAX(count, 0));
 }
 
-/* --- Turns ----------------------------------------------------------------------------------------- */
+/* --- Turns ------------------------------------------------------------------------------------ */
 
 static void must_have_something_to_wait_for(void)
 {
@@ -582,7 +584,7 @@ void loop_run_co(void (*fn)(void *arg), void *arg)
     }
 }
 
-/* --- Life ------------------------------------------------------------------------------------------ */
+/* --- Life ------------------------------------------------------------------------------------- */
 
 void loop_init(enum loop_clock clock, uint64_t seed)
 {

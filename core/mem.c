@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Allocation that cannot fail.  The one idea: nobody above has a sensible answer to "out of memory",
- * so it is answered here, once, with a sentence and abort().  Sizes that come from outside are
- * bounded by the callers; an absurd size that arrives here is a bug and ends the same way.
+ * Allocation that cannot fail.  The one idea: nobody above has a sensible answer to "out of
+ * memory", so it is answered here, once, with a sentence and abort().  Sizes that come from outside
+ * are bounded by the callers; an absurd size that arrives here is a bug and ends the same way.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE

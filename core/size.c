@@ -41,7 +41,8 @@ static int parse_whole(const char **at, unsigned base, uint64_t *out)
     return 0;
 }
 
-/* Decimal with an optional fraction (either side of the point may be empty, not both), or 0x hex. */
+/* Decimal with an optional fraction (either side of the point may be empty, not both), or 0x
+ * hex. */
 static int parse_number(const char **at, struct number *number)
 {
     const char *p = *at;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Coroutines: nesting, order, locks, groups, reuse of stacks.  Each test runs on its own virtual loop.
+ * Coroutines: nesting, order, locks, groups, reuse of stacks.  Each test runs on its own virtual
+ * loop.
  */
 #include <setjmp.h>
 #include <stdarg.h>

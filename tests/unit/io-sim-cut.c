@@ -2,7 +2,8 @@
 /*
  * What is left on the simulated disk when the power or the process goes, and snapshots of it.
  *
- * Most tests write sectors that all hold the number of their version, cut, and ask of each sector what it may be.
+ * Most tests write sectors that all hold the number of their version, cut, and ask of each sector
+ * what it may be.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -70,7 +71,7 @@ static void versions(const char *path, unsigned char *version)
     }
 }
 
-/* --- Power ----------------------------------------------------------------------------------------- */
+/* --- Power ------------------------------------------------------------------------------------ */
 
 /* Version 1 is durable, 2 and 3 are cached, 4 is not even complete. */
 struct cached_run {
@@ -289,7 +290,7 @@ static void a_rename_is_there_or_not_and_never_before_the_create(void **state)
     io_sim_snapshot_free(snapshot);
 }
 
-/* --- Process --------------------------------------------------------------------------------------- */
+/* --- Process ---------------------------------------------------------------------------------- */
 
 static void a_killed_process_leaves_what_had_completed(void **state)
 {
@@ -373,7 +374,7 @@ static void handles_of_the_dead_are_stale(void **state)
     loop_run_co(dead_entry, NULL);
 }
 
-/* --- Snapshots ------------------------------------------------------------------------------------- */
+/* --- Snapshots -------------------------------------------------------------------------------- */
 
 #define ROUNDS 20
 #define SNAPSHOTS_MAX 200

@@ -31,7 +31,8 @@ static void change(struct model *m)
     static unsigned char buf[TOTAL];
     unsigned how = random_below(&chance, 4);
     uint64_t offset = random_below(&chance, TOTAL);
-    uint64_t len = 1 + random_below(&chance, MIN(TOTAL - offset, 1ull << random_below(&chance, 18)));
+    uint64_t most = 1ull << random_below(&chance, 18);
+    uint64_t len = 1 + random_below(&chance, MIN(TOTAL - offset, most));
 
     if (!random_below(&chance, 4)) {
         offset = ROUND_DOWN(offset, SIM_BLOCK_SIZE);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The simulated disk through the engine's front: files, names, what is durable when, faults, determinism.
- * Cuts and snapshots: io-sim-cut.c.
+ * The simulated disk through the engine's front: files, names, what is durable when, faults,
+ * determinism. Cuts and snapshots: io-sim-cut.c.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -56,7 +56,7 @@ static void fill(unsigned char *buf, size_t len, unsigned seed)
     }
 }
 
-/* --- Files ----------------------------------------------------------------------------------------- */
+/* --- Files ------------------------------------------------------------------------------------ */
 
 static void CO_ENTRY contents_entry(void *arg)
 {
@@ -232,7 +232,7 @@ static void files_come_from_the_host_and_go_there(void **state)
     assert_true(bytes_are_zero(in, 300 * KIB));
 }
 
-/* --- What is durable when -------------------------------------------------------------------------- */
+/* --- What is durable when --------------------------------------------------------------------- */
 
 static char durable_byte(const char *path, uint64_t offset)
 {
@@ -348,7 +348,7 @@ static void the_oldest_goes_to_the_medium_when_much_is_cached(void **state)
     loop_run_co(writeback_entry, NULL);
 }
 
-/* --- Faults ---------------------------------------------------------------------------------------- */
+/* --- Faults ----------------------------------------------------------------------------------- */
 
 static void CO_ENTRY errors_entry(void *arg)
 {
@@ -479,7 +479,7 @@ static void a_failed_sync_drops_its_data_for_ever(void **state)
     loop_run_co(sync_drop_entry, NULL);
 }
 
-/* --- Order ----------------------------------------------------------------------------------------- */
+/* --- Order ------------------------------------------------------------------------------------ */
 
 struct history {
     char text[4000];
@@ -493,9 +493,9 @@ static void remember(void *arg, const struct io_sim_event *e)
     struct history *h = arg;
 
     h->len += snprintf(h->text + h->len, sizeof(h->text) - h->len, "%lu %lu%c %s %s %lu+%lu\n",
-                       (unsigned long)loop_now(), (unsigned long)e->number, e->completed ? '.' : ' ',
-                       io_sim_op_name(e->op), e->path, (unsigned long)e->offset,
-                       (unsigned long)e->len);
+                       (unsigned long)loop_now(), (unsigned long)e->number,
+                       e->completed ? '.' : ' ', io_sim_op_name(e->op), e->path,
+                       (unsigned long)e->offset, (unsigned long)e->len);
     assert_true(h->len < sizeof(h->text));
     if (e->completed) {
         h->overtaken |= e->number < h->last;
