@@ -59,6 +59,7 @@ int co_qcow2_check_init(struct qcow2_check *c, struct qcow2 *q, struct error *er
         .q = q,
         .clusters = DIV_ROUND_UP(size, q->cluster_size),
         .memory_max = MEMORY_FLOOR + allocated,
+        .missing = UINT64_MAX,
         .buf = mem_alloc(q->cluster_size),
     };
     return 0;
@@ -77,16 +78,21 @@ void qcow2_check_free(struct qcow2_check *c)
 
 static struct qcow2_check_page *find_page(struct qcow2_check *c, uint64_t index)
 {
-    if (!c->last || c->last->index != index) {
-        struct qcow2_check_page *page;
+    struct qcow2_check_page *page;
 
-        HASH_FIND(hh, c->pages, &index, sizeof(index), page);
-        if (!page) {
-            return NULL;
-        }
-        c->last = page;
+    if (c->last && c->last->index == index) {
+        return c->last;
     }
-    return c->last;
+    if (c->missing == index) {
+        return NULL;
+    }
+    HASH_FIND(hh, c->pages, &index, sizeof(index), page);
+    if (page) {
+        c->last = page;
+    } else {
+        c->missing = index;
+    }
+    return page;
 }
 
 static uint32_t *count_at(struct qcow2_check *c, uint64_t cluster)
@@ -100,6 +106,7 @@ static uint32_t *count_at(struct qcow2_check *c, uint64_t cluster)
         HASH_ADD(hh, c->pages, index, sizeof(page->index), page);
         c->memory += sizeof(*page);
         c->last = page;
+        c->missing = UINT64_MAX;
     }
     return &page->counts[cluster % PAGE_CLUSTERS];
 }

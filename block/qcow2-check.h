@@ -13,7 +13,8 @@ struct qcow2_check {
     struct qcow2 *q;
     uint64_t clusters;           /* of the file, the last one rounded up */
     uint64_t memory, memory_max; /* bytes of counts */
-    struct qcow2_check_page *pages, *last;
+    struct qcow2_check_page *pages, *last; /* last: found last */
+    uint64_t missing;            /* the page that was looked for last in vain */
     uint8_t *buf;                /* one cluster */
     /* What the walk saw of the active L1 table. */
     uint64_t allocated, compressed;
