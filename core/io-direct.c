@@ -2,17 +2,17 @@
 /*
  * Requests of any alignment on files that take whole blocks only (IO_DIRECT).
  *
- * What is aligned goes straight through.  The rest passes a buffer of ours; a write that begins or ends inside
- * a block reads that block, changes its part, and writes it back:
+ * What is aligned goes straight through.  The rest passes a buffer of ours; a write that begins or
+ * ends inside a block reads that block, changes its part, and writes it back:
  *
  *     file    |  block  |  block  |  block  |
  *     request       [=============]
  *     buffer  |rrrrr====|=========|===rrrrrr|        r: read first, written back unchanged
  *
- * Writing back what was read would undo whatever else happened to these bytes in between.  So changes in flight are kept
- * in a list, and a read-modify-write has its blocks for itself (`exclusive`).  At the end of the file it has everything
- * from its first block on: it makes the file longer than it should be and cuts it back, which must not hit
- * somebody else's extension.
+ * Writing back what was read would undo whatever else happened to these bytes in between.  So
+ * changes in flight are kept in a list, and a read-modify-write has its blocks for itself
+ * (`exclusive`).  At the end of the file it has everything from its first block on: it makes the
+ * file longer than it should be and cuts it back, which must not hit somebody else's extension.
  */
 #include "core/io-engine.h"
 
@@ -22,7 +22,7 @@
 
 #define BUFFER_MAX (1024 * 1024)
 
-/* --- Who changes what ------------------------------------------------------------------------------ */
+/* --- Who changes what ------------------------------------------------------------------------- */
 
 static struct io_direct_range *in_the_way(struct io_file *file, const struct io_direct_range *range)
 {
@@ -58,7 +58,7 @@ void io_direct_end(struct io_direct_range *range)
     co_queue_wake_all(&range->waiters);
 }
 
-/* --- Transfers ------------------------------------------------------------------------------------- */
+/* --- Transfers -------------------------------------------------------------------------------- */
 
 static bool list_aligned(const struct iovec *iov, int n, unsigned align)
 {

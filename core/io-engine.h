@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Inside the I/O engine: what the front (io.c) asks of a back end.  Nobody above core/ includes this.
+ * Inside the I/O engine: what the front (io.c) asks of a back end.  Nobody above core/ includes
+ * this.
  *
- *     callers -> core/io.h -> front (io.c, io-direct.c) -> struct io_engine -> io-host.c -> a carrier
- *                                                                          \-> io-sim.c (files in memory)
+ *     io.h -> front (io.c, io-direct.c) -> struct io_engine -+-> io-host.c -> a carrier
+ *                                                            +-> io-sim.c (files in memory)
  *
- * A back end does ONE host operation per call and reports what happened, as a system call would: short
- * transfers, -EINTR and -EOPNOTSUPP are honest answers.  Everything that turns those into the promises of core/io.h
- * is the front's and is written once:
+ * A back end does ONE host operation per call and reports what happened, as a system call would:
+ * short transfers, -EINTR and -EOPNOTSUPP are honest answers.  Everything that turns those into the
+ * promises of core/io.h is the front's and is written once:
  *
  *   - carrying on after a short transfer or EINTR; lists longer than IOV_MAX;
  *   - zero-filling reads beyond the end of the file;
@@ -16,12 +17,14 @@
  *   - bouncing what does not keep IO_DIRECT's alignment;
  *   - remembering that a flush failed; remembering the locks that are held; statistics.
  *
- * So a back end sees neither empty requests nor lists beyond IOV_MAX, nor unaligned ones on a file that asks for
- * alignment, nor a write to a file that was opened read-only (the front answers -EBADF).
+ * So a back end sees neither empty requests nor lists beyond IOV_MAX, nor unaligned ones on a file
+ * that asks for alignment, nor a write to a file that was opened read-only (the front answers
+ * -EBADF).
  *
- * Real files have one implementation, io-host.c, that describes each system call in a struct io_call; a carrier says
- * when and where the call is carried out: on the ring, on a worker thread, or on the loop's thread at a seeded time of
- * the virtual clock.  Back ends in memory fill a struct io_engine directly and know nothing of calls.
+ * Real files have one implementation, io-host.c, that describes each system call in a struct
+ * io_call; a carrier says when and where the call is carried out: on the ring, on a worker thread,
+ * or on the loop's thread at a seeded time of the virtual clock.  Back ends in memory fill a struct
+ * io_engine directly and know nothing of calls.
  */
 #ifndef CORE_IO_ENGINE_H
 #define CORE_IO_ENGINE_H
@@ -42,8 +45,8 @@ typedef ssize_t co_io_carrier(struct io_call *call);
 /* The common head of an open file.  A back end puts it first in its own struct. */
 struct io_file {
     /* Filled by the back end's co_open and kept true by its co_reopen: */
-    unsigned align;   /* 1, or what IO_DIRECT asks of offsets, lengths and buffers (a power of two) */
-    uint64_t id[2];   /* equal for two handles of one file: device and inode; { UINT64_MAX, n } in memory */
+    unsigned align;   /* 1, or what IO_DIRECT asks of offsets, lengths, buffers (a power of two) */
+    uint64_t id[2];   /* of one file, whatever the handle: device, inode; in memory UINT64_MAX, n */
 
     /* The front's; back ends read at most: */
     const struct io_engine *engine;
@@ -62,38 +65,45 @@ enum io_range {
 };
 
 /*
- * A back end.  co_* may suspend, the others must not.  Results are 0 or a count, or a negative errno.  All
- * members are required unless marked optional.
+ * A back end.  co_* may suspend, the others must not.  Results are 0 or a count, or a negative
+ * errno.  All members are required unless marked optional.
  */
 struct io_engine {
     const char *name;
 
-    /* Allocate (mem_zalloc, head first) and open.  Answers for path and flags as core/io.h says.  After an error
-     * nothing is left. */
-    int (*co_open)(const struct io_engine *engine, const char *path, unsigned flags, struct io_file **out);
-    /* Give back the back end's own part, locks included; the front frees the struct itself with free(). */
+    /* Allocate (mem_zalloc, head first) and open.  Answers for path and flags as core/io.h says.
+     * After an error nothing is left. */
+    int (*co_open)(const struct io_engine *engine, const char *path, unsigned flags,
+                   struct io_file **out);
+    /* Give back the back end's own part, locks included; the front frees the struct itself with
+     * free(). */
     void (*co_close)(struct io_file *file);
-    /* Swap in a new handle of the same file with `flags`, lock_used and lock_shared carried over without an
-     * instant in which they are not held.  On error all is as before. */
+    /* Swap in a new handle of the same file with `flags`, lock_used and lock_shared carried over
+     * without an instant in which they are not held.  On error all is as before. */
     int (*co_reopen)(struct io_file *file, unsigned flags);
 
-    /* One transfer: bytes moved, perhaps fewer than asked.  A read gives 0 only at or beyond the end of the file. */
+    /* One transfer: bytes moved, perhaps fewer than asked.  A read gives 0 only at or beyond the
+     * end of the file. */
     ssize_t (*co_read)(struct io_file *file, uint64_t offset, const struct iovec *iov, int n);
     ssize_t (*co_write)(struct io_file *file, uint64_t offset, const struct iovec *iov, int n);
     int (*co_flush)(struct io_file *file); /* fdatasync */
-    /* -EOPNOTSUPP: never on this file; -EINVAL: not this range (a device that wants whole sectors). */
+    /* -EOPNOTSUPP: never on this file; -EINVAL: not this range (devices want whole sectors). */
     int (*co_range)(struct io_file *file, enum io_range how, uint64_t offset, uint64_t len);
-    /* Optional.  Both files are this engine's and ask for no alignment.  Bytes copied, perhaps fewer than asked; 0 when `src_off`
-     * is at or beyond the end of `src`; -EOPNOTSUPP to decline this pair (the front then reads and writes). */
+    /* Optional.  Both files are this engine's and ask for no alignment.  Bytes copied, perhaps
+     * fewer than asked; 0 when `src_off` is at or beyond the end of `src`; -EOPNOTSUPP to decline
+     * this pair (the front then reads and writes). */
     ssize_t (*co_copy)(struct io_file *src, uint64_t src_off, struct io_file *dst, uint64_t dst_off,
                        uint64_t len);
-    /* As co_io_map().  -EOPNOTSUPP where the host cannot tell (the front then answers "data" up to the size). */
+    /* As co_io_map().  -EOPNOTSUPP where the host cannot tell (the front then answers "data" up to
+     * the size). */
     int (*co_map)(struct io_file *file, uint64_t offset, uint64_t *len, bool *data);
     int (*co_truncate)(struct io_file *file, uint64_t size);
     int (*co_size)(struct io_file *file, uint64_t *size);
     int (*co_allocated)(struct io_file *file, uint64_t *bytes);
-    /* As io_file_lock(), with the roll-back; the locks held before are file->lock_used and lock_shared. */
-    int (*lock)(struct io_file *file, unsigned used, unsigned shared, unsigned *bad, bool *bad_shared);
+    /* As io_file_lock(), with the roll-back; the locks held before are file->lock_used and
+     * lock_shared. */
+    int (*lock)(struct io_file *file, unsigned used, unsigned shared, unsigned *bad,
+                bool *bad_shared);
 
     /* Names: co_io_*() of the default engine end here. */
     int (*co_sync_dir)(const struct io_engine *engine, const char *path_in_dir);
@@ -107,20 +117,23 @@ struct io_engine {
     bool inline_reads; /* try the page cache on the loop's thread first */
 };
 
-/* Make an engine known to io_engine_find(), and unknown again before it goes away.  A back end in memory
- * calls these as its world comes and goes; it stays the caller's. */
+/* Make an engine known to io_engine_find(), and unknown again before it goes away.  A back end in
+ * memory calls these as its world comes and goes; it stays the caller's. */
 void io_engine_register(const struct io_engine *engine);
 void io_engine_unregister(const struct io_engine *engine);
 
-/* --- The front's two halves --------------------------------------------------------------------------------- */
+/* --- The front's two halves ------------------------------------------------------------------- */
 
-/* io.c: move the whole list, carrying on after short transfers, zero-filling reads.  Aligned if the file asks for it. */
-int co_io_transfer(struct io_file *file, uint64_t offset, const struct iovec *iov, int n, bool write);
+/* io.c: move the whole list, carrying on after short transfers, zero-filling reads.  Aligned if the
+ * file asks for it. */
+int co_io_transfer(struct io_file *file, uint64_t offset, const struct iovec *iov, int n,
+                   bool write);
 
 /* io-direct.c: the same for lists and offsets of any alignment. */
 int co_io_direct_transfer(struct io_file *file, uint64_t offset, const struct iovec *iov, int n,
                           bool write);
-/* Other changes to an IO_DIRECT file are announced, too, so that none is lost under a read-modify-write. */
+/* Other changes to an IO_DIRECT file are announced, too, so that none is lost under a
+ * read-modify-write. */
 struct io_direct_range {
     uint64_t start, end; /* bytes; end exclusive */
     bool exclusive;      /* nothing else may touch the range */
@@ -131,7 +144,7 @@ void co_io_direct_begin(struct io_file *file, struct io_direct_range *range, uin
                         uint64_t end, bool exclusive);
 void io_direct_end(struct io_direct_range *range);
 
-/* --- Real files ------------------------------------------------------------------------------------------ */
+/* --- Real files ------------------------------------------------------------------------------- */
 
 enum io_call_op {
     IO_CALL_READ,      /* preadv */
@@ -146,8 +159,8 @@ struct io_call {
     enum io_call_op op;
     int fd;
     int mode;
-    bool bulk;        /* long work (copies, loads): must not keep the guest's requests from a worker */
-    bool big;         /* copies much memory: not on the loop's thread, even if it could be done at once */
+    bool bulk;        /* long work (copies, loads): must not keep the guest from a worker */
+    bool big;         /* copies much memory: not on the loop's thread even if possible at once */
     uint64_t offset, len;
     const struct iovec *iov;
     int n;
@@ -166,12 +179,12 @@ void io_call_run(struct io_call *call);
 void io_pool_init(void);
 void io_pool_fini(void);
 ssize_t co_io_pool_call(struct io_call *call);
-/* For carriers that pass a call on: queue it (call->co is set and suspended); hand the queue over now instead of at the
- * end of the turn. */
+/* For carriers that pass a call on: queue it (call->co is set and suspended); hand the queue over
+ * now instead of at the end of the turn. */
 void io_pool_send(struct io_call *call);
 void io_pool_submit(void);
 
-/* The ring.  False when the kernel or the build has none.  What it cannot do it hands to the pool. */
+/* The ring.  False when the kernel has none.  What it cannot do it hands to the pool. */
 bool io_ring_init(void);
 void io_ring_fini(void);
 ssize_t co_io_ring_call(struct io_call *call);

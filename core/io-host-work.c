@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Longer pieces of work on real files: opening, copying, loading.  All of it runs on a worker thread (or on the
- * virtual clock), touches nothing but its description, and blocks as it likes.
+ * Longer pieces of work on real files: opening, copying, loading.  All of it runs on a worker
+ * thread (or on the virtual clock), touches nothing but its description, and blocks as it likes.
  */
 #include "core/io-host.h"
 
@@ -17,7 +17,7 @@
 
 #include "core/io-engine.h"
 
-/* --- Opening --------------------------------------------------------------------------------------- */
+/* --- Opening ---------------------------------------------------------------------------------- */
 
 #define ALIGN_FALLBACK 4096 /* right for every disk whose own alignment nobody tells */
 
@@ -83,8 +83,9 @@ static int open_again(struct io_opening *o)
     return fd;
 }
 
-/* Look before opening: to open some devices is to act on them.  Then open without waiting, look again at what
- * was really opened, and let later calls wait as usual (io_uring takes O_NONBLOCK at its word for files, too). */
+/* Look before opening: to open some devices is to act on them.  Then open without waiting, look
+ * again at what was really opened, and let later calls wait as usual (io_uring takes O_NONBLOCK at
+ * its word for files, too). */
 static int open_new(struct io_opening *o)
 {
     struct stat st;
@@ -133,22 +134,23 @@ void io_open_run(void *arg)
     o->ino = o->block_device ? st.st_rdev : st.st_ino;
 }
 
-/* --- Copying --------------------------------------------------------------------------------------- */
+/* --- Copying ---------------------------------------------------------------------------------- */
 
 /*
- * Why copy_file_range() first: where the file system shares extents (XFS, Btrfs) or the server copies (NFS), it moves no
- * data at all, and elsewhere nothing is faster.  2 GiB from a warm page cache into a new file on ext4 in units of
- * 4 MiB (Linux 6.18, virtual machine with two processors; the best of 4 to 10 runs, which differ by +-40 % from each other):
+ * Why copy_file_range() first: where the file system shares extents (XFS, Btrfs) or the server
+ * copies (NFS), it moves no data at all, and elsewhere nothing is faster.  2 GiB from a warm page
+ * cache into a new file on ext4 in units of 4 MiB (Linux 6.18, virtual machine with two processors;
+ * the best of 4 to 10 runs, which differ by +-40 % from each other):
  *
  *                                        one worker      two workers
  *     copy_file_range()                  0.33 s          0.37 s
- *     pread, pwrite, 1 MiB buffer        0.44 s          0.40 s
+ *     pread, pwrite, 1 MiB buffer        0.49 s          0.40 s
  *     pread, pwrite, 128 KiB buffer      0.41 s          0.33 s
  *     mmap populated, pwrite             0.34 s          0.28 s
  *     mmap of the whole file, pwrite     0.61 s          0.52 s
  *
- * Nearly all of it is the making of new pages of the target.  mmap gains nothing that is worth its costs: the loop's
- * thread would wait for the address space's lock.
+ * Nearly all of it is the making of new pages of the target.  mmap gains nothing that is worth its
+ * costs: the loop's thread would wait for the address space's lock.
  */
 #define COPY_BUFFER (128 * 1024) /* stays in the second-level cache between read and write */
 
@@ -158,7 +160,8 @@ static bool refusal(int err)
            err == ETXTBSY || err == EBADF;
 }
 
-/* Returns the bytes copied so far, or a negative errno.  *more: the rest should be tried through a buffer. */
+/* Returns the bytes copied so far, or a negative errno.  *more: the rest should be tried through a
+ * buffer. */
 static ssize_t copy_in_kernel(const struct io_copy *c, bool *more, bool *refused)
 {
     off_t src_off = c->src_off, dst_off = c->dst_off;
@@ -242,11 +245,12 @@ void io_copy_run(void *arg)
     c->result = more ? copy_through_buffer(c, done) : done;
 }
 
-/* --- Loading --------------------------------------------------------------------------------------- */
+/* --- Loading ---------------------------------------------------------------------------------- */
 
 #define LOAD_STEP 65536
 
-/* Files and pipes (a script may come from a shell's process substitution); not devices, which may have no end. */
+/* Files and pipes (a script may come from a shell's process substitution); not devices, which may
+ * have no end. */
 void io_load_run(void *arg)
 {
     struct io_loading *l = arg;

@@ -2,14 +2,14 @@
 /*
  * Real files: what a back end does (io-engine.h), as system calls.
  *
- * Each call is described in a struct io_call and given to the engine's carrier (the ring, the pool, the
- * virtual clock); the three engines on real files are this file with another carrier.  Calls that only look
- * at memory of the kernel (fstat, fcntl locks) are made on the spot.
+ * Each call is described in a struct io_call and given to the engine's carrier (the ring, the pool,
+ * the virtual clock); the three engines on real files are this file with another carrier.  Calls
+ * that only look at memory of the kernel (fstat, fcntl locks) are made on the spot.
  *
- * Reads first ask the page cache, on the loop's thread (preadv2 with RWF_NOWAIT): a hit costs one system
- * call of 1 us and no change of thread or context, a miss a fraction of that on top of a disk access.  So that a
- * caller that reads in a loop cannot hold up everybody else, a turn of the loop has a budget for such reads; when it
- * is used up the caller goes on in the next turn.
+ * Reads first ask the page cache, on the loop's thread (preadv2 with RWF_NOWAIT): a hit costs one
+ * system call of 1 us and no change of thread or context, a miss a fraction of that on top of a
+ * disk access.  So that a caller that reads in a loop cannot hold up everybody else, a turn of the
+ * loop has a budget for such reads; when it is used up the caller goes on in the next turn.
  */
 #include "core/io-engine.h"
 
@@ -46,7 +46,7 @@ static struct host_file *host(const struct io_file *file)
     return CONTAINER_OF(file, struct host_file, io);
 }
 
-/* --- Carrying out ---------------------------------------------------------------------------------- */
+/* --- Carrying out ----------------------------------------------------------------------------- */
 
 static ssize_t result(ssize_t ret)
 {
@@ -83,7 +83,7 @@ static void co_carry_fn(const struct io_engine *engine, void (*fn)(void *), void
     engine->co_carry(&call);
 }
 
-/* --- Data ------------------------------------------------------------------------------------------ */
+/* --- Data ------------------------------------------------------------------------------------- */
 
 /* Readers that found the budget used up, in the order in which they go on. */
 struct inline_reader {
@@ -92,12 +92,14 @@ struct inline_reader {
     STAILQ_ENTRY(inline_reader) link;
 };
 static STAILQ_HEAD(, inline_reader) inline_readers = STAILQ_HEAD_INITIALIZER(inline_readers);
+static bool inline_contended; /* several want more than a turn has: one read each in this turn */
 
 void io_host_new_turn(void)
 {
-    struct inline_reader *reader;
+    struct inline_reader *reader = STAILQ_FIRST(&inline_readers);
 
     inline_budget = INLINE_TURN_MAX;
+    inline_contended = reader && STAILQ_NEXT(reader, link);
     while ((reader = STAILQ_FIRST(&inline_readers)) && inline_budget >= reader->size) {
         inline_budget -= reader->size;
         STAILQ_REMOVE_HEAD(&inline_readers, link);
@@ -110,7 +112,7 @@ static void co_take_budget(size_t size)
 {
     struct inline_reader reader = { .co = co_self(), .size = size };
 
-    if (STAILQ_EMPTY(&inline_readers) && inline_budget >= size) {
+    if (!inline_contended && STAILQ_EMPTY(&inline_readers) && inline_budget >= size) {
         inline_budget -= size;
         return;
     }
@@ -118,7 +120,8 @@ static void co_take_budget(size_t size)
     co_suspend();
 }
 
-/* What the page cache has right now: a count (0: end of file), or negative when it must be asked properly. */
+/* What the page cache has right now: a count (0: end of file), or negative when it must be asked
+ * properly. */
 static ssize_t co_read_inline(struct host_file *f, uint64_t offset, const struct iovec *iov, int n,
                               size_t size)
 {
@@ -156,10 +159,10 @@ static ssize_t co_host_read(struct io_file *file, uint64_t offset, const struct 
 }
 
 /*
- * Writes are never made on the loop's thread.  4 KiB into the page cache of ext4: 1 us there, 5.5 us through the ring or the
- * pool.  But RWF_NOWAIT is refused for buffered writes (EOPNOTSUPP), and without it one in 10,000 takes 50 to 130 us and
- * some 350 us beside an fdatasync, on a disk that answers in 15 us; on one that takes milliseconds, so would the
- * loop.
+ * Writes are never made on the loop's thread.  4 KiB into the page cache of ext4: 1 us there, 5.5
+ * us through the ring or the pool.  But RWF_NOWAIT is refused for buffered writes (EOPNOTSUPP), and
+ * without it one in 10,000 takes 50 to 130 us and some 350 us beside an fdatasync, on a disk that
+ * answers in 15 us; on one that takes milliseconds, so would the loop.
  */
 static ssize_t co_host_write(struct io_file *file, uint64_t offset, const struct iovec *iov, int n)
 {
@@ -202,7 +205,9 @@ static ssize_t co_host_copy(struct io_file *src, uint64_t src_off, struct io_fil
         .src = host(src)->fd, .dst = host(dst)->fd, .src_off = src_off, .dst_off = dst_off,
         .len = len, .src_dev = src->id[0], .memory = &host(dst)->copy,
     };
-    struct io_call call = { .op = IO_CALL_FN, .fn = io_copy_run, .arg = &copy, .len = len, .bulk = true };
+    struct io_call call = {
+        .op = IO_CALL_FN, .fn = io_copy_run, .arg = &copy, .len = len, .bulk = true,
+    };
 
     dst->engine->co_carry(&call);
     return copy.result;
@@ -310,7 +315,7 @@ static int host_lock(struct io_file *file, unsigned used, unsigned shared, unsig
                       bad_shared);
 }
 
-/* --- Opening --------------------------------------------------------------------------------------- */
+/* --- Opening ---------------------------------------------------------------------------------- */
 
 static int co_host_open(const struct io_engine *engine, const char *path, unsigned flags,
                         struct io_file **out)
@@ -362,7 +367,7 @@ static int co_host_reopen(struct io_file *file, unsigned flags)
     return 0;
 }
 
-/* --- Names ----------------------------------------------------------------------------------------- */
+/* --- Names ------------------------------------------------------------------------------------ */
 
 struct naming {
     const char *path, *to;
@@ -445,7 +450,7 @@ static int co_host_load(const struct io_engine *engine, const char *path, char *
     return l.result;
 }
 
-/* --- The engines ----------------------------------------------------------------------------------- */
+/* --- The engines ------------------------------------------------------------------------------ */
 
 #define HOST_ENGINE                                                                      \
     .co_open = co_host_open, .co_close = co_host_close, .co_reopen = co_host_reopen,     \

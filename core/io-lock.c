@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Image locks: who uses a file how, told to other processes by byte locks that nobody ever waits for.
+ * Image locks: who uses a file how, told to other processes by byte locks that nobody ever waits
+ * for.
  *
  *     byte 100 + i   somebody uses permission i        (i: bits of enum io_perm)
  *     byte 200 + i   somebody does not share permission i
  *
- * All locks are read locks: they never exclude each other, they only can be seen.  A user puts its marks
- * first and looks at the others' afterwards; so of two that come at once at least one sees the other (both may
- * give up, never both go on).  Looking is F_OFD_GETLK with a write lock: it names any lock of another open
- * file description in the way.  These bytes and this order are the ones QEMU uses, so the two programs respect each other.
+ * All locks are read locks: they never exclude each other, they only can be seen.  A user puts its
+ * marks first and looks at the others' afterwards; so of two that come at once at least one sees
+ * the other (both may give up, never both go on).  Looking is F_OFD_GETLK with a write lock: it
+ * names any lock of another open file description in the way.  These bytes and this order are the
+ * ones QEMU uses, so the two programs respect each other.
  *
- * Open file description locks belong to the open file, not to the process: closing some other descriptor
- * of the same file does not drop them, and two handles in one process conflict as two processes do.
+ * Open file description locks belong to the open file, not to the process: closing some other
+ * descriptor of the same file does not drop them, and two handles in one process conflict as two
+ * processes do.
  */
 #include "core/io-engine.h"
 

@@ -7,11 +7,12 @@
  *     co_wake() <- whole list, one lock <- eventfd <------------------------- `finished`
  *
  * Both ways are batched: calls are handed over once a turn, and the eventfd is written only when
- * `finished` was empty.  A call belongs to the loop's thread before it is handed over and after it was
- * collected, to one worker in between.
+ * `finished` was empty.  A call belongs to the loop's thread before it is handed over and after it
+ * was collected, to one worker in between.
  *
- * Bulk work (copies, compression, whole files) gets at most half of the threads, so that a guest's request
- * never waits behind it for a worker; more would not be faster, as it is bound by memory and processors.
+ * Bulk work (copies, compression, whole files) gets at most half of the threads, so that a guest's
+ * request never waits behind it for a worker; more would not be faster, as it is bound by memory
+ * and processors.
  *
  * Threads are made on demand, when work is handed over that no idle thread will take, and stay.
  */
@@ -52,7 +53,7 @@ static unsigned idle;         /* workers that wait for `work` */
 static unsigned bulk_running;
 static bool ending;
 
-/* --- Workers --------------------------------------------------------------------------------------- */
+/* --- Workers ---------------------------------------------------------------------------------- */
 
 static struct io_call *take(void)
 {
@@ -79,8 +80,8 @@ static void finish(struct io_call *call)
     bulk_running -= call->bulk;
     STAILQ_INSERT_TAIL(&finished, call, link);
     if (first) {
-        /* Under the lock, so that the loop cannot empty `finished` in between and miss the next one.
-         * Cannot fail or wait: the counter is far from its end. */
+        /* Under the lock, so that the loop cannot empty `finished` in between and miss the next
+         * one. Cannot fail or wait: the counter is far from its end. */
         ssize_t ret = write(event_fd, &one, sizeof(one));
 
         assert(ret == sizeof(one));
@@ -128,7 +129,7 @@ static void start_thread(void)
     }
 }
 
-/* --- The loop's side ------------------------------------------------------------------------------- */
+/* --- The loop's side -------------------------------------------------------------------------- */
 
 void io_pool_submit(void)
 {

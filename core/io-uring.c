@@ -2,16 +2,17 @@
 /*
  * The ring: a carrier of struct io_call (see io-engine.h) on io_uring.
  *
- * Calls queue up during a turn of the loop and go to the kernel together at its end, with one system
- * call.  When the ring is full the rest stays in the queue and goes as soon as there is room: the queue has no end, the ring's size
- * is only the size of a batch.  Completions are found in the ring's memory at the end of each turn, without a
- * system call; the ring's descriptor in the loop is only for waking up.
+ * Calls queue up during a turn of the loop and go to the kernel together at its end, with one
+ * system call.  When the ring is full the rest stays in the queue and goes as soon as there is
+ * room: the queue has no end, the ring's size is only the size of a batch.  Completions are found
+ * in the ring's memory at the end of each turn, without a system call; the ring's descriptor in the
+ * loop is only for waking up.
  *
- * Calls that io_uring has no operation for go to the pool, and so do those that the ring refuses for lack of
- * something (-EAGAIN), so nobody above ever sees a difference.
+ * Calls that io_uring has no operation for go to the pool, and so do those that the ring refuses
+ * for lack of something (-EAGAIN), so nobody above ever sees a difference.
  *
- * Linked requests, registered files and registered buffers are left out: guest memory and image files
- * come and go, and the gain is below what can be measured here.
+ * Linked requests, registered files and registered buffers are left out: guest memory and image
+ * files come and go, and the gain is below what can be measured here.
  */
 #include "core/io-engine.h"
 
@@ -32,7 +33,7 @@ static unsigned in_flight; /* in the ring */
 static bool handed_over;   /* calls went to the pool since its last end of turn */
 static struct loop_watch *watch;
 static struct loop_poller poller;
-static struct loop_timer again; /* the kernel took nothing and nothing is in flight that would wake us */
+static struct loop_timer again; /* the kernel took nothing, and nothing in flight would wake us */
 
 static void prepare(struct io_uring_sqe *sqe, struct io_call *call)
 {
@@ -177,8 +178,9 @@ static bool has_operations(void)
 
 bool io_ring_init(void)
 {
-    /* Completions need not interrupt us (Linux 5.19; older ones refuse the flag): they appear at our next system
-     * call.  DEFER_TASKRUN would go further, but with it nobody is woken who polls the ring. */
+    /* Completions need not interrupt us (Linux 5.19; older ones refuse the flag): they appear at
+     * our next system call.  DEFER_TASKRUN would go further, but with it nobody is woken who polls
+     * the ring (seen on 6.18). */
     struct io_uring_params params = { .flags = IORING_SETUP_COOP_TASKRUN };
     int ret = io_uring_queue_init_params(RING_ENTRIES, &ring, &params);
 

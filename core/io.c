@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The I/O engine's front: see io.h for what callers get, io-engine.h for what back ends give.  Here the
- * one becomes the other: whole transfers out of short ones, zeroes by whatever way the host has, copies by
- * reading and writing where need be, and the memory of what must not be forgotten (a failed flush, held locks).
+ * The I/O engine's front: see io.h for what callers get, io-engine.h for what back ends give.  Here
+ * the one becomes the other: whole transfers out of short ones, zeroes by whatever way the host
+ * has, copies by reading and writing where need be, and the memory of what must not be forgotten (a
+ * failed flush, held locks).
  */
 #include "core/io-engine.h"
 
@@ -19,7 +20,7 @@
 
 struct io_stats io_stats;
 
-/* --- Engines --------------------------------------------------------------------------------------- */
+/* --- Engines ---------------------------------------------------------------------------------- */
 
 static const struct io_engine *default_engine;
 static const struct io_engine **engines; /* registered ones, and the built-in ones that work here */
@@ -103,8 +104,8 @@ const struct io_engine *io_engine_find(const char *name)
     if (!name) {
         return default_engine;
     }
-    /* On the virtual clock the two engines on real files have one stand-in, also for "io_uring" where there is none:
-     * a run does not depend on the machine. */
+    /* On the virtual clock the two engines on real files have one stand-in, also for "io_uring"
+     * where there is none: a run does not depend on the machine. */
     if (loop_is_virtual() && (!strcmp(name, "threads") || !strcmp(name, "io_uring"))) {
         return &io_engine_virtual;
     }
@@ -126,9 +127,10 @@ void io_engine_set_default(const struct io_engine *engine)
     default_engine = engine;
 }
 
-/* --- Files ----------------------------------------------------------------------------------------- */
+/* --- Files ------------------------------------------------------------------------------------ */
 
-int co_io_open(const struct io_engine *engine, const char *path, unsigned flags, struct io_file **out)
+int co_io_open(const struct io_engine *engine, const char *path, unsigned flags,
+               struct io_file **out)
 {
     struct io_file *file;
     int ret;
@@ -199,7 +201,8 @@ int co_io_allocated(struct io_file *file, uint64_t *bytes)
     return file->engine->co_allocated(file, bytes);
 }
 
-int io_file_lock(struct io_file *file, unsigned used, unsigned shared, unsigned *bad, bool *bad_shared)
+int io_file_lock(struct io_file *file, unsigned used, unsigned shared, unsigned *bad,
+                 bool *bad_shared)
 {
     int ret = file->engine->lock(file, used, shared, bad, bad_shared);
 
@@ -210,7 +213,7 @@ int io_file_lock(struct io_file *file, unsigned used, unsigned shared, unsigned 
     return ret;
 }
 
-/* --- Transfers ------------------------------------------------------------------------------------- */
+/* --- Transfers -------------------------------------------------------------------------------- */
 
 /* The host counts bytes of files in 63 bits. */
 static int check_range(uint64_t offset, uint64_t len)
@@ -223,7 +226,7 @@ static int check_change(const struct io_file *file, uint64_t offset, uint64_t le
     return io_file_writable(file) ? check_range(offset, len) : -EBADF;
 }
 
-/* After the first `done` bytes of a list: its rest, in *rest (allocated once, as long as the list). */
+/* What is left of a list after `done` bytes, in *rest (allocated once, as long as the list). */
 static int list_rest(struct iovec **rest, const struct iovec *iov, int n, size_t done, size_t len)
 {
     if (!*rest) {
@@ -232,7 +235,8 @@ static int list_rest(struct iovec **rest, const struct iovec *iov, int n, size_t
     return iov_slice(*rest, iov, n, done, len - done);
 }
 
-int co_io_transfer(struct io_file *file, uint64_t offset, const struct iovec *iov, int n, bool write)
+int co_io_transfer(struct io_file *file, uint64_t offset, const struct iovec *iov, int n,
+                   bool write)
 {
     const struct io_engine *engine = file->engine;
     AUTOFREE struct iovec *rest = NULL;
@@ -328,12 +332,15 @@ int co_io_flush(struct io_file *file)
     return file->flush_error;
 }
 
-/* --- Ranges ---------------------------------------------------------------------------------------- */
+/* --- Ranges ----------------------------------------------------------------------------------- */
 
-/* One operation of the back end on a range, announced to unaligned writers.  -EOPNOTSUPP: try another way. */
+/* One operation of the back end on a range, announced to unaligned writers.  -EOPNOTSUPP: try
+ * another way. */
 static int co_range(struct io_file *file, enum io_range how, uint64_t offset, uint64_t len)
 {
-    bool *never = how == IO_RANGE_ZERO ? &file->no_zero : how == IO_RANGE_PUNCH ? &file->no_punch : NULL;
+    bool *never = how == IO_RANGE_ZERO    ? &file->no_zero
+                  : how == IO_RANGE_PUNCH ? &file->no_punch
+                                          : NULL;
     struct io_direct_range range;
     int ret;
 
@@ -377,7 +384,8 @@ static int co_write_zeroes(struct io_file *file, uint64_t offset, uint64_t len)
     return ret;
 }
 
-/* Make the file end at `size` or later.  Not by truncating: somebody else's write may just have extended it further. */
+/* Make the file end at `size` or later.  Not by truncating: somebody else's write may just have
+ * extended it further. */
 static int co_extend(struct io_file *file, uint64_t size)
 {
     uint64_t now;
@@ -469,7 +477,7 @@ int co_io_map(struct io_file *file, uint64_t offset, uint64_t *len, bool *data)
     return ret;
 }
 
-/* --- Copies ---------------------------------------------------------------------------------------- */
+/* --- Copies ----------------------------------------------------------------------------------- */
 
 /* One buffer's worth by reading and writing; returns the bytes copied. */
 static ssize_t co_copy_through_us(struct io_file *src, uint64_t src_off, struct io_file *dst,
@@ -491,7 +499,8 @@ static bool host_can_copy(const struct io_file *src, const struct io_file *dst)
            src->align == 1 && dst->align == 1;
 }
 
-int co_io_copy(struct io_file *src, uint64_t src_off, struct io_file *dst, uint64_t dst_off, uint64_t len)
+int co_io_copy(struct io_file *src, uint64_t src_off, struct io_file *dst, uint64_t dst_off,
+               uint64_t len)
 {
     bool by_host = host_can_copy(src, dst);
     int bad = check_range(src_off, len);
@@ -521,7 +530,7 @@ int co_io_copy(struct io_file *src, uint64_t src_off, struct io_file *dst, uint6
     return 0;
 }
 
-/* --- Names ----------------------------------------------------------------------------------------- */
+/* --- Names ------------------------------------------------------------------------------------ */
 
 int co_io_sync_dir(const char *path_in_dir)
 {
@@ -548,7 +557,7 @@ int co_io_load(const char *path, char **out, size_t *len)
     return default_engine->co_load(default_engine, path, out, len);
 }
 
-/* --- Work ------------------------------------------------------------------------------------------ */
+/* --- Work ------------------------------------------------------------------------------------- */
 
 void co_io_work(void (*fn)(void *arg), void *arg)
 {

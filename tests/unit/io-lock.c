@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Image locks against the real thing: qemu-io is the other process, in both directions, and /proc/locks says which bytes
- * each of us holds.  The image is qcow2: a reader of a raw image does not mind writers.
+ * Image locks against the real thing: qemu-io is the other process, in both directions, and
+ * /proc/locks says which bytes each of us holds.  The image is qcow2: a reader of a raw image does
+ * not mind writers.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -27,7 +28,7 @@
 static char dir[256];
 static char path[300];
 
-/* --- Looking --------------------------------------------------------------------------------------- */
+/* --- Looking ---------------------------------------------------------------------------------- */
 
 /* The locked bytes of the file, as "100 101 201 ", each counted once. */
 static char *locked_bytes(void)
@@ -45,7 +46,8 @@ static char *locked_bytes(void)
         unsigned first, last;
         char kind[20];
 
-        if (sscanf(line, "%*s %19s %*s %*s %*s %*x:%*x:%lu %u %u", kind, &inode, &first, &last) == 4 &&
+        if (sscanf(line, "%*s %19s %*s %*s %*s %*x:%*x:%lu %u %u", kind, &inode, &first,
+                   &last) == 4 &&
             inode == st.st_ino && !strcmp(kind, "OFDLCK")) {
             assert_in_range(last, first, 399);
             for (; first <= last; first++) {
@@ -72,7 +74,7 @@ static void expect_locked(const char *bytes)
     assert_string_equal(now, bytes);
 }
 
-/* --- The other process ----------------------------------------------------------------------------- */
+/* --- The other process ------------------------------------------------------------------------ */
 
 /* Run to its end; returns what it printed. */
 static char *run_qemu(const char *command)
@@ -114,7 +116,8 @@ static FILE *start_holder(const char *options)
     unsigned same = 0, i = 0;
 
     assert_non_null(p);
-    /* Its marks come one by one, some are for opening only, and every qemu-io ends up not sharing byte 203. */
+    /* Its marks come one by one, some are for opening only, and every qemu-io ends up not sharing
+     * byte 203. */
     for (; same < 10 && i < PATIENCE; i++) {
         char *now = locked_bytes();
 
@@ -134,7 +137,7 @@ static void end_holder(FILE *p)
     expect_locked("");
 }
 
-/* --- Tests ----------------------------------------------------------------------------------------- */
+/* --- Tests ------------------------------------------------------------------------------------ */
 
 static struct io_file *co_open_rw(void)
 {
@@ -260,7 +263,8 @@ static void co_two_handles_here_are_two_users(void)
     co_io_close(a);
 }
 
-/* Between read-only and read-write the locks are never away: the other process is looked for before, while, after. */
+/* Between read-only and read-write the locks are never away: the other process is looked for
+ * before, while, after. */
 static void co_reopening_keeps_qemu_out(void)
 {
     struct io_file *file = co_open_rw();
@@ -279,7 +283,7 @@ static void co_reopening_keeps_qemu_out(void)
     co_io_close(file);
 }
 
-/* --- Running --------------------------------------------------------------------------------------- */
+/* --- Running ---------------------------------------------------------------------------------- */
 
 struct test {
     void (*co_run)(void);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The I/O engine's promises (core/io.h), for every engine on real files and for IO_DIRECT: each test below runs once a
- * combination.  Files live in $TMPDIR.
+ * The I/O engine's promises (core/io.h), for every engine on real files and for IO_DIRECT: each
+ * test below runs once a combination.  Files live in $TMPDIR.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -30,12 +30,18 @@ struct variant {
     const char *engine;
     enum loop_clock clock;
     unsigned flags; /* IO_DIRECT or 0 */
+    unsigned align; /* other than 0: make the front believe that the host asks for this */
 };
 
 static const struct variant variants[] = {
-    { "threads", LOOP_CLOCK_REAL, 0 },  { "threads", LOOP_CLOCK_REAL, IO_DIRECT },
-    { "io_uring", LOOP_CLOCK_REAL, 0 }, { "io_uring", LOOP_CLOCK_REAL, IO_DIRECT },
-    { "virtual", LOOP_CLOCK_VIRTUAL, 0 }, { "virtual", LOOP_CLOCK_VIRTUAL, IO_DIRECT },
+    { "threads", LOOP_CLOCK_REAL, 0, 0 },
+    { "threads", LOOP_CLOCK_REAL, IO_DIRECT, 0 },
+    { "io_uring", LOOP_CLOCK_REAL, 0, 0 },
+    { "io_uring", LOOP_CLOCK_REAL, IO_DIRECT, 0 },
+    { "io_uring", LOOP_CLOCK_REAL, 0, 512 },
+    { "virtual", LOOP_CLOCK_VIRTUAL, 0, 0 },
+    { "virtual", LOOP_CLOCK_VIRTUAL, IO_DIRECT, 0 },
+    { "virtual", LOOP_CLOCK_VIRTUAL, 0, 4096 },
 };
 
 static const struct variant *variant;
@@ -58,6 +64,7 @@ static struct io_file *co_open_file(const char *name, unsigned flags)
     int ret = co_io_open(NULL, name, flags | variant->flags, &file);
 
     assert_int_equal(ret, 0);
+    file->align = variant->align ? variant->align : file->align;
     return file;
 }
 
@@ -93,7 +100,7 @@ static void co_fill(struct io_file *file, uint64_t offset, size_t len, int byte)
     assert_int_equal(co_io_write(file, offset, buf, len), 0);
 }
 
-/* --- Transfers ------------------------------------------------------------------------------------- */
+/* --- Transfers -------------------------------------------------------------------------------- */
 
 static void co_reads_beyond_the_end_are_zeroes(void)
 {
@@ -201,7 +208,101 @@ static void co_read_only_files_stay_as_they_are(void)
     co_io_close(file);
 }
 
-/* --- Ranges ---------------------------------------------------------------------------------------- */
+/* --- Hosts that make it hard ------------------------------------------------------------------ */
+
+/* The engine at hand, but transfers are short, calls are interrupted, and flushes can fail. */
+static struct io_engine hard;
+static const struct io_engine *easy;
+static struct random whim;
+static int flush_result;
+
+static ssize_t co_hard_transfer(struct io_file *file, uint64_t offset, const struct iovec *iov,
+                                int n, bool write)
+{
+    struct iovec part[64];
+    size_t blocks = iov_size(iov, n) / file->align;
+    size_t len = (1 + random_below(&whim, MIN(blocks, (size_t)20))) * file->align;
+
+    assert_in_range(n, 1, 64);
+    if (!random_below(&whim, 4)) {
+        return -EINTR;
+    }
+    n = iov_slice(part, iov, n, 0, len);
+    return write ? easy->co_write(file, offset, part, n) : easy->co_read(file, offset, part, n);
+}
+
+static ssize_t co_hard_read(struct io_file *file, uint64_t offset, const struct iovec *iov, int n)
+{
+    return co_hard_transfer(file, offset, iov, n, false);
+}
+
+static ssize_t co_hard_write(struct io_file *file, uint64_t offset, const struct iovec *iov, int n)
+{
+    return co_hard_transfer(file, offset, iov, n, true);
+}
+
+static int co_hard_flush(struct io_file *file)
+{
+    return flush_result;
+}
+
+static void make_hard(struct io_file *file)
+{
+    easy = file->engine;
+    hard = *easy;
+    hard.co_read = co_hard_read;
+    hard.co_write = co_hard_write;
+    hard.co_flush = co_hard_flush;
+    random_seed(&whim, 5);
+    flush_result = 0;
+    file->engine = &hard;
+}
+
+static void co_short_transfers_are_carried_on(void)
+{
+    struct io_file *file = co_create();
+    unsigned char out[3000], in[4000], zero[1000] = { 0 };
+    struct iovec iov[60];
+
+    make_hard(file);
+    for (unsigned i = 0; i < 20; i++) {
+        for (unsigned j = 0; j < sizeof(out); j++) {
+            out[j] = random_next(&whim);
+        }
+        for (unsigned j = 0; j < 60; j++) {
+            iov[j] = (struct iovec){ out + j * 50, 50 };
+        }
+        assert_int_equal(co_io_truncate(file, 0), 0);
+        assert_int_equal(co_io_writev(file, i, iov, 60), 0);
+        assert_int_equal(co_size(file), i + sizeof(out));
+        memset(in, 'i', sizeof(in));
+        assert_int_equal(co_io_read(file, i, in, sizeof(in)), 0);
+        assert_memory_equal(in, out, sizeof(out));
+        assert_memory_equal(in + sizeof(out), zero, sizeof(zero));
+    }
+    file->engine = easy;
+    co_io_close(file);
+}
+
+static void co_failed_flushes_are_not_forgotten(void)
+{
+    struct io_file *file = co_create();
+
+    assert_int_equal(co_io_flush(file), 0);
+    make_hard(file);
+    flush_result = -EIO;
+    assert_int_equal(co_io_flush(file), -EIO);
+    flush_result = 0;
+    assert_int_equal(co_io_flush(file), -EIO);
+    flush_result = -ENOSPC;
+    assert_int_equal(co_io_flush(file), -EIO);
+    file->engine = easy;
+    assert_int_equal(co_io_reopen(file, IO_READ_ONLY | variant->flags), 0);
+    assert_int_equal(co_io_flush(file), -EIO);
+    co_io_close(file);
+}
+
+/* --- Ranges ----------------------------------------------------------------------------------- */
 
 static void co_zeroed_ranges_read_as_zeroes(void)
 {
@@ -333,7 +434,7 @@ static void co_map_tells_data_from_holes(void)
     co_io_close(file);
 }
 
-/* --- Copies ---------------------------------------------------------------------------------------- */
+/* --- Copies ----------------------------------------------------------------------------------- */
 
 static void co_copies_are_exact(void)
 {
@@ -396,7 +497,7 @@ static void co_refused_copies_go_through_a_buffer(void)
     co_io_close(src);
 }
 
-/* --- Many at once ---------------------------------------------------------------------------------- */
+/* --- Many at once ----------------------------------------------------------------------------- */
 
 #define SLOT 1000 /* bytes: several slots share each block of the disk */
 #define WORKERS 64
@@ -499,6 +600,52 @@ static void co_any_number_may_be_in_flight(void)
     co_io_close(storm.file);
 }
 
+struct reader {
+    struct io_file *file;
+    struct co_group *group;
+    unsigned reads; /* done so far */
+    unsigned until;
+};
+
+static void CO_ENTRY reader_entry(void *arg)
+{
+    struct reader *r = arg;
+    char buf[4096] __attribute__((aligned(4096)));
+
+    while (r->reads < r->until) {
+        assert_int_equal(co_io_read(r->file, 0, buf, sizeof(buf)), 0);
+        r->reads++;
+    }
+    co_group_done(r->group, 0);
+}
+
+/* A reader whose every request is answered at once still lets others have their turns. */
+static void co_greedy_readers_starve_nobody(void)
+{
+    struct io_file *file = co_create();
+    struct co_group group;
+    struct reader greedy[3], modest = { .file = file, .group = &group, .until = 20 };
+
+    co_fill(file, 0, 4096, 'g');
+    co_group_init(&group);
+    for (unsigned i = 0; i < 3; i++) {
+        greedy[i] = (struct reader){ .file = file, .group = &group, .until = 20000 };
+        co_group_add(&group);
+        co_start_later(reader_entry, &greedy[i]);
+    }
+    co_group_add(&group);
+    co_start_later(reader_entry, &modest);
+    while (modest.reads < modest.until) {
+        co_sleep_ns(NS_PER_US);
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        assert_in_range(greedy[i].reads, 1, 1000);
+        greedy[i].until = 1;
+    }
+    assert_int_equal(co_group_wait(&group), 0);
+    co_io_close(file);
+}
+
 static void work(void *arg)
 {
     (*(int *)arg)++;
@@ -514,7 +661,7 @@ static void co_work_is_done_once(void)
     }
 }
 
-/* --- Opening, names -------------------------------------------------------------------------------- */
+/* --- Opening, names --------------------------------------------------------------------------- */
 
 static int co_try_open(const char *name, unsigned flags)
 {
@@ -624,13 +771,20 @@ static void co_whole_files_are_loaded(void)
     assert_int_equal(len, 300000);
     assert_int_equal(strlen(text), 300000);
     free(text);
+    assert_int_equal(mkfifo(in_dir("pipe"), 0600), 0);
+    AUTOFREE char *command = mem_printf("printf 'stop\\n' >'%s' &", in_dir("pipe"));
+
+    assert_int_equal(system(command), 0);
+    assert_int_equal(co_io_load(in_dir("pipe"), &text, &len), 0);
+    assert_string_equal(text, "stop\n");
+    free(text);
     assert_int_equal(co_io_load(dir, &text, &len), -EISDIR);
     assert_int_equal(co_io_load("/dev/zero", &text, &len), -EINVAL);
     assert_int_equal(co_io_load(in_dir("none"), &text, &len), -ENOENT);
     co_io_close(file);
 }
 
-/* --- Reopening, flushing --------------------------------------------------------------------------- */
+/* --- Reopening, flushing ---------------------------------------------------------------------- */
 
 static void co_reopening_changes_the_mode_only(void)
 {
@@ -640,7 +794,8 @@ static void co_reopening_changes_the_mode_only(void)
     int ret;
 
     co_fill(file, 0, 100, 'o');
-    assert_int_equal(io_file_lock(file, IO_PERM_WRITE, IO_PERM_CONSISTENT_READ, &bad, &bad_shared), 0);
+    ret = io_file_lock(file, IO_PERM_WRITE, IO_PERM_CONSISTENT_READ, &bad, &bad_shared);
+    assert_int_equal(ret, 0);
     assert_int_equal(co_io_rename(path, in_dir("moved")), 0); /* the file counts, not its name */
     assert_int_equal(co_io_reopen(file, IO_READ_ONLY | variant->flags), 0);
     assert_int_equal(co_io_write(file, 0, "x", 1), -EBADF);
@@ -688,7 +843,7 @@ static void co_failed_reopening_changes_nothing(void)
     co_io_close(file);
 }
 
-/* --- Running it all -------------------------------------------------------------------------------- */
+/* --- Running it all --------------------------------------------------------------------------- */
 
 struct test {
     const char *name;
@@ -699,7 +854,9 @@ struct test {
 static const struct test tests[] = {
     TEST(co_reads_beyond_the_end_are_zeroes), TEST(co_writes_extend_the_file),
     TEST(co_long_lists_are_moved_whole), TEST(co_wrong_ranges_are_refused),
-    TEST(co_read_only_files_stay_as_they_are), TEST(co_zeroed_ranges_read_as_zeroes),
+    TEST(co_read_only_files_stay_as_they_are), TEST(co_short_transfers_are_carried_on),
+    TEST(co_failed_flushes_are_not_forgotten), TEST(co_greedy_readers_starve_nobody),
+    TEST(co_zeroed_ranges_read_as_zeroes),
     TEST(co_zeroing_extends_the_file), TEST(co_zeroing_falls_back_to_writing),
     TEST(co_discarding_gives_space_back), TEST(co_allocation_keeps_content),
     TEST(co_truncation_shrinks_and_grows), TEST(co_map_tells_data_from_holes),
@@ -793,9 +950,11 @@ int main(void)
         const struct test *t = &tests[i % ARRAY_SIZE(tests)];
 
         instances[i] = (struct instance){ v, t };
-        snprintf(names[i], sizeof(names[i]), "%s%s: %s", v->engine, v->flags ? " direct" : "",
-                 t->name + strlen("co_"));
-        table[i] = (struct CMUnitTest){ names[i], run_instance, make_dir, remove_dir, &instances[i] };
+        snprintf(names[i], sizeof(names[i]), "%s%s, blocks of %u: %s", v->engine,
+                 v->flags ? " direct" : "", MAX(v->align, 1u), t->name + strlen("co_"));
+        table[i] = (struct CMUnitTest){
+            names[i], run_instance, make_dir, remove_dir, &instances[i],
+        };
     }
     return cmocka_run_group_tests(table, NULL, NULL);
 }
