@@ -225,9 +225,9 @@ static void readable_parts_behind_writable_ones_are_refused(void **state)
     /* Whoever confuses the two would take the first for a header and write the ID to the second. */
     store_le32(rig.data_p, VIRTIO_BLK_T_GET_ID);
     put_header(VIRTIO_BLK_T_GET_ID, 0);
-    put(desc0(), 0, rig.data, 20, VIRTQ_DESC_NEXT | VIRTQ_DESC_WRITE, 1);
+    put(desc0(), 0, rig.data, 16, VIRTQ_DESC_NEXT | VIRTQ_DESC_WRITE, 1);
     put(desc0(), 1, rig.header, 16, VIRTQ_DESC_NEXT, 2);
-    put(desc0(), 2, rig.status, 1, VIRTQ_DESC_WRITE, 0);
+    put(desc0(), 2, rig.status - 4, 5, VIRTQ_DESC_WRITE, 0);
     assert_int_equal(answer_of(0, 0, NULL), VIRTIO_BLK_S_IOERR);
     assert_int_equal(load_le32(rig.header_p), VIRTIO_BLK_T_GET_ID);
     assert_alive();
