@@ -82,6 +82,7 @@ static int co_hmp_qemu_io(struct monitor *mon, json_t *args, json_t **result, st
     struct node *node = disk ? disk->root : NULL;
 
     if (bool_arg(args, "qdev")) {
+        node = NULL;
         TAILQ_FOREACH(disk, &all_disks, link) {
             if (disk->qdev && !strcmp(disk->qdev, name)) {
                 node = disk->root;

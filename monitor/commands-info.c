@@ -88,9 +88,7 @@ static int help_unknown(struct monitor *mon, const char *text, const struct comm
     monitor_printf(mon, "unknown command: '%s'\n", text);
     error_set(&err, "%s", text);
     hint_command(&err, tables, prefix, word);
-    if (err.hint && !mon->compat) {
-        monitor_printf(mon, "%s\n", err.hint);
-    }
+    monitor_hint(mon, &err);
     error_clear(&err);
     return -ENOENT;
 }

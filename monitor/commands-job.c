@@ -11,6 +11,8 @@
 #include "monitor/chain-names.h"
 #include "monitor/handlers.h"
 
+#define CANCEL_PATIENCE (2 * NS_PER_S)
+
 static const char *str_arg(const json_t *args, const char *key)
 {
     return json_string_value(json_object_get(args, key));
@@ -102,6 +104,22 @@ int co_block_job_cancel(struct monitor *mon, json_t *args, json_t **result, stru
     struct job *job = find_job(args, err);
 
     return job ? job_cancel(job, bool_arg(args, "force", false), err) : -ENOENT;
+}
+
+static bool is_gone(void *arg)
+{
+    return !job_find(arg);
+}
+
+/* HMP: the job ends a moment later.  Give it that moment, so that the next line of a script finds it gone. */
+static int co_hmp_block_job_cancel(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    int ret = co_block_job_cancel(mon, args, result, err);
+
+    if (!ret) {
+        co_monitor_wait(mon, is_gone, (void *)str_arg(args, "device"), loop_now() + CANCEL_PATIENCE);
+    }
+    return ret;
 }
 
 int co_block_job_pause(struct monitor *mon, json_t *args, json_t **result, struct error *err)
@@ -264,7 +282,7 @@ const struct command job_commands[] = {
                 "\t\t\t instead of keep running until data is in sync)",
         .group = "Jobs",
         .example = "block_job_cancel virtio0",
-        .co_run = co_block_job_cancel,
+        .co_run = co_hmp_block_job_cancel,
     },
     {
         .name = "block_job_pause",

@@ -521,9 +521,7 @@ int co_hmp_run(struct monitor *mon, const char *line)
     ret = hmp_parse(mon, line, &call, &err);
     if (ret) {
         monitor_printf(mon, "%s\n", err.text);
-        if (err.hint && !mon->compat) {
-            monitor_printf(mon, "%s\n", err.hint);
-        }
+        monitor_hint(mon, &err);
     } else if (call.cmd) {
         ret = co_command_run(mon, call.cmd, call.args, &result, &err);
         show(mon, &call, result);

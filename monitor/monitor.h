@@ -128,8 +128,10 @@ void monitor_fini(struct monitor *mon);
 
 void monitor_printf(struct monitor *mon, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void monitor_puts(struct monitor *mon, const char *text);
-/* "Error: text" and the hint lines (no hints under compat). */
+/* "Error: text" and the hint lines. */
 void monitor_error(struct monitor *mon, const struct error *err);
+/* The hint lines alone; under compat only those that are QEMU's. */
+void monitor_hint(struct monitor *mon, const struct error *err);
 /* The greeting of a human monitor: "... monitor - type 'help' for more information". */
 void monitor_banner(struct monitor *mon);
 /* Any JSON value, indented, and a newline. */

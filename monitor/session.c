@@ -51,14 +51,26 @@ void monitor_printf(struct monitor *mon, const char *fmt, ...)
     monitor_puts(mon, text);
 }
 
+/* One line QEMU hints at itself. */
+#define QEMU_HINT "Is another process using the image ["
+
+void monitor_hint(struct monitor *mon, const struct error *err)
+{
+    for (const char *line = err->hint; line && *line;) {
+        size_t len = strcspn(line, "\n");
+
+        if (!mon->compat || !strncmp(line, QEMU_HINT, strlen(QEMU_HINT))) {
+            monitor_printf(mon, "%.*s\n", (int)len, line);
+        }
+        line += len + (line[len] == '\n');
+    }
+}
+
 void monitor_error(struct monitor *mon, const struct error *err)
 {
-    if (!err->text) {
-        return;
-    }
-    monitor_printf(mon, "Error: %s\n", err->text);
-    if (err->hint && !mon->compat) {
-        monitor_printf(mon, "%s\n", err->hint);
+    if (err->text) {
+        monitor_printf(mon, "Error: %s\n", err->text);
+        monitor_hint(mon, err);
     }
 }
 

@@ -104,7 +104,7 @@ static void history_keep(const char *line)
 {
     HIST_ENTRY *last = history_length ? history_get(history_base + history_length - 1) : NULL;
 
-    if (!line[strspn(line, " \t")] || (last && !strcmp(last->line, line))) {
+    if (!*line || (last && !strcmp(last->line, line))) {
         return;
     }
     add_history(line);
@@ -192,11 +192,18 @@ static void start_line(void *arg)
 static void line_typed(char *line)
 {
     if (!line) { /* Ctrl-D */
+        const char *paste = rl_variable_value("enable-bracketed-paste");
+
         stop_editing();
-        fputs("\n", stdout);
-        fflush(stdout);
+        if (!paste || strcmp(paste, "on")) { /* else readline ended the line */
+            fputs("\n", stdout);
+            fflush(stdout);
+        }
         monitor_quit_request(-1);
         return;
+    }
+    for (size_t len = strlen(line); len && (line[len - 1] == ' ' || line[len - 1] == '\t');) {
+        line[--len] = '\0'; /* completion leaves a blank behind */
     }
     history_keep(line);
     stop_editing();
@@ -228,6 +235,8 @@ bool terminal_interrupt(void)
     if (terminal.interrupted) {
         return false;
     }
+    fputs("\n", stdout); /* behind the ^C that the terminal shows */
+    fflush(stdout);
     monitor_interrupt(&terminal);
     return true;
 }
