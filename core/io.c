@@ -25,7 +25,6 @@ struct io_stats io_stats;
 static const struct io_engine *default_engine;
 static const struct io_engine **engines; /* registered ones, and the built-in ones that work here */
 static unsigned engine_count;
-static bool ring_running;
 static struct loop_poller poller;
 
 static void new_turn(void *arg)
@@ -57,6 +56,36 @@ void io_engine_unregister(const struct io_engine *engine)
     }
 }
 
+#ifdef CONFIG_IO_URING
+static bool ring_running;
+
+static void start_ring(void)
+{
+    ring_running = io_ring_init();
+    if (ring_running) {
+        io_engine_register(&io_engine_uring);
+        default_engine = &io_engine_uring;
+    }
+}
+
+static void stop_ring(void)
+{
+    if (ring_running) {
+        io_engine_unregister(&io_engine_uring);
+        io_ring_fini();
+        ring_running = false;
+    }
+}
+#else
+static void start_ring(void)
+{
+}
+
+static void stop_ring(void)
+{
+}
+#endif
+
 void io_init(void)
 {
     assert(!poller.submit);
@@ -70,13 +99,7 @@ void io_init(void)
     }
     io_engine_register(&io_engine_threads);
     default_engine = &io_engine_threads;
-#ifdef CONFIG_IO_URING
-    ring_running = io_ring_init();
-    if (ring_running) {
-        io_engine_register(&io_engine_uring);
-        default_engine = &io_engine_uring;
-    }
-#endif
+    start_ring();
 }
 
 void io_fini(void)
@@ -86,13 +109,7 @@ void io_fini(void)
     } else {
         io_engine_unregister(&io_engine_threads);
     }
-#ifdef CONFIG_IO_URING
-    if (ring_running) {
-        io_engine_unregister(&io_engine_uring);
-        io_ring_fini();
-        ring_running = false;
-    }
-#endif
+    stop_ring();
     io_pool_fini();
     loop_poller_remove(&poller);
     poller.submit = NULL;
