@@ -64,24 +64,36 @@ static int co_read_name(struct qcow2 *q, const uint8_t *buf, size_t len, struct 
     return ret;
 }
 
+/* Have all of the first cluster. */
+static int co_read_cluster(struct qcow2 *q, uint8_t **buf, size_t *len, struct error *err)
+{
+    *len = 1u << q->h.cluster_bits;
+    *buf = mem_realloc(*buf, *len);
+    int ret = co_io_read(q->file, 0, *buf, *len);
+
+    if (ret) {
+        error_set_errno(err, ret, "Could not read qcow2 header");
+    }
+    return ret;
+}
+
 static int co_read_exts(struct qcow2 *q, uint8_t **buf, size_t *len, struct error *err)
 {
     int ret = qcow2_exts_parse(*buf, *len, &q->h, &q->exts, &q->n_exts, err);
 
-    if (ret != -EAGAIN) {
-        return ret;
+    if (ret == -EAGAIN) {
+        ret = co_read_cluster(q, buf, len, err);
+        if (!ret) {
+            ret = qcow2_exts_parse(*buf, *len, &q->h, &q->exts, &q->n_exts, err);
+            assert(ret != -EAGAIN);
+        }
     }
-    /* They go on: have all of the first cluster. */
-    *len = 1u << q->h.cluster_bits;
-    *buf = mem_realloc(*buf, *len);
-    ret = co_io_read(q->file, 0, *buf, *len);
     if (ret) {
-        error_set_errno(err, ret, "Could not read qcow2 header");
         return ret;
     }
-    ret = qcow2_exts_parse(*buf, *len, &q->h, &q->exts, &q->n_exts, err);
-    assert(ret != -EAGAIN);
-    return ret;
+    q->head_len = ROUND_UP(qcow2_exts_end(&q->h, q->exts, q->n_exts), NODE_SECTOR);
+    /* A long header without extensions. */
+    return q->head_len > *len ? co_read_cluster(q, buf, len, err) : 0;
 }
 
 static int co_load_header(struct qcow2 *q, uint64_t file_size, struct error *err)
@@ -109,8 +121,6 @@ static int co_load_header(struct qcow2 *q, uint64_t file_size, struct error *err
     if (format && q->node->backing_name) {
         q->node->backing_format = mem_strndup((char *)format->data, format->len);
     }
-    q->head_len = ROUND_UP(qcow2_exts_end(&q->h, q->exts, q->n_exts), NODE_SECTOR);
-    assert(q->head_len <= len);
     q->head = mem_dup(buf, q->head_len);
     q->dirty_bit_found = q->h.incompatible & QCOW2_INCOMPAT_DIRTY;
     return 0;

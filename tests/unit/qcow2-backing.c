@@ -201,6 +201,47 @@ static void a_name_without_room_is_refused_and_changes_nothing(void **state)
     io_sim_reset();
 }
 
+/* A header of a later time: 16 KiB long, with bytes of a meaning that we do not know, and the name behind it. */
+static void lengthen_header(const uint8_t *fields, size_t len)
+{
+    uint8_t number[8];
+
+    io_sim_write("/x.img", 112, fields, len);
+    store_be32(number, 112 + len);
+    io_sim_write("/x.img", 100, number, 4);
+    store_be64(number, 20000);
+    io_sim_write("/x.img", 8, number, 8);
+    io_sim_write("/x.img", 20000, "old-name.img", 12);
+}
+
+static void bytes_of_a_longer_header_are_kept(void **state)
+{
+    uint8_t fields[16384 - 112], after[16384 - 112];
+
+    for (size_t i = 0; i < sizeof(fields); i++) {
+        fields[i] = i % 251;
+    }
+    for (unsigned with_format = 0; with_format < 2; with_format++) {
+        /* A format could not change together with the name: its place is not in the first sector. */
+        struct change c = { .options = "", .name = "new.img", .format = with_format ? "raw" : NULL };
+
+        io_sim_reset();
+        loop_run_co(make_entry, (void *)c.options);
+        lengthen_header(fields, sizeof(fields));
+        loop_run_co(change_entry, &c);
+        assert_int_equal(c.ret, with_format ? -ENOSPC : 0);
+        free(c.text);
+        struct seen s = look();
+
+        assert_string_equal(s.name, with_format ? "old-name.img" : "new.img");
+        free(s.name);
+        free(s.format);
+        io_sim_read("/x.img", 112, after, sizeof(after));
+        assert_memory_equal(after, fields, sizeof(fields));
+    }
+    io_sim_reset();
+}
+
 /* Any single operation fails: an error is reported and the old name stands, or nothing failed. */
 static void a_failure_leaves_the_old_backing_file(void **state)
 {
@@ -272,6 +313,7 @@ int main(void)
         cmocka_unit_test(a_crash_leaves_the_old_backing_file_or_the_new_one),
         cmocka_unit_test(what_was_reported_is_durable),
         cmocka_unit_test(a_name_without_room_is_refused_and_changes_nothing),
+        cmocka_unit_test(bytes_of_a_longer_header_are_kept),
         cmocka_unit_test(a_failure_leaves_the_old_backing_file),
         cmocka_unit_test(many_changes_leave_an_image_that_qemu_likes),
     };
