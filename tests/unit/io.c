@@ -482,9 +482,12 @@ static void co_copies_inside_one_file(void)
 /* As on a host whose copy_file_range() declines: the worker reads and writes. */
 static void co_refused_copies_go_through_a_buffer(void)
 {
-    struct io_file *src = co_create();
-    struct io_file *dst = co_open_file("/dev/shm/merganser-io-test",
-                                       (IO_RDWR | IO_CREATE | IO_TRUNC) & ~variant->flags);
+    /* Another file system, where there is one. */
+    AUTOFREE char *shm = mem_printf("/dev/shm/merganser-io-%d", getpid());
+    const char *name = access("/dev/shm", W_OK) ? in_dir("dst") : shm;
+    struct io_file *src = co_create(), *dst;
+
+    assert_int_equal(co_io_open(NULL, name, IO_RDWR | IO_CREATE | IO_TRUNC, &dst), 0);
 
     co_fill(src, 0, 300000, 'n');
     assert_int_equal(co_io_copy(src, 0, dst, 5, 400000), 0);
@@ -493,7 +496,7 @@ static void co_refused_copies_go_through_a_buffer(void)
     co_expect(dst, 300005, 100000, 0);
     co_expect(dst, 500000, 300000, 'n');
     co_io_close(dst);
-    assert_int_equal(co_io_unlink("/dev/shm/merganser-io-test"), 0);
+    assert_int_equal(co_io_unlink(name), 0);
     co_io_close(src);
 }
 
