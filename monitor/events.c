@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Events: see events.h.
+ */
+#include "monitor/events.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "block/disk.h"
+#include "core/mem.h"
+#include "core/size.h"
+#include "hw/machine.h"
+#include "jobs/job.h"
+#include "monitor/qmp.h"
+
+static void (*notice)(const char *text);
+
+void events_set_notice(void (*fn)(const char *text))
+{
+    notice = fn;
+}
+
+static void __attribute__((format(printf, 1, 2))) tell(const char *fmt, ...)
+{
+    AUTOFREE char *text = NULL;
+    va_list ap;
+
+    if (notice) {
+        va_start(ap, fmt);
+        text = mem_vprintf(fmt, ap);
+        va_end(ap);
+        notice(text);
+    }
+}
+
+/* Names of files and what a driver says of them need not be UTF-8. */
+static void set_text(json_t *tree, const char *key, const char *text)
+{
+    json_object_set_new_nocheck(tree, key, json_stringn_nocheck(text, strlen(text)));
+}
+
+/* --- Jobs ---------------------------------------------------------------------------------------------------------- */
+
+static json_t *job_tree(const struct job *job)
+{
+    return json_pack("{s:s, s:s, s:I, s:I, s:I}", "type", job->kind->name, "device", job->id, "len", (json_int_t)job->len,
+                     "offset", (json_int_t)job->offset, "speed", (json_int_t)job->speed);
+}
+
+static void job_status_changed(struct job_listener *l, struct job *job)
+{
+    qmp_event("JOB_STATUS_CHANGE", json_pack("{s:s, s:s}", "id", job->id, "status", job_status_name(job->status)));
+    if (job->status == JOB_PENDING && !job->auto_finalize) {
+        qmp_event("BLOCK_JOB_PENDING", json_pack("{s:s, s:s}", "type", job->kind->name, "id", job->id));
+        tell("Job '%s' waits to be finalized", job->id);
+    }
+}
+
+static void tell_end(const struct job *job)
+{
+    const char *what = job->kind->describe ? job->kind->describe((struct job *)job) : NULL;
+    char size[32], time[32];
+
+    if (job->cancelled) {
+        tell("Job '%s' (%s) was cancelled", job->id, job->kind->name);
+    } else if (job->ret < 0) {
+        tell("Job '%s' (%s) failed: %s", job->id, job->kind->name, job->err.text ? job->err.text : strerror(-job->ret));
+    } else {
+        tell("Job '%s' (%s) is done: %s%s%s in %s", job->id, job->kind->name, what ? what : "", what ? ", " : "",
+             size_format(job->data_done, size), time_format(job->ended_ns - job->started_ns, time));
+    }
+}
+
+static void job_completed(struct job_listener *l, struct job *job)
+{
+    json_t *data = job_tree(job);
+
+    if (job->ret < 0 && !job->cancelled) {
+        set_text(data, "error", job->err.text ? job->err.text : strerror(-job->ret));
+    }
+    qmp_event(job->cancelled ? "BLOCK_JOB_CANCELLED" : "BLOCK_JOB_COMPLETED", data);
+    tell_end(job);
+}
+
+static void job_error(struct job_listener *l, struct job *job, bool is_read, const char *action)
+{
+    qmp_event("BLOCK_JOB_ERROR", json_pack("{s:s, s:s, s:s}", "device", job->id, "operation", is_read ? "read" : "write",
+                                           "action", action));
+    if (!strcmp(action, "stop")) {
+        tell("Job '%s' (%s) is paused: an error came up", job->id, job->kind->name);
+    }
+}
+
+static void job_ready(struct job_listener *l, struct job *job)
+{
+    qmp_event("BLOCK_JOB_READY", job_tree(job));
+    tell("Job '%s' (%s) is ready", job->id, job->kind->name);
+}
+
+static struct job_listener job_ears = {
+    .status_changed = job_status_changed,
+    .completed = job_completed,
+    .error = job_error,
+    .ready = job_ready,
+};
+
+/* --- Disks --------------------------------------------------------------------------------------------------------- */
+
+static void disk_io_error(struct disk *disk, struct node *node, bool is_read, const char *action, int error)
+{
+    enum disk_policy policy = is_read ? disk->rerror : disk->werror;
+    json_t *data = json_object();
+
+    error = error < 0 ? -error : error;
+    set_text(data, "device", disk->id);
+    if (node) {
+        set_text(data, "node-name", node->name);
+    }
+    set_text(data, "operation", is_read ? "read" : "write");
+    set_text(data, "action", action);
+    set_text(data, "reason", strerror(error));
+    if (disk->rerror == DISK_STOP || disk->rerror == DISK_ENOSPC || disk->werror == DISK_STOP || disk->werror == DISK_ENOSPC) {
+        json_object_set_new(data, "nospace", json_boolean(error == ENOSPC));
+    }
+    qmp_event("BLOCK_IO_ERROR", data);
+    if (!strcmp(action, "stop")) {
+        tell("The machine is stopped: '%s' cannot %s: %s (%s=%s; `cont` tries again)", disk->id, is_read ? "read" : "write",
+             strerror(error), is_read ? "rerror" : "werror", policy == DISK_STOP ? "stop" : "enospc");
+        machine_stop_request(RUN_IO_ERROR);
+    }
+}
+
+static void image_corrupted(struct node *node, const char *device, const char *msg, uint64_t offset, uint64_t size,
+                            bool fatal)
+{
+    json_t *data = json_object();
+
+    set_text(data, "device", device ? device : "");
+    set_text(data, "msg", msg);
+    set_text(data, "node-name", node->name);
+    if (size) {
+        json_object_set_new(data, "offset", json_integer(offset));
+        json_object_set_new(data, "size", json_integer(size));
+    }
+    json_object_set_new(data, "fatal", json_boolean(fatal));
+    qmp_event("BLOCK_IMAGE_CORRUPTED", data);
+    tell("Image '%s' is corrupt: %s", node->filename ? node->filename : node->name, msg);
+}
+
+static const struct block_listener disk_ears = {
+    .io_error = disk_io_error,
+    .image_corrupted = image_corrupted,
+};
+
+/* --- The machine --------------------------------------------------------------------------------------------------- */
+
+static bool machine_ran;
+
+static void machine_changed(struct machine_listener *l, enum run_state now)
+{
+    if (now == RUN_RUNNING) {
+        qmp_event("RESUME", NULL);
+    } else if (machine_ran && now != RUN_SHUTDOWN) {
+        qmp_event("STOP", NULL);
+    }
+    machine_ran = now == RUN_RUNNING;
+}
+
+static void machine_was_reset(struct machine_listener *l)
+{
+    qmp_event("RESET", json_pack("{s:b, s:s}", "guest", 0, "reason", "host-qmp-system-reset"));
+}
+
+static struct machine_listener machine_ears = {
+    .state_changed = machine_changed,
+    .reset = machine_was_reset,
+};
+
+void events_shutdown(const char *reason)
+{
+    qmp_event("SHUTDOWN", json_pack("{s:b, s:s}", "guest", 0, "reason", reason));
+}
+
+void events_init(void)
+{
+    machine_ran = machine_running();
+    job_listen(&job_ears);
+    machine_listen(&machine_ears);
+    block_set_listener(&disk_ears);
+}
+
+void events_fini(void)
+{
+    block_set_listener(NULL);
+    machine_unlisten(&machine_ears);
+    job_unlisten(&job_ears);
+}

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * QMP's table.  Rows list arguments in the order in which QEMU finds fault with them; the work is that of the handlers which
+ * both monitors share.  What only QMP has is here: the session's own commands, and the corners of block-stream.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "block/disk.h"
+#include "core/mem.h"
+#include "jobs/job.h"
+#include "monitor/handlers.h"
+#include "monitor/qmp.h"
+
+static const char *str_arg(const json_t *args, const char *key)
+{
+    return json_string_value(json_object_get(args, key));
+}
+
+/* --- The session --------------------------------------------------------------------------------------------------- */
+
+static int co_qmp_capabilities(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    return qmp_negotiate(mon, json_object_get(args, "enable"), err);
+}
+
+static void add_name(void *arg, const struct command *cmd)
+{
+    json_array_append_new(arg, json_pack("{s:s}", "name", cmd->name));
+}
+
+static int co_query_commands(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    *result = json_array();
+    command_each(qmp_command_tables, mon->compat, add_name, *result);
+    return 0;
+}
+
+static int co_human_monitor_command(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    if (json_integer_value(json_object_get(args, "cpu-index")) != 0) {
+        error_set(err, "Parameter 'cpu-index' expects a CPU number");
+        return -EINVAL;
+    }
+    *result = co_qmp_human(mon, str_arg(args, "command-line"));
+    return 0;
+}
+
+/* --- Jobs ---------------------------------------------------------------------------------------------------------- */
+
+/* QEMU puts a node of its own there.  We need none, but a name that could not be given is refused all the same. */
+static int check_filter_name(const char *name, struct error *err)
+{
+    if (!id_wellformed(name)) {
+        error_set(err, "Could not create node: Invalid node-name: '%s'", name);
+        return -EINVAL;
+    }
+    if (node_find(name)) {
+        error_set(err, "Could not create node: Duplicate nodes with node-name='%s'", name);
+        return -EEXIST;
+    }
+    return 0;
+}
+
+static int co_qmp_block_stream(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    const char *filter = str_arg(args, "filter-node-name"), *device = str_arg(args, "device");
+    struct node *node = disk_find(device) ? NULL : node_find(device);
+    int ret = filter ? check_filter_name(filter, err) : 0;
+
+    /* A job is called like its disk; an image in the middle of a chain has none, and then QEMU finds the name wrong. */
+    if (node && !disk_of_root(node) && !json_object_get(args, "job-id")) {
+        json_object_set_new(args, "job-id", json_string(""));
+    }
+    return ret ? ret : co_block_stream(mon, args, result, err);
+}
+
+static struct job *find_job(const json_t *args, struct error *err)
+{
+    const char *id = str_arg(args, "id");
+    struct job *job = job_find(id);
+
+    if (!job) {
+        error_set_class(err, ERROR_DEVICE_NOT_ACTIVE, "Block job '%s' not found", id);
+    }
+    return job;
+}
+
+static int co_block_job_finalize(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    struct job *job = find_job(args, err);
+
+    return job ? job_finalize(job, err) : -ENOENT;
+}
+
+static int co_block_job_dismiss(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    struct job *job = find_job(args, err);
+
+    return job ? job_dismiss(job, err) : -ENOENT;
+}
+
+/* --- Rows ---------------------------------------------------------------------------------------------------------- */
+
+static const char *const on_error_choices[] = { "report", "ignore", "enospc", "stop", "auto", NULL };
+static const char *const mode_choices[] = { "existing", "absolute-paths", NULL };
+
+static const struct command session_rows[] = {
+    { .name = "qmp_capabilities", .args = { { "enable", ARG_ANY, .optional = true } }, .co_run = co_qmp_capabilities,
+      .flags = COMMAND_PRECONFIG },
+    { .name = "query-commands", .co_run = co_query_commands },
+    { .name = "query-version", .co_run = co_query_version },
+    { .name = "human-monitor-command",
+      .args = { { "command-line", ARG_STRING }, { "cpu-index", ARG_INT, .optional = true } },
+      .co_run = co_human_monitor_command },
+    { 0 },
+};
+
+static const struct command machine_rows[] = {
+    { .name = "stop", .co_run = co_stop },
+    { .name = "cont", .co_run = co_cont },
+    { .name = "system_reset", .co_run = co_system_reset },
+    { .name = "quit", .co_run = co_quit },
+    { .name = "query-status", .co_run = co_query_status },
+    { .name = "query-name", .co_run = co_query_name },
+    { .name = "query-uuid", .co_run = co_query_uuid },
+    { .name = "query-guest", .co_run = co_query_guest, .flags = COMMAND_OURS },
+    { 0 },
+};
+
+static const struct command block_rows[] = {
+    { .name = "query-block", .co_run = co_query_block },
+    { .name = "query-blockstats", .co_run = co_query_blockstats },
+    { .name = "query-named-block-nodes", .args = { { "flat", ARG_BOOL, .optional = true } },
+      .co_run = co_query_named_block_nodes },
+    { .name = "query-chain", .args = { { "device", ARG_STRING, .optional = true } }, .co_run = co_query_chain,
+      .flags = COMMAND_OURS },
+    { .name = "blockdev-snapshot-sync",
+      .args = {
+          { "device", ARG_STRING, .optional = true },
+          { "node-name", ARG_STRING, .optional = true },
+          { "snapshot-file", ARG_STRING },
+          { "snapshot-node-name", ARG_STRING, .optional = true },
+          { "format", ARG_STRING, .optional = true },
+          { "mode", ARG_ENUM, .optional = true, .choices = mode_choices },
+      },
+      .co_run = co_blockdev_snapshot_sync },
+    { 0 },
+};
+
+static const struct command job_rows[] = {
+    { .name = "block-stream",
+      .args = {
+          { "job-id", ARG_STRING, .optional = true },
+          { "device", ARG_STRING },
+          { "base", ARG_STRING, .optional = true },
+          { "base-node", ARG_STRING, .optional = true },
+          { "backing-file", ARG_STRING, .optional = true },
+          { "bottom", ARG_STRING, .optional = true },
+          { "speed", ARG_INT, .optional = true },
+          { "on-error", ARG_ENUM, .optional = true, .choices = on_error_choices },
+          { "filter-node-name", ARG_STRING, .optional = true },
+          { "auto-finalize", ARG_BOOL, .optional = true },
+          { "auto-dismiss", ARG_BOOL, .optional = true },
+      },
+      .co_run = co_qmp_block_stream },
+    { .name = "query-block-jobs", .co_run = co_query_block_jobs },
+    { .name = "block-job-set-speed", .args = { { "device", ARG_STRING }, { "speed", ARG_INT } },
+      .co_run = co_block_job_set_speed },
+    { .name = "block-job-cancel", .args = { { "device", ARG_STRING }, { "force", ARG_BOOL, .optional = true } },
+      .co_run = co_block_job_cancel },
+    { .name = "block-job-pause", .args = { { "device", ARG_STRING } }, .co_run = co_block_job_pause },
+    { .name = "block-job-resume", .args = { { "device", ARG_STRING } }, .co_run = co_block_job_resume },
+    { .name = "block-job-finalize", .args = { { "id", ARG_STRING } }, .co_run = co_block_job_finalize },
+    { .name = "block-job-dismiss", .args = { { "id", ARG_STRING } }, .co_run = co_block_job_dismiss },
+    { 0 },
+};
+
+const struct command *const qmp_command_tables[] = { session_rows, machine_rows, block_rows, job_rows, NULL };
