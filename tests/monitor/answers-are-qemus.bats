@@ -1,0 +1,179 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# The human monitor's answers under --qemu-compat are QEMU's, byte for byte: both are asked the same.
+
+load ../lib.bash
+
+# ask_qemu ARGS... <<LINES: the transcript that QEMU gives.
+ask_qemu() {
+    python3 - "$@" 3>&- <<END
+import json, subprocess, sys
+lines = """$(cat)""".split("\n")
+qemu = subprocess.Popen(["timeout", "-k", "5", "60", "qemu-system-x86_64", "-S", "-display", "none", "-nodefaults", "-qmp", "stdio",
+                         "-accel", "tcg"] + sys.argv[1:], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def ask(command, **arguments):
+    qemu.stdin.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
+    qemu.stdin.flush()
+    while True:
+        reply = json.loads(qemu.stdout.readline())
+        if "return" in reply or "error" in reply:
+            return reply.get("return")
+qemu.stdout.readline()
+ask("qmp_capabilities")
+for line in lines:
+    if line.strip():
+        print("(qemu) " + line)
+        print(ask("human-monitor-command", **{"command-line": line}).replace("\r", ""), end="")
+ask("quit")
+qemu.wait()
+END
+}
+
+# What differs between any two runs: generated node-names, sizes on the host.
+plain() {
+    sed -E 's/#block[0-9]+/#block/g; s/^disk size: .*/disk size/; s/ *$//'
+}
+
+# same_answers ARGS... <<LINES
+same_answers() {
+    local lines
+    lines=$(cat)
+    ask_qemu "$@" <<<"$lines" | plain >qemu.out
+    mg --qemu-compat -guest profile=none -S --on-error=continue -f - "$@" <<<"$lines" | plain >ours.out || true
+    diff -u qemu.out ours.out >&2 || fail "the answers differ"
+}
+
+# mg with our input instead of none.
+mg() {
+    timeout -k 5 "$MG_TIMEOUT" "$MERGANSER" "$@" 3>&-
+}
+
+@test "words, flags and quotes are read as QEMU reads them" {
+    make_chain file-A.img file-B.img
+    same_answers -drive "$(chain_drive A B)" <<'END'
+foo
+foo bar
+info foo
+info "block"
+INFO status
+stop x
+s x
+  s   x
+info status x
+info block -x
+info block -n -x
+info block virtio0 x
+info block virtio0 -v
+info block -v -n virtio0
+info block -nv
+info block "virtio0"
+info block 'virtio0'
+info block "virtio0
+info block -- virtio0
+info block - virtio0
+stop|s
+help stop|s
+block_job_cancel
+block_job_cancel -f
+block_job_cancel -x virtio0
+block_job_cancel -ff
+block_job_set_speed virtio0
+block_job_set_speed virtio0 1 2
+snapshot_blkdev
+snapshot_blkdev virtio0
+snapshot_blkdev -x virtio0
+qemu-io
+qemu-io virtio0
+qemu-io virtio0 read 0 512
+END
+}
+
+@test "sizes are read as QEMU reads them" {
+    make_chain file-A.img file-B.img
+    local size
+    for size in 0 1 1k 1K 1M 1G 1T 1P 1E 1.5M 0.5k .5M 5. 0x10 0X1F 010 1e3 1.5e3 +5 0xg k 1.0001k 1.1b 1.5 1k1 1,5 0b1 inf nan \
+        1mb 07 1.5B 1B 0x1.8k 9223372036854775807 18446744073709551616 1.1 -1 A 1z 1.5.5 1kb 1b 8E 7.5E; do
+        echo "block_stream virtio0 $size nosuch"
+    done >lines
+    same_answers -drive "$(chain_drive A B)" <lines
+}
+
+@test "info block shows disks, nodes and images as QEMU does" {
+    make_chain file-A.img file-B.img file-C.img
+    qemu-img create -q -f raw raw.img 4M
+    same_answers -drive "$(chain_drive A B C)" -drive file=raw.img,if=ide,format=raw,cache=writethrough \
+        -drive file=file-A.img,if=none,id=spare,readonly=on,format=qcow2,file.locking=off <<'END'
+info block
+info block virtio0
+info block ide0-hd0
+info block spare
+info block -v virtio0
+info block -v ide0-hd0
+info block node-A
+info block node-B
+info block -n node-C
+info block -v -n node-A
+END
+}
+
+@test "refusals of the job commands are QEMU's" {
+    make_chain file-A.img file-B.img
+    same_answers -drive "$(chain_drive A B)" <<'END'
+info block-jobs
+info block-jobs x
+block_stream
+block_stream nosuch
+block_stream virtio0 A
+block_stream virtio0 file-A.img
+block_stream virtio0 0 nosuch
+block_stream virtio0 0 node-A
+block_stream virtio0 0 file-B.img
+block_stream virtio0 0 file-A.img extra
+block_stream ""
+block_job_set_speed virtio0 1k
+block_job_cancel virtio0
+block_job_cancel nosuch
+block_job_pause virtio0
+block_job_resume virtio0
+END
+}
+
+@test "info status, name, uuid and blockstats are QEMU's" {
+    make_chain file-A.img
+    same_answers -drive "$(chain_drive A)" -name merganser -uuid 12345678-9abc-def0-1234-56789abcdef0 <<'END'
+info status
+info name
+info uuid
+info blockstats
+stop
+info status
+system_reset
+info status
+info history
+END
+}
+
+@test "help for a command is QEMU's" {
+    make_chain file-A.img
+    same_answers -drive "$(chain_drive A)" <<'END'
+help block_stream
+help snapshot_blkdev
+help block_job_set_speed
+help block_job_cancel
+help block_job_pause
+help block_job_resume
+help qemu-io
+help stop
+help c
+help system_reset
+help quit
+help help
+help info block
+help info block-jobs
+help info foo
+help foo
+? stop
+help info status
+END
+}

@@ -1,0 +1,74 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Below QEMU's line a hint says what would have worked; --qemu-compat takes all hints away.
+
+load ../lib.bash
+
+quiet() {
+    mg -guest profile=none "$@"
+}
+
+@test "an argument that is neither speed nor image gets QEMU's line and the candidates" {
+    make_chain file-A.img file-B.img file-C.img
+    run quiet -drive "$(chain_drive A B C)" -c 'block_stream virtio0 X'
+    assert_status 3
+    [ "${lines[1]}" = "invalid size" ]
+    [ "${lines[2]}" = 'Try "help block_stream" for more information' ]
+    [ "${lines[3]}" = "The images below 'virtio0' are: B (file-B.img), A (file-A.img)." ]
+}
+
+@test "a name that could be two images is refused with both" {
+    qemu-img create -q -f qcow2 disk.raw 1M
+    qemu-img create -q -f qcow2 -b disk.raw -F qcow2 disk.old
+    qemu-img create -q -f qcow2 -b disk.old -F qcow2 top.img
+    run quiet -drive file=top.img,if=virtio,format=qcow2 -c 'block_stream virtio0 disk'
+    assert_status 3
+    assert_output "Error: 'disk' could be 'disk.old' or 'disk.raw' of the backing chain"
+}
+
+@test "near misses of commands and topics are named" {
+    make_chain file-A.img
+    run quiet -drive "$(chain_drive A)" -c 'block-stream virtio0'
+    assert_output "unknown command: 'block-stream'
+Did you mean: block_stream."
+    run quiet -drive "$(chain_drive A)" -c 'info blokstats'
+    assert_output "unknown command: 'info blokstats'
+Did you mean: blockstats."
+}
+
+@test "devices, jobs and formats that exist are named" {
+    make_chain file-A.img
+    run quiet -drive "$(chain_drive A)" -c '-block_stream nosuch' -c '-block_job_cancel nosuch' \
+        -c '-snapshot_blkdev virtio0 x.img nosuch' -c '-snapshot_blkdev nosuch x.img'
+    assert_output "Error: Cannot find device='nosuch' nor node-name='nosuch'
+The devices are: virtio0."
+    assert_output "Error: Block job 'nosuch' not found
+No job is running."
+    assert_output "Error: Unknown file format 'nosuch'
+The formats are: "
+}
+
+@test "help explains arguments and shows an example" {
+    make_chain file-A.img
+    run quiet -drive "$(chain_drive A)" -c 'help block_stream'
+    [ "${lines[1]}" = "block_stream device [speed [base]] -- copy data from a backing file into a block device" ]
+    assert_output "Example: block_stream virtio0"
+}
+
+@test "under --qemu-compat there are no hints and no words of ours" {
+    make_chain file-A.img file-B.img
+    run quiet --qemu-compat --on-error=continue -drive "$(chain_drive A B)" -c 'block_stream virtio0 A' -c 'info chain' -c 'wait' \
+        -c 'block-stream virtio0' -c 'help block_stream'
+    [ "$output" = '(qemu) block_stream virtio0 A
+invalid size
+Try "help block_stream" for more information
+(qemu) info chain
+unknown command: '"'info chain'"'
+(qemu) wait
+unknown command: '"'wait'"'
+(qemu) block-stream virtio0
+unknown command: '"'block-stream'"'
+(qemu) help block_stream
+block_stream device [speed [base]] -- copy data from a backing file into a block device' ]
+}

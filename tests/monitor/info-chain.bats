@@ -1,0 +1,66 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# info chain draws what is there.
+
+load ../lib.bash
+
+quiet() {
+    mg -guest profile=none "$@"
+}
+
+@test "a chain is drawn in the documents' notation" {
+    make_chain file-A.img file-B.img file-C.img
+    run quiet -drive "$(chain_drive A B C)" -c 'info chain virtio0'
+    assert_status 0
+    assert_output "  [A] <- [B] <- [C]"
+    [[ $output =~ A\ +node-A\ +file-A.img\ +qcow2\ +64\ MiB ]]
+    [[ $output =~ C\ +node-C\ +file-C.img\ +qcow2\ +64\ MiB.*guest ]]
+}
+
+@test "what an image holds, and what is seen of it" {
+    qemu-img create -q -f qcow2 base.img 16M
+    qemu-io -f qcow2 -c 'write -q 0 4M' base.img >/dev/null
+    qemu-img create -q -f qcow2 -b base.img -F qcow2 top.img
+    qemu-io -f qcow2 -c 'write -q 0 1M' top.img >/dev/null
+    run quiet -drive file=top.img,if=virtio,format=qcow2 -c 'info chain -json'
+    assert_status 0
+    [ "$(grep -v '^(qemu)' <<<"$output" | jq -c '[.[0].layers[] | [.name, .holds, .seen]]')" = \
+        '[["base",4194304,3145728],["top",1048576,1048576]]' ]
+}
+
+@test "an arrow stands over the pair that a job copies between" {
+    make_chain file-A.img file-B.img file-C.img file-D.img file-E.img
+    run quiet -drive "$(chain_drive A B C D E)" -c 'block_stream node-D 64k file-B.img' -c 'info chain virtio0' \
+        -c 'block_job_cancel node-D'
+    assert_status 0
+    [[ $output =~ $'\n                 ,'-+\ *.*v' '*stream.*$'\n  [A] <- [B] <- [C] <- [D] <- [E]' ]] || \
+        [[ $output =~ $'\n                 ,'[-a-z0-9\ %]+v ]] || fail "$output"
+    assert_output "job node-D"
+}
+
+@test "names that are not unique grow until they are" {
+    mkdir a b
+    qemu-img create -q -f qcow2 a/disk.img 1M
+    qemu-img create -q -f qcow2 -b "$PWD/a/disk.img" -F qcow2 b/disk.img
+    run quiet -drive file=b/disk.img,if=virtio,format=qcow2 -c 'info chain' -c 'expect chain virtio0 = a/disk.img <- b/disk.img'
+    assert_output "/a/disk.img] <- [b/disk.img]"
+}
+
+@test "an unknown disk is named, and what there is" {
+    make_chain file-A.img
+    run quiet -drive "$(chain_drive A)" -c 'info chain nosuch'
+    assert_status 3
+    assert_output "Error: Cannot find device='nosuch' nor node-name='nosuch'"
+    assert_output "The devices are: virtio0."
+}
+
+@test "every info command has -json" {
+    make_chain file-A.img file-B.img
+    local topic
+    for topic in version status name uuid block 'block -n' 'block -v virtio0' blockstats block-jobs 'block-jobs -v' chain guest history; do
+        mg -guest profile=none -drive "$(chain_drive A B)" -c "info $topic -json" >out
+        tail -n +2 out | jq -e . >/dev/null || fail "info $topic -json: $(cat out)"
+    done
+    [ "$(mg -guest profile=none -drive "$(chain_drive A B)" -c 'info block -json' | tail -n +2 | jq -r '.[0].inserted.file')" = file-B.img ]
+}
