@@ -281,8 +281,8 @@ static int co_qcow2_set_writable(struct node *node, bool writable, struct error 
     if (writable) {
         return co_enter_writable(q, err);
     }
-    ret = node->corrupt ? 0 : co_qcow2_writeback_all(q);
-    if (ret) {
+    ret = co_qcow2_writeback_all(q); /* waits for one in the background, too */
+    if (ret && !node->corrupt) {
         error_set_errno(err, ret, "Could not write back the tables of '%s'", node->filename);
         return ret;
     }
@@ -402,9 +402,9 @@ static void co_qcow2_close(struct node *node)
 {
     struct qcow2 *q = node->state;
 
-    if (q->writable && !node->corrupt) {
+    if (q->writable) {
         /* Nobody is left who could be told of a failure; what was promised by a flush is on disk already. */
-        (void)co_qcow2_writeback_all(q);
+        (void)co_qcow2_writeback_all(q); /* waits for one in the background, too; writes nothing to a corrupt image */
     }
     free_all(q);
     node->state = NULL;
