@@ -147,6 +147,12 @@ static void evict(struct qcow2_cache *c)
     }
 }
 
+void qcow2_cache_set_budget(struct qcow2_cache *c, size_t budget_bytes)
+{
+    c->budget = budget_bytes;
+    evict(c);
+}
+
 static void pin(struct qcow2_cache *c, struct piece *piece)
 {
     leave_idle(c, piece);

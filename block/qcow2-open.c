@@ -176,9 +176,15 @@ int co_qcow2_load_reftable(struct qcow2 *q)
 
 /* --- Reading and writing ------------------------------------------------------------------------------------------ */
 
-static size_t budget(const struct qcow2 *q, uint64_t asked, size_t fallback)
+static size_t budget(uint64_t asked, size_t fallback)
 {
     return asked ? MIN(asked, SIZE_MAX / 2) : fallback;
+}
+
+/* A layer that is only read gets little: the chain map remembers what it said. */
+static size_t l2_budget(const struct qcow2 *q, bool writable)
+{
+    return budget(q->l2_budget, writable ? L2_BUDGET_WRITABLE : L2_BUDGET_READ_ONLY);
 }
 
 static int co_repair(struct qcow2 *q, struct error *err)
@@ -254,7 +260,7 @@ static int co_enter_writable(struct qcow2 *q, struct error *err)
     }
     if (!ret) {
         q->ref_cache = qcow2_cache_new(q, MIN(q->cluster_size, PIECE_MAX),
-                                       budget(q, q->refcount_budget, REFCOUNT_BUDGET));
+                                       budget(q->refcount_budget, REFCOUNT_BUDGET));
         q->l1_dirty = mem_zalloc(q->h.l1_size / 64 / 8 + 1);
         q->free_hint = 0;
         ret = qcow2_writeback_init(q);
@@ -279,7 +285,11 @@ static int co_qcow2_set_writable(struct node *node, bool writable, struct error 
         return 0;
     }
     if (writable) {
-        return co_enter_writable(q, err);
+        ret = co_enter_writable(q, err);
+        if (!ret) {
+            qcow2_cache_set_budget(q->l2_cache, l2_budget(q, true));
+        }
+        return ret;
     }
     ret = co_qcow2_writeback_all(q); /* waits for one in the background, too */
     if (ret && !node->corrupt) {
@@ -287,6 +297,7 @@ static int co_qcow2_set_writable(struct node *node, bool writable, struct error 
         return ret;
     }
     leave_writable(q);
+    qcow2_cache_set_budget(q->l2_cache, l2_budget(q, false));
     return 0;
 }
 
@@ -311,9 +322,9 @@ static int take_size(struct node *node, const char *key, uint64_t *out, struct e
     return 0;
 }
 
-static int take_options(struct qcow2 *q, uint64_t *l2_budget, struct error *err)
+static int take_options(struct qcow2 *q, struct error *err)
 {
-    int ret = take_size(q->node, "l2-cache-size", l2_budget, err);
+    int ret = take_size(q->node, "l2-cache-size", &q->l2_budget, err);
 
     /* A permission that is never used: counts are always kept exactly. */
     (void)node_option_bool(q->node, "lazy-refcounts", false);
@@ -323,8 +334,8 @@ static int take_options(struct qcow2 *q, uint64_t *l2_budget, struct error *err)
 static int co_load(struct qcow2 *q, struct error *err)
 {
     struct node *node = q->node;
-    uint64_t file_size, l2_budget = 0;
-    int ret = take_options(q, &l2_budget, err);
+    uint64_t file_size;
+    int ret = take_options(q, err);
 
     if (ret) {
         return ret;
@@ -359,9 +370,7 @@ static int co_load(struct qcow2 *q, struct error *err)
             return ret;
         }
     }
-    q->l2_cache = qcow2_cache_new(q, q->slice_entries * q->l2_entry_size,
-                                  budget(q, l2_budget, node->read_only ? L2_BUDGET_READ_ONLY :
-                                                                         L2_BUDGET_WRITABLE));
+    q->l2_cache = qcow2_cache_new(q, q->slice_entries * q->l2_entry_size, l2_budget(q, q->writable));
     node->size = ROUND_DOWN(q->h.size, NODE_SECTOR);
     node->cluster_size = q->subcluster_size;
     return 0;

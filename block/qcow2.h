@@ -162,7 +162,7 @@ struct qcow2 {
 
     bool dirty_bit_found;
     bool writable;
-    uint64_t refcount_budget;     /* bytes for ref_cache; 0: the usual */
+    uint64_t l2_budget, refcount_budget; /* bytes for the caches, as asked; 0: the usual */
     void *priv_write, *priv_refcount, *priv_writeback; /* module-private state */
 };
 
@@ -251,6 +251,7 @@ struct qcow2_piece {
 };
 struct qcow2_cache *qcow2_cache_new(struct qcow2 *q, uint32_t piece_size, size_t budget_bytes);
 void qcow2_cache_free(struct qcow2_cache *c);
+void qcow2_cache_set_budget(struct qcow2_cache *c, size_t budget_bytes);
 uint32_t qcow2_cache_piece_size(const struct qcow2_cache *c);
 /* Get a piece, pinned: from memory, or read from disk (suspends). Concurrent getters of one piece share the read. */
 int co_qcow2_cache_get(struct qcow2_cache *c, uint64_t offset, struct qcow2_piece **out);
