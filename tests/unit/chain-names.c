@@ -20,7 +20,7 @@
 
 static const struct driver format = { .name = "qcow2", .is_format = true, .supports_backing = true };
 static struct node nodes[DEPTH_MAX];
-static char names[DEPTH_MAX][16];
+static char names[DEPTH_MAX][32];
 
 /* A chain of these files, base first; nodes are called #0, #1, ... unless a name is given as "node=file". */
 static struct node *chain_of(const char *const *files, size_t n)
