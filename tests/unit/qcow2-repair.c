@@ -249,6 +249,72 @@ static void images_with_everything_satisfy_qemu_afterwards(void **state)
     io_sim_reset();
 }
 
+/* A job makes a layer writable that was opened read-only, and gives the right back. */
+static void CO_ENTRY switch_entry(void *arg)
+{
+    struct node *node = co_rig_open("/x.img", false);
+    struct error err = ERROR_INIT;
+    uint8_t out[8192], in[8192];
+
+    memset(out, 0x77, sizeof(out));
+    assert_int_equal(co_node_read_buf(node, 1 << 20, in, sizeof(in)), 0); /* tables are in the cache */
+    assert_int_equal(co_node_write_buf(node, 1 << 20, out, sizeof(out)), -EPERM);
+    assert_int_equal(co_node_set_writable(node, true, &err), 0);
+    assert_int_equal(co_node_write_buf(node, 1 << 20, out, sizeof(out)), 0);
+    assert_int_equal(co_node_set_writable(node, false, &err), 0);
+    assert_int_equal(co_node_write_buf(node, 1 << 20, out, sizeof(out)), -EPERM);
+    assert_int_equal(co_node_read_buf(node, 1 << 20, in, sizeof(in)), 0);
+    assert_memory_equal(in, out, sizeof(in));
+    co_node_unref(node);
+}
+
+static void layers_are_repaired_when_they_become_writable(void **state)
+{
+    for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
+        io_sim_reset();
+        loop_run_co(make_entry, (void *)kinds[k]);
+        if (!strstr(kinds[k], "size=1M")) {
+            scribble(0);
+            mark_dirty();
+            loop_run_co(switch_entry, NULL);
+            assert_false(get64(INCOMPATIBLE_AT) & QCOW2_INCOMPAT_DIRTY);
+            assert_true(counts_agree());
+        }
+    }
+    io_sim_reset();
+}
+
+/* Nothing that they stand for is kept up to date by us. */
+static void autoclear_bits_go_with_the_first_right_to_write(void **state)
+{
+    io_sim_reset();
+    loop_run_co(make_entry, (void *)"size=20M");
+    put64(80, 0xf0f0f0f0f0f0f0f0);
+    put64(88, UINT64_MAX);
+    assert_true(counts_agree()); /* opens read-only */
+    assert_int_equal(get64(88), UINT64_MAX);
+    open_for_writing();
+    assert_int_equal(get64(80), 0xf0f0f0f0f0f0f0f0);
+    assert_int_equal(get64(88), 0);
+    io_sim_reset();
+}
+
+static void corrupt_images_are_only_read(void **state)
+{
+    struct attempt a;
+
+    io_sim_reset();
+    loop_run_co(make_entry, (void *)"size=20M");
+    put64(INCOMPATIBLE_AT, QCOW2_INCOMPAT_CORRUPT);
+    loop_run_co(open_entry, &a);
+    assert_false(a.opened);
+    assert_string_equal(a.text, "qcow2: Image is corrupt; cannot be opened read/write");
+    free(a.text);
+    assert_true(counts_agree());
+    assert_int_equal(get64(INCOMPATIBLE_AT), QCOW2_INCOMPAT_CORRUPT);
+    io_sim_reset();
+}
+
 /* --- Beyond repair ------------------------------------------------------------------------------------------------- */
 
 static void refused(const char *text)
@@ -316,6 +382,9 @@ int main(void)
         cmocka_unit_test(right_counts_stay_where_they_are),
         cmocka_unit_test(a_crash_during_the_repair_costs_nothing),
         cmocka_unit_test(images_with_everything_satisfy_qemu_afterwards),
+        cmocka_unit_test(layers_are_repaired_when_they_become_writable),
+        cmocka_unit_test(autoclear_bits_go_with_the_first_right_to_write),
+        cmocka_unit_test(corrupt_images_are_only_read),
         cmocka_unit_test(what_cannot_be_is_refused_and_left_alone),
     };
 
