@@ -168,6 +168,8 @@ static int check_args(const struct command *cmd, json_t *args, struct error *err
     return 0;
 }
 
+static unsigned running; /* commands, those that a command runs included */
+
 int co_command_run(struct monitor *mon, const struct command *cmd, json_t *args, json_t **result, struct error *err)
 {
     json_t *given = args ? json_incref(args) : json_object();
@@ -175,11 +177,18 @@ int co_command_run(struct monitor *mon, const struct command *cmd, json_t *args,
 
     *result = NULL;
     if (!ret) {
+        running++;
         ret = cmd->co_run(mon, given, result, err);
+        running--;
     }
     assert(ret <= 0);
     assert(ret || !error_is_set(err));
     mon->last_status = ret;
     json_decref(given);
     return ret;
+}
+
+bool commands_running(void)
+{
+    return running > 0;
 }

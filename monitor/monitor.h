@@ -144,6 +144,8 @@ int co_hmp_run(struct monitor *mon, const char *line);
 /* Check the arguments, then run: used by QMP and by HMP.  `args` is an object, or NULL for none; *result may be NULL.
  * 0 or -errno; suspends. */
 int co_command_run(struct monitor *mon, const struct command *cmd, json_t *args, json_t **result, struct error *err);
+/* Is there any that has not come back yet?  The end of the program waits for them. */
+bool commands_running(void);
 /* By name or alias; under `compat` commands of ours are not found. */
 const struct command *command_find(const struct command *const *tables, const char *name, bool compat);
 /* Is `word` the name or an alias of this row?  `len` bytes of it. */

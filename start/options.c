@@ -1,0 +1,458 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The table of options, and what each does: see options.h.
+ */
+#include "start/options.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <uuid/uuid.h>
+
+#include "core/mem.h"
+#include "start/keyval.h"
+
+struct option {
+    const char *name;
+    const char *value; /* what --help calls it; NULL: it has none */
+    const char *group;
+    const char *help;  /* may have several lines; NULL: another row has said it */
+    bool two_dashes;   /* how --help shows it; both forms are taken */
+    int (*take)(struct options *o, const struct option *row, const char *shown, const char *value, struct error *err);
+};
+
+/* One more element at the end of an array: a pointer to it, zeroed. */
+#define GROW(array, count)                                                                                            \
+    ({                                                                                                                \
+        (array) = mem_reallocarray((array), (count) + 1, sizeof(*(array)));                                           \
+        memset(&(array)[count], 0, sizeof(*(array)));                                                                 \
+        &(array)[(count)++];                                                                                          \
+    })
+
+/* --- Disks --------------------------------------------------------------------------------------------------------- */
+
+void options_add_drive(struct options *o, const char *shown, json_t *keys)
+{
+    struct drive *drive = GROW(o->drives, o->drive_count);
+
+    drive->shown = mem_strdup(shown);
+    drive->keys = keys;
+}
+
+static int take_drive(struct options *o, const struct option *row, const char *shown, const char *value,
+                      struct error *err)
+{
+    json_t *keys = keyval_parse(value, NULL, err);
+
+    if (!keys) {
+        return -EINVAL;
+    }
+    options_add_drive(o, shown, keys);
+    return 0;
+}
+
+/* The name is taken as it is: a comma in it is a comma. */
+static void add_image(struct options *o, const char *shown, const char *path, unsigned index)
+{
+    AUTOFREE char *number = mem_printf("%u", index);
+    json_t *keys = json_pack("{s:s, s:s}", "index", number, "media", "disk");
+
+    json_object_set_new(keys, "file", json_stringn_nocheck(path, strlen(path)));
+    options_add_drive(o, shown, keys);
+}
+
+static int take_hd(struct options *o, const struct option *row, const char *shown, const char *value, struct error *err)
+{
+    add_image(o, shown, value, row->name[2] - 'a');
+    return 0;
+}
+
+/* --- Guests -------------------------------------------------------------------------------------------------------- */
+
+static int take_guest(struct options *o, const struct option *row, const char *shown, const char *value,
+                      struct error *err)
+{
+    json_t *words = keyval_parse(value, NULL, err);
+    struct option_guest *guest;
+
+    if (!words) {
+        return -EINVAL;
+    }
+    guest = GROW(o->guests, o->guest_count);
+    guest->shown = mem_strdup(shown);
+    guest->words = words;
+    return 0;
+}
+
+static int take_stopped(struct options *o, const struct option *row, const char *shown, const char *value,
+                        struct error *err)
+{
+    o->stopped = true;
+    return 0;
+}
+
+/* --- Monitors ------------------------------------------------------------------------------------------------------ */
+
+static int take_switch(json_t *keys, const char *key, bool fallback, bool *out, struct error *err)
+{
+    const char *value = json_string_value(json_object_get(keys, key));
+
+    *out = value ? !strcmp(value, "on") || !strcmp(value, "yes") : fallback;
+    if (value && !*out && strcmp(value, "off") && strcmp(value, "no")) {
+        error_set(err, "Parameter '%s' expects 'on' or 'off'", key);
+        return -EINVAL;
+    }
+    json_object_del(keys, key);
+    return 0;
+}
+
+static int socket_from_keys(json_t *keys, struct chardev_spec *spec, struct error *err)
+{
+    const char *path = json_string_value(json_object_get(keys, "path")), *key;
+    bool server, wait_given = json_object_get(keys, "wait");
+
+    spec->path = mem_strdup(path ? path : "");
+    json_object_del(keys, "path");
+    if (take_switch(keys, "server", false, &server, err) || take_switch(keys, "wait", server, &spec->wait, err)) {
+        return -EINVAL;
+    }
+    key = json_object_iter_key(json_object_iter(keys));
+    if (key) {
+        error_set(err, "Invalid parameter '%s'", key);
+        return -EINVAL;
+    }
+    if (!server && wait_given) {
+        error_set(err, "'wait' option is incompatible with socket in client connect mode");
+        return -EINVAL;
+    }
+    spec->kind = server ? CHARDEV_SERVER : CHARDEV_CLIENT;
+    return 0;
+}
+
+static int parse_socket(const char *text, struct chardev_spec *spec, struct error *err)
+{
+    json_t *keys = keyval_parse(text, "path", err);
+    int ret = keys ? socket_from_keys(keys, spec, err) : -EINVAL;
+
+    json_decref(keys);
+    return ret;
+}
+
+static int parse_place(const char *text, struct chardev_spec *spec, struct error *err)
+{
+    if (!strncmp(text, "unix:", 5)) {
+        return parse_socket(text + 5, spec, err);
+    }
+    if (!strcmp(text, "stdio")) {
+        spec->kind = CHARDEV_STDIO;
+    } else if (strcmp(text, "none") && strcmp(text, "null")) {
+        error_set(err, "'%s' is not a valid char driver", text);
+        error_hint(err, "A monitor can live on stdio, unix:PATH[,server=on|off][,wait=on|off], or none.");
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static int take_monitor(struct options *o, const struct option *row, const char *shown, const char *value,
+                        struct error *err)
+{
+    struct chardev_spec spec = { .kind = CHARDEV_NONE };
+    bool qmp = row->name[0] == 'q';
+    int ret = parse_place(value, &spec, err);
+
+    if (!ret && spec.kind == CHARDEV_STDIO && o->stdio_taken) {
+        error_set(err, "cannot use stdio by multiple character devices");
+        ret = -EINVAL;
+    }
+    if (ret) {
+        free(spec.path);
+        return ret;
+    }
+    o->monitor_given = o->monitor_given || !qmp;
+    o->stdio_taken = o->stdio_taken || spec.kind == CHARDEV_STDIO;
+    if (spec.kind == CHARDEV_STDIO && !qmp) {
+        o->human_stdio = true;
+    } else if (spec.kind != CHARDEV_NONE) {
+        struct option_monitor *monitor = GROW(o->monitors, o->monitor_count);
+
+        *monitor = (struct option_monitor){ .shown = mem_strdup(shown), .qmp = qmp, .spec = spec };
+    }
+    return 0;
+}
+
+/* --- Scripts ------------------------------------------------------------------------------------------------------- */
+
+static int take_script(struct options *o, const struct option *row, const char *shown, const char *value,
+                       struct error *err)
+{
+    struct option_script *script = GROW(o->scripts, o->script_count);
+
+    script->is_file = row->name[0] == 'f';
+    script->text = mem_strdup(value);
+    return 0;
+}
+
+static int refuse_value(const struct option *row, const char *value, struct error *err)
+{
+    error_set(err, "Parameter '%s' does not accept value '%s'", row->name, value);
+    error_hint(err, "It takes %s.", row->value);
+    return -EINVAL;
+}
+
+static int take_on_error(struct options *o, const struct option *row, const char *shown, const char *value,
+                         struct error *err)
+{
+    if (strcmp(value, "stop") && strcmp(value, "continue")) {
+        return refuse_value(row, value, err);
+    }
+    o->on_error = value[0] == 's' ? ERRORS_STOP : ERRORS_CONTINUE;
+    return 0;
+}
+
+/* --- The program --------------------------------------------------------------------------------------------------- */
+
+static int take_clock(struct options *o, const struct option *row, const char *shown, const char *value,
+                      struct error *err)
+{
+    if (strcmp(value, "real") && strcmp(value, "virtual")) {
+        return refuse_value(row, value, err);
+    }
+    o->clock = value[0] == 'r' ? LOOP_CLOCK_REAL : LOOP_CLOCK_VIRTUAL;
+    return 0;
+}
+
+static int take_seed(struct options *o, const struct option *row, const char *shown, const char *value, struct error *err)
+{
+    char *end;
+
+    errno = 0;
+    o->seed = strtoull(value, &end, 0);
+    o->has_seed = true;
+    if (errno || end == value || *end || strchr(value, '-')) {
+        error_set(err, "Parameter 'seed' expects a non-negative number below 2^64");
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static int take_name(struct options *o, const struct option *row, const char *shown, const char *value, struct error *err)
+{
+    static const char *const known[] = { "process", "debug-threads" }; /* of no use here */
+    json_t *keys = keyval_parse(value, "guest", err);
+    const char *guest, *key;
+
+    if (!keys) {
+        return -EINVAL;
+    }
+    guest = json_string_value(json_object_get(keys, "guest"));
+    if (guest) {
+        free(o->name);
+        o->name = mem_strdup(guest);
+    }
+    json_object_del(keys, "guest");
+    for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
+        json_object_del(keys, known[i]);
+    }
+    key = json_object_iter_key(json_object_iter(keys));
+    if (key) {
+        error_set(err, "Invalid parameter '%s'", key);
+    }
+    json_decref(keys);
+    return error_is_set(err) ? -EINVAL : 0;
+}
+
+static int take_uuid(struct options *o, const struct option *row, const char *shown, const char *value, struct error *err)
+{
+    char text[UUID_STR_LEN];
+    uuid_t uuid;
+
+    if (uuid_parse(value, uuid) < 0) {
+        error_set(err, "failed to parse UUID string: wrong format");
+        return -EINVAL;
+    }
+    uuid_unparse_lower(uuid, text);
+    free(o->uuid);
+    o->uuid = mem_strdup(text);
+    return 0;
+}
+
+static int take_compat(struct options *o, const struct option *row, const char *shown, const char *value,
+                       struct error *err)
+{
+    o->compat = true;
+    return 0;
+}
+
+static int take_help(struct options *o, const struct option *row, const char *shown, const char *value, struct error *err)
+{
+    o->help = true;
+    return 0;
+}
+
+static int take_version(struct options *o, const struct option *row, const char *shown, const char *value,
+                        struct error *err)
+{
+    o->version = true;
+    return 0;
+}
+
+/* --- The table ------------------------------------------------------------------------------------------------------ */
+
+static const struct option table[] = {
+    { "drive", "KEY=VALUE,...", "Disks",
+      "a disk: file=, if=virtio|ide|none, index=, format=, id=, node-name=,\n"
+      "readonly=, cache=, aio=threads|io_uring, werror=, rerror=, discard=,\n"
+      "and options of the images below it as backing.KEY=, backing.backing.KEY=;\n"
+      "a comma in a value is doubled",
+      false, take_drive },
+    { "hda", "FILE", "Disks", "the first IDE disk; an IMAGE is the same", false, take_hd },
+    { "hdb", "FILE", "Disks", "the second", false, take_hd },
+    { "hdc", "FILE", "Disks", "the third", false, take_hd },
+    { "hdd", "FILE", "Disks", "the fourth", false, take_hd },
+    { "guest", "KEY=VALUE,...", "Guests",
+      "what the simulated guests do, in fio's words: disk=ID (all disks unless\n"
+      "given), profile=preserve|stamp|replay|none, rw=, rwmixread=, bs=, iodepth=,\n"
+      "rate_iops=, size=, offset=, flush_every=, seed=, iolog=FILE",
+      false, take_guest },
+    { "S", NULL, "Guests", "do not start them: `cont` does", false, take_stopped },
+    { "monitor", "PLACE", "Monitors",
+      "where the human monitor lives: stdio (unless another is said), none, or\n"
+      "unix:PATH[,server=on|off][,wait=on|off]",
+      false, take_monitor },
+    { "qmp", "PLACE", "Monitors", "and the monitor for machines (JSON)", false, take_monitor },
+    { "f", "FILE", "Scripts", "run monitor commands from a file, - is standard input", false, take_script },
+    { "c", "COMMAND", "Scripts", "run a monitor command; -f and -c run in the order given", false, take_script },
+    { "on-error", "stop|continue", "Scripts",
+      "when a command fails; unless given, stop in -f and -c, continue on\n"
+      "standard input",
+      true, take_on_error },
+    { "clock", "real|virtual", "Program", "virtual: waiting takes no time, and the same seed gives the same run",
+      true, take_clock },
+    { "seed", "NUMBER", "Program", "where all chance comes from", true, take_seed },
+    { "name", "NAME", "Program", "what `info name` shows", false, take_name },
+    { "uuid", "UUID", "Program", "what `info uuid` shows", false, take_uuid },
+    { "qemu-compat", NULL, "Program", "speak like QEMU 7.2, without the words that it lacks", true, take_compat },
+    { "help", NULL, "Program", "this text", true, take_help },
+    { "h", NULL, NULL, NULL, false, take_help },
+    { "version", NULL, "Program", "which version this is", true, take_version },
+};
+
+void options_print_help(FILE *out)
+{
+    const char *group = "";
+
+    fprintf(out, "usage: merganser [options] [IMAGE]\n\n"
+                 "Boots disks on image chains, lets simulated guests work on them, and opens a monitor to\n"
+                 "merge, snapshot and inspect the chains meanwhile. Without any image it makes a chain to try.\n");
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+        const struct option *row = &table[i];
+        AUTOFREE char *left = mem_printf("%s%s %s", row->two_dashes ? "--" : "-", row->name, row->value ? row->value : "");
+
+        if (!row->help) {
+            continue;
+        }
+        if (strcmp(group, row->group)) {
+            fprintf(out, "\n%s:\n", row->group);
+            group = row->group;
+        }
+        for (const char *line = row->help; *line;) {
+            size_t len = strcspn(line, "\n");
+
+            fprintf(out, "  %-24s%.*s\n", line == row->help ? left : "", (int)len, line);
+            line += len + (line[len] == '\n');
+        }
+    }
+    fprintf(out, "\nExit codes: 0 all well, 1 could not start, 2 usage, 3 a command failed, 4 a job failed,\n"
+                 "5 an expectation failed, 6 the guest saw wrong data, 124 a wait ran out of time,\n"
+                 "128+N ended by signal N.\n");
+}
+
+/* --- Words ----------------------------------------------------------------------------------------------------------- */
+
+static const struct option *find(const char *name, size_t len)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+        if (strlen(table[i].name) == len && !strncmp(table[i].name, name, len)) {
+            return &table[i];
+        }
+    }
+    return NULL;
+}
+
+/* One option at argv[*i]; *i stands on the last word of it afterwards. */
+static int take_option(struct options *o, int argc, char **argv, int *i, char **shown, struct error *err)
+{
+    const char *word = argv[*i], *name = word + 1 + (word[1] == '-');
+    size_t len = strcspn(name, "=");
+    const struct option *row = find(name, len);
+    const char *value = name[len] ? name + len + 1 : NULL;
+
+    *shown = mem_strdup(word);
+    if (!row || (value && !row->value)) {
+        error_set(err, "invalid option");
+        return -EINVAL;
+    }
+    if (row->value && !value) {
+        if (*i + 1 >= argc) {
+            error_set(err, "requires an argument");
+            return -EINVAL;
+        }
+        value = argv[++*i];
+        free(*shown);
+        *shown = mem_printf("%s %s", word, value);
+    }
+    return row->take(o, row, *shown, value, err);
+}
+
+int options_parse(struct options *o, int argc, char **argv, char **shown, struct error *err)
+{
+    bool only_images = false;
+
+    *o = (struct options){ .clock = LOOP_CLOCK_REAL };
+    *shown = NULL;
+    for (int i = 1; i < argc; i++) {
+        if (only_images || argv[i][0] != '-' || !argv[i][1]) {
+            add_image(o, argv[i], argv[i], 0);
+        } else if (!strcmp(argv[i], "--")) {
+            only_images = true;
+        } else {
+            int ret = take_option(o, argc, argv, &i, shown, err);
+
+            if (ret) {
+                return ret;
+            }
+            free(*shown);
+            *shown = NULL;
+        }
+    }
+    if (!o->monitor_given && !o->stdio_taken) {
+        o->human_stdio = true;
+    }
+    return 0;
+}
+
+void options_free(struct options *o)
+{
+    for (size_t i = 0; i < o->drive_count; i++) {
+        free(o->drives[i].shown);
+        json_decref(o->drives[i].keys);
+    }
+    for (size_t i = 0; i < o->guest_count; i++) {
+        free(o->guests[i].shown);
+        json_decref(o->guests[i].words);
+    }
+    for (size_t i = 0; i < o->monitor_count; i++) {
+        free(o->monitors[i].shown);
+        free(o->monitors[i].spec.path);
+    }
+    for (size_t i = 0; i < o->script_count; i++) {
+        free(o->scripts[i].text);
+    }
+    free(o->drives);
+    free(o->guests);
+    free(o->monitors);
+    free(o->scripts);
+    free(o->name);
+    free(o->uuid);
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The command line.  One table (options.c) lists the options; --help is made from it.
+ *
+ * One dash or two, as in QEMU; a value is the next word, or stands behind a '='.  What is wrong with the line itself is found
+ * here, before anything is opened.
+ */
+#ifndef START_OPTIONS_H
+#define START_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "core/error.h"
+#include "core/loop.h"
+#include "monitor/chardev.h"
+#include "start/drive.h"
+
+/* `shown`: the option as typed, for errors. */
+struct option_guest {
+    char *shown;
+    json_t *words; /* with or without "disk" */
+};
+struct option_monitor {
+    char *shown;
+    bool qmp;
+    struct chardev_spec spec; /* not CHARDEV_NONE; a human monitor on stdio is not here, see human_stdio */
+};
+struct option_script {
+    bool is_file;
+    char *text; /* the path, or the command */
+};
+
+enum option_errors { ERRORS_DEFAULT, ERRORS_STOP, ERRORS_CONTINUE };
+
+struct options {
+    struct drive *drives;
+    size_t drive_count;
+    struct option_guest *guests;
+    size_t guest_count;
+    struct option_monitor *monitors;
+    size_t monitor_count;
+    struct option_script *scripts; /* in the order given */
+    size_t script_count;
+    bool human_stdio;              /* the human monitor is on standard input and output */
+    bool stopped;                  /* -S */
+    bool compat;                   /* --qemu-compat */
+    bool help, version;
+    enum option_errors on_error;
+    enum loop_clock clock;
+    bool has_seed;
+    uint64_t seed;
+    char *name, *uuid;             /* NULL: not given */
+    /* private to options.c */
+    bool monitor_given, stdio_taken;
+};
+
+/* 0; or -EINVAL with the sentence in err and the option as typed in *shown (malloc'ed, may be NULL). */
+int options_parse(struct options *o, int argc, char **argv, char **shown, struct error *err);
+void options_free(struct options *o);
+void options_print_help(FILE *out);
+/* One more drive; takes over `keys`, copies `shown`. */
+void options_add_drive(struct options *o, const char *shown, json_t *keys);
+
+#endif
