@@ -1,0 +1,448 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The program: its table of drivers, its life from the command line to the exit code, and signals.
+ *
+ *   options -> loop, engine -> sockets bound -> disks, guests -> clients let in -> machine runs
+ *       -> scripts -> the human monitor, or whoever else gives commands -> quit
+ *       -> SHUTDOWN -> jobs cancelled -> machine stopped -> disks closed -> monitors end -> exit code
+ *
+ * All of that is one coroutine, so that every step may wait while the loop turns.  Sockets are bound first: who starts the program
+ * and then looks for the socket finds it soon, and is let in when there is something to talk about.
+ */
+#include <errno.h>
+#include <locale.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "block/disk.h"
+#include "block/file.h"
+#include "block/node.h"
+#include "block/qcow2.h"
+#include "core/co.h"
+#include "core/io.h"
+#include "core/loop.h"
+#include "core/mem.h"
+#include "hw/guest.h"
+#include "hw/machine.h"
+#include "jobs/job.h"
+#include "monitor/chardev.h"
+#include "monitor/events.h"
+#include "monitor/handlers.h"
+#include "monitor/hmp-session.h"
+#include "monitor/outcome.h"
+#include "monitor/qmp.h"
+#include "monitor/script.h"
+#include "monitor/terminal.h"
+#include "start/demo.h"
+#include "start/drive.h"
+#include "start/options.h"
+
+static const struct driver *const drivers[] = { &driver_qcow2, &driver_raw, &driver_file, NULL };
+
+/* How long commands may take to notice that the program ends. */
+#define COMMANDS_END_NS (10 * NS_PER_S)
+
+struct program {
+    struct options options;
+    char *demo_dir; /* NULL: the user's own images */
+    int signal;     /* that ends the program; 0: none has come */
+    int signal_fd;
+    struct loop_watch *signal_watch;
+    bool stuck;     /* something does not end: leave without giving back what it uses */
+    int exit_code;
+};
+
+/* "merganser: -drive file=x: Could not open 'x'..." and hints below; clears the error. */
+static void complain(const char *shown, struct error *err)
+{
+    fflush(stdout);
+    fprintf(stderr, "merganser: %s%s%s\n", shown ? shown : "", shown ? ": " : "", err->text);
+    if (err->hint) {
+        fprintf(stderr, "%s\n", err->hint);
+    }
+    error_clear(err);
+}
+
+/* --- Signals -------------------------------------------------------------------------------------------------------- */
+
+static void signal_came(void *arg, unsigned events)
+{
+    struct program *p = arg;
+    struct signalfd_siginfo info;
+
+    if (read(p->signal_fd, &info, sizeof(info)) != sizeof(info)) {
+        return;
+    }
+    if (info.ssi_signo == SIGINT && !monitor_quit_requested() && terminal_interrupt()) {
+        return;
+    }
+    if (p->signal) {
+        /* The second one: whoever sends it does not want to wait.  Images are whole at every moment. */
+        terminal_stop();
+        _exit(OUTCOME_SIGNAL + info.ssi_signo);
+    }
+    p->signal = info.ssi_signo;
+    fprintf(stderr, "merganser: terminating on signal %u from pid %u\n", info.ssi_signo, info.ssi_pid);
+    monitor_quit_request(OUTCOME_SIGNAL + info.ssi_signo);
+}
+
+/* Before any thread is there: threads inherit the mask, and so signals come here only. */
+static void signals_start(struct program *p)
+{
+    sigset_t set;
+
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    p->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/* --- The beginning ---------------------------------------------------------------------------------------------------- */
+
+/* 0, or -1 after the complaint. */
+static int set_guest_defaults(struct program *p)
+{
+    struct error err = ERROR_INIT;
+
+    for (size_t i = 0; i < p->options.guest_count; i++) {
+        struct option_guest *guest = &p->options.guests[i];
+
+        if (!json_object_get(guest->words, "disk") && guest_set_default(guest->words, &err) < 0) {
+            complain(guest->shown, &err);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int configure_guests(struct program *p)
+{
+    struct error err = ERROR_INIT;
+
+    for (size_t i = 0; i < p->options.guest_count; i++) {
+        struct option_guest *guest = &p->options.guests[i];
+        json_t *disk = json_object_get(guest->words, "disk");
+        int ret = 0;
+
+        if (disk) {
+            json_t *words = json_copy(guest->words);
+
+            json_object_del(words, "disk");
+            ret = guest_configure(json_string_value(disk), words, &err);
+            json_decref(words);
+        }
+        if (ret < 0) {
+            complain(guest->shown, &err);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int open_monitors(struct program *p, struct chardev **places)
+{
+    struct error err = ERROR_INIT;
+
+    for (size_t i = 0; i < p->options.monitor_count; i++) {
+        struct option_monitor *monitor = &p->options.monitors[i];
+
+        places[i] = chardev_open(&monitor->spec, monitor->qmp ? co_qmp_serve : co_hmp_serve, &p->options.compat, &err);
+        if (!places[i]) {
+            complain(monitor->shown, &err);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* Let clients in, and wait for those that were to be waited for. */
+static int co_start_monitors(struct program *p, struct chardev **places)
+{
+    for (size_t i = 0; i < p->options.monitor_count; i++) {
+        chardev_start(places[i]);
+    }
+    for (size_t i = 0; i < p->options.monitor_count; i++) {
+        struct option_monitor *monitor = &p->options.monitors[i];
+
+        if (monitor->spec.kind == CHARDEV_SERVER && monitor->spec.wait) {
+            fprintf(stderr, "merganser: %s: info: waiting for a connection\n", monitor->shown);
+            if (co_chardev_wait_client(places[i]) < 0) {
+                return -1;
+            }
+        }
+    }
+    return 0;
+}
+
+/* The working directory changes to that of the demonstration: paths of scripts must not. */
+static void anchor_scripts(struct program *p)
+{
+    AUTOFREE char *here = getcwd(NULL, 0);
+
+    for (size_t i = 0; here && i < p->options.script_count; i++) {
+        struct option_script *script = &p->options.scripts[i];
+
+        if (script->is_file && script->text[0] != '/' && strcmp(script->text, "-")) {
+            char *path = mem_printf("%s/%s", here, script->text);
+
+            free(script->text);
+            script->text = path;
+        }
+    }
+}
+
+static int co_make_demo(struct program *p)
+{
+    struct error err = ERROR_INIT;
+    json_t *chain, *ide;
+
+    anchor_scripts(p);
+    p->demo_dir = co_demo_make(&err);
+    if (!p->demo_dir) {
+        complain(NULL, &err);
+        return -1;
+    }
+    chain = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "file", "file-E.img", "format", "qcow2", "if", "virtio",
+                      "node-name", "node-E", "backing.node-name", "node-D", "backing.backing.node-name", "node-C",
+                      "backing.backing.backing.node-name", "node-B", "backing.backing.backing.backing.node-name", "node-A");
+    ide = json_pack("{s:s, s:s, s:s}", "file", "ide.img", "format", "qcow2", "if", "ide");
+    options_add_drive(&p->options, "the demonstration chain", chain);
+    options_add_drive(&p->options, "the demonstration's IDE disk", ide);
+    return 0;
+}
+
+static int co_open_disks(struct program *p)
+{
+    const struct drive *failed = NULL;
+    struct error err = ERROR_INIT;
+
+    if (!p->options.drive_count && co_make_demo(p) < 0) {
+        return -1;
+    }
+    if (co_drives_start(p->options.drives, p->options.drive_count, &failed, &err) < 0) {
+        complain(failed ? failed->shown : NULL, &err);
+        return -1;
+    }
+    return 0;
+}
+
+/* 0; or -1: the program ends, with a complaint unless it was asked to end. */
+static int co_begin(struct program *p)
+{
+    AUTOFREE struct chardev **places = mem_calloc(p->options.monitor_count + 1, sizeof(*places));
+
+    machine_identity_set(p->options.name, p->options.uuid);
+    if (open_monitors(p, places) < 0 || set_guest_defaults(p) < 0 || co_open_disks(p) < 0 || configure_guests(p) < 0 ||
+        co_start_monitors(p, places) < 0) {
+        return -1;
+    }
+    if (!p->options.stopped && !monitor_quit_requested()) {
+        machine_cont();
+    }
+    return 0;
+}
+
+/* --- The middle ------------------------------------------------------------------------------------------------------- */
+
+static void script_write(struct monitor *mon, const char *text, size_t len)
+{
+    fwrite(text, 1, len, stdout);
+    if (len && text[len - 1] == '\n') {
+        fflush(stdout);
+    }
+}
+
+/* False: one failed, and nothing further is to be run. */
+static bool co_run_scripts(struct program *p, struct monitor *mon)
+{
+    bool stop = p->options.on_error != ERRORS_CONTINUE;
+
+    for (size_t i = 0; i < p->options.script_count && !monitor_quit_requested(); i++) {
+        const struct option_script *script = &p->options.scripts[i];
+        enum outcome outcome = script->is_file ? co_script_file(mon, script->text, stop) :
+                                                 co_script_text(mon, "-c", script->text, stop);
+
+        if (outcome != OUTCOME_GOOD && stop) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Commands come from standard input until its end. */
+static void co_run_stdin(struct program *p, struct monitor *mon)
+{
+    enum outcome outcome = co_script_stream(mon, "standard input", STDIN_FILENO, p->options.on_error == ERRORS_STOP);
+
+    if (outcome == OUTCOME_GOOD || p->options.on_error != ERRORS_STOP) {
+        co_outcome_wait_jobs(mon);
+    }
+}
+
+static void co_until_quit(void)
+{
+    co_monitor_wait(NULL, NULL, NULL, UINT64_MAX);
+}
+
+static void co_work(struct program *p)
+{
+    struct monitor mon = {
+        .compat = p->options.compat,
+        .on_stdout = true,
+        .name = "script",
+        .write = script_write,
+    };
+    bool more;
+
+    monitor_init(&mon);
+    more = co_run_scripts(p, &mon);
+    if (!more || monitor_quit_requested()) {
+        /* that is all */
+    } else if (!p->options.human_stdio) {
+        co_until_quit();
+    } else if (terminal_possible()) {
+        events_set_notice(p->options.compat ? NULL : terminal_notice);
+        terminal_start(p->options.compat);
+        co_until_quit();
+    } else {
+        co_run_stdin(p, &mon);
+    }
+    monitor_fini(&mon);
+}
+
+/* --- The end ---------------------------------------------------------------------------------------------------------- */
+
+static void co_end_jobs(void)
+{
+    struct job *job, *next;
+
+    co_job_cancel_all();
+    for (job = TAILQ_FIRST(&all_jobs); job; job = next) {
+        next = TAILQ_NEXT(job, link);
+        job_dismiss(job, NULL); /* one that waited for that */
+    }
+}
+
+static void co_end_commands(struct program *p)
+{
+    uint64_t deadline = loop_now() + COMMANDS_END_NS;
+
+    while (commands_running() && loop_now() < deadline) {
+        co_sleep_ns(NS_PER_MS);
+    }
+    if (commands_running()) {
+        fprintf(stderr, "merganser: a command does not end, leaving without it\n");
+        p->stuck = true;
+    }
+}
+
+static void co_end(struct program *p, bool began)
+{
+    struct error err = ERROR_INIT;
+
+    monitor_quit_request(-1);
+    p->exit_code = monitor_quit_code();
+    if (p->exit_code < 0) {
+        p->exit_code = began ? outcome_exit_code() : OUTCOME_NO_START;
+    }
+    events_set_notice(NULL);
+    terminal_stop();
+    events_shutdown(p->signal ? "host-signal" : "host-qmp-quit");
+    co_end_jobs();
+    co_machine_stop(RUN_SHUTDOWN);
+    co_end_commands(p);
+    if (!p->stuck && co_drives_end(&err) < 0) {
+        complain(NULL, &err);
+        p->exit_code = p->exit_code ? p->exit_code : OUTCOME_GUEST; /* what the guest wrote may be lost */
+    }
+    if (began && monitor_quit_code() < 0 && !p->exit_code) {
+        p->exit_code = outcome_exit_code(); /* the guests' last requests count too */
+    }
+    if (!p->stuck) {
+        co_chardevs_end();
+    }
+}
+
+static CO_ENTRY void co_life(void *arg)
+{
+    struct program *p = arg;
+    bool began = co_begin(p) == 0;
+
+    if (began) {
+        co_work(p);
+    }
+    co_end(p, began);
+}
+
+static uint64_t choose_seed(const struct options *o)
+{
+    uint64_t seed = 1;
+
+    if (o->has_seed) {
+        return o->seed;
+    }
+    /* The virtual clock is for runs that repeat. */
+    if (o->clock == LOOP_CLOCK_REAL && getrandom(&seed, sizeof(seed), 0) != sizeof(seed)) {
+        seed = 1;
+    }
+    return seed;
+}
+
+static void run(struct program *p)
+{
+    signals_start(p);
+    loop_init(p->options.clock, choose_seed(&p->options));
+    io_init();
+    node_set_drivers(drivers);
+    machine_init(MACHINE_RAM_DEFAULT);
+    outcome_init();
+    events_init();
+    p->signal_watch = loop_watch(p->signal_fd, LOOP_READ, signal_came, p);
+    loop_run_co(co_life, p);
+    fflush(stdout);
+    if (p->demo_dir) {
+        demo_remove(p->demo_dir);
+        free(p->demo_dir);
+    }
+    if (p->stuck) {
+        _exit(p->exit_code);
+    }
+    loop_unwatch(p->signal_watch);
+    close(p->signal_fd);
+    events_fini();
+    outcome_fini();
+    machine_fini();
+    machine_identity_set(NULL, NULL);
+    io_fini();
+    loop_fini();
+    co_pool_drain();
+}
+
+int main(int argc, char **argv)
+{
+    struct program p = { .exit_code = OUTCOME_GOOD };
+    struct error err = ERROR_INIT;
+    char *shown;
+
+    setlocale(LC_CTYPE, "");
+    if (options_parse(&p.options, argc, argv, &shown, &err) < 0) {
+        complain(shown, &err);
+        free(shown);
+        p.exit_code = OUTCOME_USAGE;
+    } else if (p.options.help) {
+        options_print_help(stdout);
+    } else if (p.options.version) {
+        printf("merganser %s\n", MERGANSER_VERSION);
+    } else {
+        run(&p);
+    }
+    options_free(&p.options);
+    return p.exit_code;
+}
