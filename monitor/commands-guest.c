@@ -109,7 +109,7 @@ static int co_guest_command(struct monitor *mon, json_t *args, json_t **result, 
     settings = json_object();
     ret = take_settings(text, settings, err);
     if (!ret) {
-        ret = guest_configure(id, settings, err);
+        ret = co_guest_configure(id, settings, err);
     }
     json_decref(settings);
     return ret;
@@ -128,43 +128,58 @@ static int co_info_guest(struct monitor *mon, json_t *args, json_t **result, str
     return 0;
 }
 
+static const char *const line_members[] = {
+    "reads",    "writes", "flushes", "verified", "mismatches",       "errors",
+    "inflight", "p50_ns", "p99_ns",  "max_ns",   "longest_stall_ns",
+};
+
+static bool is_on_the_line(const char *key)
+{
+    for (size_t m = 0; m < ARRAY_SIZE(line_members); m++) {
+        if (!strcmp(line_members[m], key)) {
+            return true;
+        }
+    }
+    return !strcmp(key, "device") || !strcmp(key, "profile");
+}
+
+/* What the line has no room for. */
 static void print_more(struct monitor *mon, const json_t *tree)
 {
-    static const char *const shown[] = { "driver", "state", "boots", "discards", "rw", "bs", "iodepth", "rate_iops", "size" };
     const json_t *list = json_object_get(tree, "mismatch_list");
-    json_t *item;
+    const char *key;
+    json_t *value;
     size_t i;
 
     monitor_puts(mon, "   ");
-    for (i = 0; i < ARRAY_SIZE(shown); i++) {
-        const json_t *value = json_object_get(tree, shown[i]);
-
+    json_object_foreach((json_t *)tree, key, value) {
+        if (is_on_the_line(key)) {
+            continue;
+        }
         if (json_is_string(value)) {
-            monitor_printf(mon, " %s=%s", shown[i], json_string_value(value));
+            monitor_printf(mon, " %s=%s", key, json_string_value(value));
         } else if (json_is_integer(value)) {
-            monitor_printf(mon, " %s=%" JSON_INTEGER_FORMAT, shown[i], json_integer_value(value));
+            monitor_printf(mon, " %s=%" JSON_INTEGER_FORMAT, key, json_integer_value(value));
+        } else if (json_is_boolean(value)) {
+            monitor_printf(mon, " %s=%s", key, json_is_true(value) ? "on" : "off");
         }
     }
     monitor_puts(mon, "\n");
-    json_array_foreach(list, i, item) {
-        monitor_printf(mon, "    %s\n", json_string_value(item));
+    json_array_foreach(list, i, value) {
+        monitor_printf(mon, "    %s\n", json_string_value(value));
     }
 }
 
 static void print_guest(struct monitor *mon, const json_t *args, const json_t *result)
 {
-    static const char *const members[] = {
-        "reads",    "writes", "flushes", "verified", "mismatches",       "errors",
-        "inflight", "p50_ns", "p99_ns",  "max_ns",   "longest_stall_ns",
-    };
     size_t i;
     json_t *tree;
 
     json_array_foreach(result, i, tree) {
         monitor_printf(mon, "%s: profile=%s", str_arg(tree, "device"), str_arg(tree, "profile"));
-        for (size_t m = 0; m < ARRAY_SIZE(members); m++) {
-            monitor_printf(mon, " %s=%" JSON_INTEGER_FORMAT, members[m],
-                           json_integer_value(json_object_get(tree, members[m])));
+        for (size_t m = 0; m < ARRAY_SIZE(line_members); m++) {
+            monitor_printf(mon, " %s=%" JSON_INTEGER_FORMAT, line_members[m],
+                           json_integer_value(json_object_get(tree, line_members[m])));
         }
         monitor_puts(mon, "\n");
         if (json_is_true(json_object_get(args, "verbose"))) {
@@ -176,10 +191,8 @@ static void print_guest(struct monitor *mon, const json_t *args, const json_t *r
 /* --- Rows ---------------------------------------------------------------------------------------------------------------- */
 
 static const char *const settings_words[] = {
-    "start",    "stop",   "profile=preserve", "profile=stamp", "profile=replay", "profile=none", "rw=read",
-    "rw=write", "rw=rw",  "rw=randread",      "rw=randwrite",  "rw=randrw",      "rwmixread=",   "bs=",
-    "iodepth=", "size=",  "rate_iops=",       "offset=",       "flush_every=",   "seed=",        "iolog=",
-    NULL,
+    "start",          "stop",         "profile=preserve", "profile=stamp", "profile=replay", "profile=none", "rw=read",
+    "rw=write",       "rw=rw",        "rw=randread",      "rw=randwrite",  "rw=randrw",      NULL,
 };
 
 const struct command guest_commands[] = {
@@ -187,7 +200,7 @@ const struct command guest_commands[] = {
         .name = "guest",
         .args = {
             { "device", ARG_DEVICE, .doc = "the disk whose guest it is" },
-            { "settings", ARG_REST, .optional = true, .choices = settings_words,
+            { "settings", ARG_REST, .optional = true, .choices = settings_words, .keys = guest_setting_names,
               .doc = "start, stop, or fio's words: profile=preserve|stamp|replay|none rw= rwmixread= bs= iodepth= rate_iops="
                      " size= offset= flush_every= seed= iolog=" },
         },

@@ -156,10 +156,12 @@ static void describe_more(json_t *tree, const struct job *job)
     uint64_t ns = (job->ended_ns ? job->ended_ns : loop_now()) - job->started_ns;
     const char *words = job->kind->describe ? job->kind->describe((struct job *)job) : NULL;
 
+    uint64_t done = job->data_total ? job->data_done : job->offset;
+
     json_object_set_new(tree, "x-elapsed-ns", json_integer(ns));
-    json_object_set_new(tree, "x-data-done", json_integer(job->data_done));
-    json_object_set_new(tree, "x-data-total", json_integer(job->data_total));
-    json_object_set_new(tree, "x-rate", json_integer(ns ? (double)job->data_done * NS_PER_S / ns : 0));
+    json_object_set_new(tree, "x-done", json_integer(done));
+    json_object_set_new(tree, "x-total", json_integer(job->data_total ? job->data_total : job->len));
+    json_object_set_new(tree, "x-rate", json_integer(ns ? (double)done * NS_PER_S / ns : 0));
     if (words) {
         json_object_set_new(tree, "x-what", json_string(words));
     }
@@ -190,7 +192,7 @@ static int64_t int_of(const json_t *tree, const char *key)
 
 static void print_more(struct monitor *mon, const json_t *tree)
 {
-    int64_t done = int_of(tree, "x-data-done"), total = int_of(tree, "x-data-total"), rate = int_of(tree, "x-rate");
+    int64_t done = int_of(tree, "x-done"), total = int_of(tree, "x-total"), rate = int_of(tree, "x-rate");
     const char *words = str_arg(tree, "x-what"), *status = str_arg(tree, "status");
     char text[32], more[32];
 
@@ -199,11 +201,9 @@ static void print_more(struct monitor *mon, const json_t *tree)
     }
     monitor_printf(mon, "    %s for %s", status, time_format(int_of(tree, "x-elapsed-ns"), text));
     if (total > 0) {
-        monitor_printf(mon, ", %.1f%% of %s of data", 100.0 * done / total, size_format(total, text));
-    } else {
-        monitor_printf(mon, ", %s of data", size_format(done, text));
+        monitor_printf(mon, ", %.1f%% of %s", 100.0 * done / total, size_format(total, text));
     }
-    monitor_printf(mon, " copied, %s/s", size_format(rate, text));
+    monitor_printf(mon, ", %s/s", size_format(rate, text));
     if (total > done && rate > 0 && !strcmp(status, "running")) {
         monitor_printf(mon, ", about %s left", time_format((double)(total - done) / rate * NS_PER_S, more));
     }

@@ -35,6 +35,15 @@ static void offer_all(struct search *s, const char *const *words)
     }
 }
 
+static void offer_keys(struct search *s, const char *const *keys)
+{
+    for (; keys && *keys; keys++) {
+        AUTOFREE char *word = mem_printf("%s=", *keys);
+
+        offer(s, word);
+    }
+}
+
 /* --- What lives ------------------------------------------------------------------------------------------------------ */
 
 static void offer_row(void *arg, const struct command *cmd)
@@ -146,6 +155,7 @@ static void offer_kind(struct search *s, const struct command *cmd, const struct
         break;
     case ARG_REST:
         offer_all(s, arg->choices);
+        offer_keys(s, arg->keys);
         if (cmd->flags & COMMAND_SCRIPT) { /* wait, expect: words and names in many orders */
             offer_jobs(s);
             offer_disks(s);

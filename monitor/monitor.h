@@ -61,7 +61,8 @@ struct command_arg {
     bool ours;                    /* QEMU has no such argument: absent under --qemu-compat */
     char letter;                  /* ARG_FLAG */
     uint64_t unit;                /* ARG_SIZE in HMP: factor without a suffix; 0 means 1 */
-    const char *const *choices;   /* ARG_ENUM, NULL-terminated */
+    const char *const *choices;   /* ARG_ENUM: the only values; ARG_REST: words for completion; NULL-terminated */
+    const char *const *keys;      /* ARG_REST: words that take =VALUE, for completion; NULL-terminated */
     const char *doc;              /* for help and the manual */
 };
 #define COMMAND_MAX_ARGS 16
