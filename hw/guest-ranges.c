@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Ranges of the disk in use by a guest's own requests: see guest-state.h.
+ *
+ * A short list that is searched from end to end: it has as many entries as operations are in flight, mostly a few dozen, and
+ * is one or two cache lines per four of them.  A range waits for earlier ones only, so nobody starves and no two
+ * wait for each other.
+ */
+#include "hw/guest-state.h"
+
+#include <assert.h>
+
+#include "core/mem.h"
+
+static unsigned find(const struct guest_ranges *r, uint64_t ticket)
+{
+    unsigned i = 0;
+
+    while (r->list[i].ticket != ticket) {
+        i++;
+        assert(i < r->count);
+    }
+    return i;
+}
+
+static bool blocked(const struct guest_ranges *r, unsigned index)
+{
+    const struct guest_range *me = &r->list[index];
+
+    for (unsigned i = 0; i < r->count; i++) {
+        const struct guest_range *o = &r->list[i];
+
+        if (o->start < me->end && me->start < o->end && o->ticket < me->ticket && (o->exclusive || me->exclusive)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+uint64_t guest_range_enter(struct guest_ranges *r, uint64_t offset, uint64_t len, bool exclusive)
+{
+    if (r->count == r->room) {
+        r->room = r->room ? r->room * 2 : 8;
+        r->list = mem_reallocarray(r->list, r->room, sizeof(*r->list));
+    }
+    r->list[r->count++] = (struct guest_range){
+        .start = offset,
+        .end = offset + len,
+        .ticket = ++r->last_ticket,
+        .exclusive = exclusive,
+    };
+    return r->last_ticket;
+}
+
+void co_guest_range_wait(struct guest_ranges *r, uint64_t ticket)
+{
+    while (blocked(r, find(r, ticket))) {
+        co_queue_wait(&r->waiters);
+    }
+}
+
+bool co_guest_range_wait_unless_stuck(struct guest_ranges *r, uint64_t ticket)
+{
+    while (blocked(r, find(r, ticket))) {
+        if (machine_state() == RUN_IO_ERROR) {
+            return false;
+        }
+        co_queue_wait(&r->waiters);
+    }
+    return true;
+}
+
+void guest_range_leave(struct guest_ranges *r, uint64_t ticket)
+{
+    r->list[find(r, ticket)] = r->list[r->count - 1];
+    r->count--;
+    if (!co_queue_empty(&r->waiters)) {
+        co_queue_wake_all(&r->waiters);
+    }
+}
