@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Count all references to host clusters by following everything that refers to one, and compare with the counts in
- * the image.
+ * Count all references to host clusters by following everything that refers to one, and compare
+ * with the counts in the image.
  *
  *     header -> snapshot table -> L1 tables of snapshots -+
  *            -> active L1 table --------------------------+-> L2 tables -> data, compressed data
- *            -> bitmap directory -> bitmap tables -> bitmaps          (when the image says they are valid)
- *            -> reference count table -> blocks                       (compared only: a repair makes new ones)
+ *            -> bitmap directory -> bitmap tables -> bitmaps   (when the image says they are valid)
+ *            -> reference count table -> blocks                (compared: a repair makes new ones)
  *
- * Counts live in pages of 256 clusters that are made when first touched, so that memory follows what the image really
- * refers to and not a size that it claims: about 5 bytes per used cluster.  An image whose few real bytes refer to clusters far apart
- * in a sparse file is refused when its counts would need more memory than the file has bytes (plus a floor).
+ * Counts live in pages of 256 clusters that are made when first touched, so that memory follows
+ * what the image really refers to and not a size that it claims: about 5 bytes per used cluster.
+ * An image whose few real bytes refer to clusters far apart in a sparse file is refused when its
+ * counts would need more memory than the file has bytes (plus a floor).
  *
- * With each count goes what the cluster is (data, L2 table, other metadata): two uses of one cluster that do not go
- * together are an overlap.  That, and each table being walked at most once per L1 table, bounds the work.
+ * With each count goes what the cluster is (data, L2 table, other metadata): two uses of one
+ * cluster that do not go together are an overlap.  That, and each table being walked at most once
+ * per L1 table, bounds the work.
  */
 #include "block/qcow2-check.h"
 
@@ -32,7 +34,8 @@
 #define MAX_BITMAP_TABLE (32u << 20)
 #define BITMAP_ENTRY 24u /* fixed bytes of an entry of the bitmap directory */
 
-enum use { USE_NONE, USE_DATA, USE_L2, USE_METADATA }; /* a cluster's, in the two low bits of its count */
+/* What a cluster is, in the two low bits of its count. */
+enum use { USE_NONE, USE_DATA, USE_L2, USE_METADATA };
 #define ONE_REFERENCE 4u
 
 struct qcow2_check_page {
@@ -41,7 +44,7 @@ struct qcow2_check_page {
     uint32_t counts[PAGE_CLUSTERS];
 };
 
-/* --- Counts ----------------------------------------------------------------------------------------------------- */
+/* --- Counts ----------------------------------------------------------------------------------- */
 
 int co_qcow2_check_init(struct qcow2_check *c, struct qcow2 *q, struct error *err)
 {
@@ -198,10 +201,10 @@ static int add_whole(struct qcow2_check *c, uint64_t offset, enum use use, const
     return add_bytes(c, offset, c->q->cluster_size, use, what, err);
 }
 
-/* --- L1 and L2 tables --------------------------------------------------------------------------------------------- */
+/* --- L1 and L2 tables ------------------------------------------------------------------------- */
 
-static int co_read_table(struct qcow2_check *c, uint64_t offset, void *buf, size_t len, const char *what,
-                         struct error *err)
+static int co_read_table(struct qcow2_check *c, uint64_t offset, void *buf, size_t len,
+                         const char *what, struct error *err)
 {
     int ret = co_io_read(c->q->file, offset, buf, len);
 
@@ -249,8 +252,8 @@ static int compare_u64(const void *a, const void *b)
 }
 
 /* Entries in host order; sorts them. */
-static int co_walk_l1(struct qcow2_check *c, uint64_t offset, uint64_t *l1, uint32_t n, const char *what,
-                      struct error *err)
+static int co_walk_l1(struct qcow2_check *c, uint64_t offset, uint64_t *l1, uint32_t n,
+                      const char *what, struct error *err)
 {
     int ret = add_bytes(c, offset, (uint64_t)n * 8, USE_METADATA, what, err);
 
@@ -283,10 +286,12 @@ static int co_walk_active(struct qcow2_check *c, struct error *err)
     return ret;
 }
 
-static int co_walk_snapshot(struct qcow2_check *c, const struct qcow2_snapshot *s, struct error *err)
+static int co_walk_snapshot(struct qcow2_check *c, const struct qcow2_snapshot *s,
+                            struct error *err)
 {
     AUTOFREE char *what = mem_printf("the L1 table of snapshot '%s'", s->name);
-    int ret = qcow2_check_table(&c->q->h, s->l1_offset, s->l1_size, 8, QCOW2_MAX_L1_BYTES, what, err);
+    int ret = qcow2_check_table(&c->q->h, s->l1_offset, s->l1_size, 8, QCOW2_MAX_L1_BYTES, what,
+                                err);
 
     if (ret) {
         return ret;
@@ -304,9 +309,10 @@ static int co_walk_snapshot(struct qcow2_check *c, const struct qcow2_snapshot *
     return ret;
 }
 
-/* --- Bitmaps ----------------------------------------------------------------------------------------------------------- */
+/* --- Bitmaps ---------------------------------------------------------------------------------- */
 
-static int co_walk_bitmap(struct qcow2_check *c, uint64_t table, uint32_t entries, struct error *err)
+static int co_walk_bitmap(struct qcow2_check *c, uint64_t table, uint32_t entries,
+                          struct error *err)
 {
     uint64_t len = (uint64_t)entries * 8;
     int ret = 0;
@@ -331,7 +337,8 @@ static int co_walk_bitmap(struct qcow2_check *c, uint64_t table, uint32_t entrie
     return ret;
 }
 
-static int co_walk_directory(struct qcow2_check *c, const uint8_t *dir, uint64_t len, struct error *err)
+static int co_walk_directory(struct qcow2_check *c, const uint8_t *dir, uint64_t len,
+                             struct error *err)
 {
     uint64_t at = 0;
     int ret = 0;
@@ -370,7 +377,7 @@ static int co_walk_bitmaps(struct qcow2_check *c, struct error *err)
     return ret ? ret : co_walk_directory(c, dir, len, err);
 }
 
-/* --- All of it ------------------------------------------------------------------------------------------------------------ */
+/* --- All of it -------------------------------------------------------------------------------- */
 
 int co_qcow2_check_walk(struct qcow2_check *c, struct error *err)
 {
@@ -394,7 +401,7 @@ int co_qcow2_check_walk(struct qcow2_check *c, struct error *err)
     return ret ? ret : co_walk_bitmaps(c, err);
 }
 
-/* --- Comparing -------------------------------------------------------------------------------------------------------- */
+/* --- Comparing -------------------------------------------------------------------------------- */
 
 /* The clusters that hold the reference counts themselves. */
 struct structures {
@@ -464,7 +471,8 @@ static bool block_agrees(struct qcow2_check *c, const struct structures *s, uint
     return true;
 }
 
-/* Clusters without a block have no references, and there is nothing to count beyond the table's end. */
+/* Clusters without a block have no references, and there is nothing to count beyond the table's
+ * end. */
 static bool missing_blocks_agree(struct qcow2_check *c, const struct structures *s)
 {
     struct qcow2 *q = c->q;

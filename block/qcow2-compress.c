@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Compressed clusters: where they lie, and what is in them.  They are read; a write puts a plain cluster in their place.
+ * Compressed clusters: where they lie, and what is in them.  They are read; a write puts a plain
+ * cluster in their place.
  *
  * The L2 entry (without the two flags on top) is cut at x = 62 - (cluster_bits - 8):
  *
  *     61 ............ x   x-1 .................. 0
  *     | more sectors   |  host offset, any byte  |
  *
- * The data begins at that byte and ends somewhere in the last of (1 + more) 512-byte sectors; several compressed
- * clusters may share a host cluster, even a sector.  Its end is not recorded: the decompressor stops when it has
- * made a whole cluster, and what follows is not its business.
+ * The data begins at that byte and ends somewhere in the last of (1 + more) 512-byte sectors;
+ * several compressed clusters may share a host cluster, even a sector.  Its end is not recorded:
+ * the decompressor stops when it has made a whole cluster, and what follows is not its business.
  *
  * Decompression runs on a worker thread that sees nothing but its input and output.
  * Specification: docs/interop/qcow2.txt of QEMU, "Compressed Clusters Descriptor".
@@ -23,7 +24,8 @@
 #include "core/mem.h"
 
 #define DEFLATE_WINDOW (-12) /* raw deflate, 4 KiB */
-#define ZSTD_WINDOW_LOG 23   /* 8 MiB: what every decoder should accept; more would be memory at an image's command */
+/* 8 MiB: what every decoder should accept; more would be memory at an image's command. */
+#define ZSTD_WINDOW_LOG 23
 #define ENTRY_BITS 62        /* what is left without COPIED and COMPRESSED */
 
 void qcow2_compressed_extent(const struct qcow2 *q, uint64_t l2_entry, uint64_t *offset,
@@ -59,7 +61,8 @@ static int inflate_cluster(const struct decompression *d)
     int ret = inflate(&strm, Z_FINISH);
 
     inflateEnd(&strm);
-    /* Z_BUF_ERROR with a full buffer: the stream's end mark was not reached, but nothing is missing. */
+    /* Z_BUF_ERROR with a full buffer: the stream's end mark was not reached, but nothing is
+     * missing. */
     return (ret == Z_STREAM_END || ret == Z_BUF_ERROR) && strm.avail_out == 0 ? 0 : -EIO;
 }
 
@@ -74,8 +77,8 @@ static int zstd_cluster(const struct decompression *d)
         return -ENOMEM;
     }
     ZSTD_DCtx_setParameter(stream, ZSTD_d_windowLogMax, ZSTD_WINDOW_LOG);
-    /* Several frames may make up a cluster.  `more` is 0 at the end of a frame; a frame that has given all its bytes may still
-     * hold a checksum, which the last round verifies. */
+    /* Several frames may make up a cluster.  `more` is 0 at the end of a frame; a frame that has
+     * given all its bytes may still hold a checksum, which the last round verifies. */
     while (out.pos < out.size || more) {
         size_t in_before = in.pos, out_before = out.pos;
 
@@ -119,8 +122,8 @@ int co_qcow2_read_compressed(struct qcow2 *q, uint64_t l2_entry, uint8_t *out)
         .out_len = q->cluster_size,
     };
 
-    /* The last sector may stick out of the file.  A descriptor that points beyond its end gets zeroes, and neither
-     * format has a stream that begins with those. */
+    /* The last sector may stick out of the file.  A descriptor that points beyond its end gets
+     * zeroes, and neither format has a stream that begins with those. */
     ret = co_io_read(q->file, offset, in, len);
     if (ret) {
         return ret;

@@ -2,18 +2,20 @@
 /*
  * Making new qcow2 images.
  *
- * The order, so that a crash leaves either the new image, whole, or something that nobody takes for an image:
+ * The order, so that a crash leaves either the new image, whole, or something that nobody takes
+ * for an image:
  *
  *     options      all are checked and the header is built before the file is touched
- *     empty it     the file is cut to nothing (its locks held), durably: an image that was there is gone before
- *                  the first byte of the new one could mix with it
+ *     empty it     the file is cut to nothing (its locks held), durably: an image that was there
+ *                  is gone before the first byte of the new one could mix with it
  *     body         tables, preallocated clusters, and the header's bytes behind its first sector
  *     flush
  *     sector 0     the magic number, and every pointer to what is durable by now
  *     flush        file and directory
  *
- * Writing at the final place instead of renaming a finished file keeps the inode, which carries the locks, and works on block
- * devices.  When anything fails, a file that we made is removed again.
+ * Writing at the final place instead of renaming a finished file keeps the inode, which carries
+ * the locks, and works on block devices.  When anything fails, a file that we made is removed
+ * again.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -40,7 +42,7 @@ struct creation {
     size_t head_len;
 };
 
-/* --- Options --------------------------------------------------------------------------------------------------- */
+/* --- Options ---------------------------------------------------------------------------------- */
 
 static int bad_value(struct error *err, const char *param, const char *value)
 {
@@ -67,8 +69,8 @@ static int take_size(json_t *options, const char *key, uint64_t *out, struct err
         error_set(err, "Value '%s' is out of range for parameter '%s'", text, key);
     } else if (ret) {
         error_set(err, "Parameter '%s' expects a non-negative number below 2^64", key);
-        error_hint(err, "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
-                        "and exabytes, respectively.");
+        error_hint(err, "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, "
+                        "peta-\nand exabytes, respectively.");
     }
     return ret;
 }
@@ -157,7 +159,8 @@ static int refuse_unsupported(json_t *options, struct error *err)
     json_t *value;
 
     if (take_bool(options, "encryption", &encryption, err) ||
-        take_bool(options, "data_file_raw", &raw, err) || take_bool(options, "nocow", &nocow, err)) {
+        take_bool(options, "data_file_raw", &raw, err) ||
+        take_bool(options, "nocow", &nocow, err)) {
         return -EINVAL;
     }
     if (encryption) {
@@ -288,14 +291,14 @@ static int check_options(const struct creation *c, struct error *err)
         return -EINVAL;
     }
     if (c->extended_l2 && c->version >= 3 && c->cluster_size < 32 * SECTOR) {
-        error_set(err, "Extended L2 entries are only supported with cluster sizes of at least %u bytes",
-                  32 * SECTOR);
+        error_set(err, "Extended L2 entries are only supported with cluster sizes of at least "
+                       "%u bytes", 32 * SECTOR);
         return -EINVAL;
     }
     return needs_version_3(c, err);
 }
 
-/* --- The header --------------------------------------------------------------------------------------------------- */
+/* --- The header ------------------------------------------------------------------------------- */
 
 static struct qcow2_header make_header(const struct creation *c)
 {
@@ -390,14 +393,14 @@ static int make_layout(struct creation *c, struct error *err)
     return ret;
 }
 
-/* --- The file ----------------------------------------------------------------------------------------------------- */
+/* --- The file --------------------------------------------------------------------------------- */
 
 static int lock_new(struct io_file *file, const char *path, struct error *err)
 {
     unsigned bad = 0;
     bool bad_shared = false;
-    int ret = io_file_lock(file, IO_PERM_WRITE | IO_PERM_RESIZE, IO_PERM_ALL & ~IO_PERM_RESIZE, &bad,
-                           &bad_shared);
+    int ret = io_file_lock(file, IO_PERM_WRITE | IO_PERM_RESIZE, IO_PERM_ALL & ~IO_PERM_RESIZE,
+                           &bad, &bad_shared);
 
     if (ret == -EAGAIN) {
         error_set(err, "Failed to get %s\"%s\" lock", bad_shared ? "shared " : "",

@@ -2,9 +2,10 @@
 /*
  * How the header of an image changes on disk: always by ONE write of its first 512-byte sector.
  *
- * A disk writes a sector whole or not at all, so after a crash at any moment the image has the header from before or the one
- * from after, and never a mixture.  Fields and feature bits all lie in that sector.  The backing file's name
- * usually does not, and neither need the extensions, which hold the backing file's format:
+ * A disk writes a sector whole or not at all, so after a crash at any moment the image has the
+ * header from before or the one from after, and never a mixture.  Fields and feature bits all lie
+ * in that sector.  The backing file's name usually does not, and neither need the extensions,
+ * which hold the backing file's format:
  *
  *     sector 0                            sectors 1 ...
  *     | fields | extensions ............. .... | old name |   new name   |    |
@@ -12,18 +13,21 @@
  *
  * So a new backing name goes in like this (co_qcow2_set_backing):
  *
- *     writeback   guest data, reference counts and tables are durable: whoever reads the new pointer finds everything
- *     stage 1     write the bytes of the new header that lie behind sector 0: the name, and at times the end of the
- *                 extensions.  All of them are bytes WITHOUT A MEANING in the old header: behind the end of its
- *                 extensions and outside of its name.  A crash now leaves the old header, whole.
+ *     writeback   guest data, reference counts and tables are durable: whoever reads the new
+ *                 pointer finds everything
+ *     stage 1     write the bytes of the new header that lie behind sector 0: the name, and at
+ *                 times the end of the extensions.  All of them are bytes WITHOUT A MEANING in the
+ *                 old header: behind the end of its extensions and outside of its name.  A crash
+ *                 now leaves the old header, whole.
  *     flush
- *     stage 2     write sector 0, which holds the pointer, and all other bytes with a meaning in the old header that
- *                 change.  Old or new, nothing between.
+ *     stage 2     write sector 0, which holds the pointer, and all other bytes with a meaning in
+ *                 the old header that change.  Old or new, nothing between.
  *     flush
  *
- * The planner looks for such a place, first with the extensions as they should be, then without the names of the feature
- * bits (they are for error messages only), and, when a name only goes away, with the extensions as they were
- * (the format of a backing file that is not there harms nobody).  Where there is no place it says so and nothing changes.
+ * The planner looks for such a place, first with the extensions as they should be, then without
+ * the names of the feature bits (they are for error messages only), and, when a name only goes
+ * away, with the extensions as they were (the format of a backing file that is not there harms
+ * nobody).  Where there is no place it says so and nothing changes.
  */
 #include "block/qcow2.h"
 
@@ -36,7 +40,7 @@
 
 #define SECTOR NODE_SECTOR
 
-/* --- Fields ------------------------------------------------------------------------------------------------- */
+/* --- Fields ----------------------------------------------------------------------------------- */
 
 static int co_write_sector(struct qcow2 *q, const uint8_t *sector)
 {
@@ -51,7 +55,8 @@ int co_qcow2_write_header_sector(struct qcow2 *q)
     int ret;
 
     co_mutex_lock(&q->header_lock);
-    /* Taken before the flush: a field that somebody sets meanwhile points to what this flush need not cover. */
+    /* Taken before the flush: a field that somebody sets meanwhile points to what this flush need
+     * not cover. */
     memcpy(sector, q->head, SECTOR);
     qcow2_header_store(&q->h, sector);
     ret = co_io_flush(q->file);
@@ -86,13 +91,14 @@ int co_qcow2_signal_corruption(struct qcow2 *q, bool fatal, uint64_t offset, uin
     node_report_corrupt(node, msg, offset, size, fatal);
     if (fatal && q->h.version >= 3 && !(q->h.incompatible & QCOW2_INCOMPAT_CORRUPT)) {
         q->h.incompatible |= QCOW2_INCOMPAT_CORRUPT;
-        /* When this fails the image is as corrupt as before and the node stays closed to writes all the same. */
+        /* When this fails the image is as corrupt as before and the node stays closed to writes
+         * all the same. */
         (void)co_qcow2_write_header_sector(q);
     }
     return -EIO;
 }
 
-/* --- The planner ------------------------------------------------------------------------------------------------ */
+/* --- The planner ------------------------------------------------------------------------------ */
 
 /* What must keep its meaning until sector 0 is written. */
 struct old_header {
@@ -184,7 +190,8 @@ static bool plan_layout(const struct old_header *old, const char *name,
     memcpy(plan->head, old->head, old->h->header_length);
     qcow2_exts_store(plan->exts, plan->n_exts, plan->head, old->h->header_length, exts_end);
     if (plan_tail(old, exts_end, plan) && (!name || place_name(old, exts_end, name, plan))) {
-        /* Only the pointer: fields that others have set in q->h meanwhile wait for their own flush. */
+        /* Only the pointer: fields that others have set in q->h meanwhile wait for their own
+         * flush. */
         qcow2_header_store_backing(&plan->h, plan->head);
         return true;
     }
@@ -193,8 +200,8 @@ static bool plan_layout(const struct old_header *old, const char *name,
     return false;
 }
 
-/* The wanted list: with `format` in the place of the old one, or in front as others have it; `bare` leaves the names of the
- * feature bits out. */
+/* The wanted list: with `format` in the place of the old one, or in front as others have it;
+ * `bare` leaves the names of the feature bits out. */
 static void list_exts(const struct qcow2_ext *exts, unsigned n, const char *format, bool bare,
                       struct qcow2_backing_plan *plan)
 {
@@ -256,7 +263,7 @@ void qcow2_backing_plan_free(struct qcow2_backing_plan *plan)
     free(plan->head);
 }
 
-/* --- The backing pointer ------------------------------------------------------------------------------------------ */
+/* --- The backing pointer ---------------------------------------------------------------------- */
 
 static int make_plan(struct qcow2 *q, const char *name, const char *format,
                      struct qcow2_backing_plan *plan, struct error *err)
@@ -328,7 +335,8 @@ static int co_set_pointer(struct qcow2 *q, const char *name, const char *format,
         if (!ret) {
             ret = co_write_sector(q, plan.head);
             if (ret) {
-                /* The disk may have taken the sector before it failed: put the old one back, as far as it lets us. */
+                /* The disk may have taken the sector before it failed: put the old one back, as
+                 * far as it lets us. */
                 (void)co_write_sector(q, q->head);
             }
         }

@@ -2,22 +2,25 @@
 /*
  * The qcow2 header and its extensions: bytes to structs and back, without any I/O.
  *
- *     0          72/104        header_length            backing_offset                    cluster_size
- *     | fields   | v3 fields   | extensions ... | end   | backing file name |    unused   |
+ *     0        72/104      header_length            backing_offset              cluster_size
+ *     | fields | v3 fields | extensions ... | end   | backing file name | unused |
  *
- * The contract: whatever the bytes are, parsing ends with structs that keep every promise below, or with one sentence
- * and nothing allocated.  The words are QEMU's where QEMU has words.
+ * The contract: whatever the bytes are, parsing ends with structs that keep every promise below,
+ * or with one sentence and nothing allocated.  The words are QEMU's where QEMU has words.
  *
- *   - tables (L1, reference counts, snapshots) are aligned to clusters, lie behind the header cluster and below
- *     2^56, within the format's limits and inside the file, and none overlaps another;
+ *   - tables (L1, reference counts, snapshots) are aligned to clusters, lie behind the header
+ *     cluster and below 2^56, within the format's limits and inside the file, and none overlaps
+ *     another;
  *   - the L1 table covers the whole size of the disk;
- *   - the backing name and the extensions lie inside the first cluster and behind the header's fields.
+ *   - the backing name and the extensions lie inside the first cluster and behind the header's
+ *     fields.
  *
- * We refuse a little more than QEMU 7.2: it opens tables that lie beyond the end of the file, and then shows zeroes
- * in the place of data.  Unknown extensions are kept and stored again in their order.
+ * We refuse a little more than QEMU 7.2: it opens tables that lie beyond the end of the file, and
+ * then shows zeroes in the place of data.  Unknown extensions are kept and stored again in their
+ * order.
  *
- * Specification: docs/interop/qcow2.txt of QEMU, "Header" and "Header extensions".  How a header changes on
- * disk is in qcow2-header-write.c.
+ * Specification: docs/interop/qcow2.txt of QEMU, "Header" and "Header extensions".  How a header
+ * changes on disk is in qcow2-header-write.c.
  */
 #include "block/qcow2.h"
 
@@ -61,7 +64,7 @@ enum {
 #define FEATURE_ENTRY 48u            /* of the feature name table: type, bit, 46 bytes of name */
 #define FEATURE_NAME 46u
 
-/* --- Fields --------------------------------------------------------------------------------------------- */
+/* --- Fields ----------------------------------------------------------------------------------- */
 
 static void load_fields(const uint8_t *buf, struct qcow2_header *h)
 {
@@ -125,7 +128,7 @@ void qcow2_header_store(const struct qcow2_header *h, uint8_t *buf)
     }
 }
 
-/* --- Extensions ------------------------------------------------------------------------------------------- */
+/* --- Extensions ------------------------------------------------------------------------------- */
 
 /* Where the area of the extensions ends at the latest. */
 static uint64_t exts_limit(const struct qcow2_header *h)
@@ -291,7 +294,7 @@ struct qcow2_ext qcow2_feature_table(void)
     return ext;
 }
 
-/* --- Checks ------------------------------------------------------------------------------------------------- */
+/* --- Checks ----------------------------------------------------------------------------------- */
 
 /* Refuse unknown incompatible features by the names that the image itself gives them. */
 static int refuse_features(const uint8_t *buf, size_t len, const struct qcow2_header *h,
@@ -305,7 +308,8 @@ static int refuse_features(const uint8_t *buf, size_t len, const struct qcow2_he
     if (!unknown) {
         return 0;
     }
-    /* The extensions may be broken too, or lie outside of what was read: then there are no names. */
+    /* The extensions may be broken too, or lie outside of what was read: then there are no
+     * names. */
     (void)qcow2_exts_parse(buf, len, h, &exts, &n, NULL);
     const struct qcow2_ext *table = qcow2_ext_find(exts, n, QCOW2_EXT_FEATURES);
 
@@ -357,7 +361,8 @@ static int check_encryption(const struct qcow2_header *h, struct error *err)
         return -EINVAL;
     }
     if (h->crypt_method) {
-        error_set(err, "Encrypted images (%s) are not supported", h->crypt_method == 1 ? "aes" : "luks");
+        error_set(err, "Encrypted images (%s) are not supported",
+                  h->crypt_method == 1 ? "aes" : "luks");
         return -ENOTSUP;
     }
     return 0;

@@ -2,11 +2,12 @@
 /*
  * Where everything lies in a new image, and its tables.
  *
- *     header | reference count table | refcount blocks | L1 table | L2 tables ... | data clusters ...
+ *     header | reference count table | refcount blocks | L1 table | L2 tables ... | data ...
  *                                                                   (only when preallocated)
  *
- * Each part begins at a cluster and the parts follow one another without gaps, so every reference count is one, and
- * every table is a run of entries that can be computed: they are written as a stream through one buffer.
+ * Each part begins at a cluster and the parts follow one another without gaps, so every reference
+ * count is one, and every table is a run of entries that can be computed: they are written as a
+ * stream through one buffer.
  */
 #include "block/qcow2-layout.h"
 
@@ -52,7 +53,7 @@ int qcow2_layout_plan(struct qcow2_layout *l, uint64_t size, bool preallocated)
     return 0;
 }
 
-/* --- A stream of entries --------------------------------------------------------------------------------------- */
+/* --- A stream of entries ---------------------------------------------------------------------- */
 
 struct stream {
     struct io_file *file;
@@ -98,10 +99,10 @@ static void co_stream_pad(struct stream *s, uint64_t until)
     }
 }
 
-/* --- Tables ---------------------------------------------------------------------------------------------------------- */
+/* --- Tables ----------------------------------------------------------------------------------- */
 
-static void co_put_offsets(struct stream *s, const struct qcow2_layout *l, uint64_t first, uint64_t n,
-                           uint64_t flags)
+static void co_put_offsets(struct stream *s, const struct qcow2_layout *l, uint64_t first,
+                           uint64_t n, uint64_t flags)
 {
     for (uint64_t i = 0; i < n && !s->ret; i++) {
         co_stream_put64(s, (first + i) << l->cluster_bits | flags);

@@ -2,18 +2,20 @@
 /*
  * qcow2: open, close, switch between reading and writing; the driver's table.
  *
- * Opening is cheap, because chains are long: one read for the header (what lies in its first 4 KiB, which is nearly
- * always all of it), one for the L1 table.  The snapshot table is read where there is one.  All that only a writer
- * needs (the reference count table, its cache, the room for changes) comes with becoming writable, at open or when a job
- * makes a layer writable, and goes with it.  Caches hold nothing until something is asked of them; a layer that
- * is only read gets a small one, since the chain map remembers what it said.
+ * Opening is cheap, because chains are long: one read for the header (what lies in its first 4
+ * KiB, which is nearly always all of it), one for the L1 table.  The snapshot table is read where
+ * there is one.  All that only a writer needs (the reference count table, its cache, the room for
+ * changes) comes with becoming writable, at open or when a job makes a layer writable, and goes
+ * with it.  Caches hold nothing until something is asked of them; a layer that is only read gets a
+ * small one, since the chain map remembers what it said.
  *
  *     read-only  --co_set_writable(true)-->  writable
  *                <-co_set_writable(false)--
  *
- * Becoming writable, in this order: refuse an image that is marked corrupt; clear the autoclear bits, as nothing they stand for
- * is kept up to date here (bitmaps: the extension stays and counts as inconsistent from then on); repair an image that
- * is marked dirty, whose reference counts are not to be trusted.
+ * Becoming writable, in this order: refuse an image that is marked corrupt; clear the autoclear
+ * bits, as nothing they stand for is kept up to date here (bitmaps: the extension stays and counts
+ * as inconsistent from then on); repair an image that is marked dirty, whose reference counts are
+ * not to be trusted.
  */
 #include <assert.h>
 #include <errno.h>
@@ -36,7 +38,7 @@ static int qcow2_probe(const uint8_t *head, size_t len, const char *filename)
     return len >= 8 && load_be32(head) == QCOW2_MAGIC && load_be32(head + 4) >= 2 ? 100 : 0;
 }
 
-/* --- The header ------------------------------------------------------------------------------------------------ */
+/* --- The header ------------------------------------------------------------------------------- */
 
 static int co_read_name(struct qcow2 *q, const uint8_t *buf, size_t len, struct error *err)
 {
@@ -137,10 +139,10 @@ static void derive(struct qcow2 *q)
     q->subcluster_size = q->cluster_size / q->subclusters;
     q->slice_entries = MIN(q->cluster_size, PIECE_MAX) / q->l2_entry_size;
     q->refblock_entries = (uint64_t)q->cluster_size * 8 >> q->h.refcount_order;
-    q->refcount_max = q->h.refcount_order == 6 ? UINT64_MAX : (1ull << (1u << q->h.refcount_order)) - 1;
+    q->refcount_max = UINT64_MAX >> (64 - (1u << q->h.refcount_order));
 }
 
-/* --- Tables ---------------------------------------------------------------------------------------------------- */
+/* --- Tables ----------------------------------------------------------------------------------- */
 
 /* A table of 64-bit entries, in host order. */
 static int co_load_table(struct qcow2 *q, uint64_t offset, uint64_t entries, uint64_t **out)
@@ -174,7 +176,7 @@ int co_qcow2_load_reftable(struct qcow2 *q)
     return 0;
 }
 
-/* --- Reading and writing ------------------------------------------------------------------------------------------ */
+/* --- Reading and writing ---------------------------------------------------------------------- */
 
 static size_t budget(uint64_t asked, size_t fallback)
 {
@@ -301,7 +303,7 @@ static int co_qcow2_set_writable(struct node *node, bool writable, struct error 
     return 0;
 }
 
-/* --- Open and close ---------------------------------------------------------------------------------------------- */
+/* --- Open and close --------------------------------------------------------------------------- */
 
 static int take_size(struct node *node, const char *key, uint64_t *out, struct error *err)
 {
@@ -370,7 +372,8 @@ static int co_load(struct qcow2 *q, struct error *err)
             return ret;
         }
     }
-    q->l2_cache = qcow2_cache_new(q, q->slice_entries * q->l2_entry_size, l2_budget(q, q->writable));
+    q->l2_cache = qcow2_cache_new(q, q->slice_entries * q->l2_entry_size,
+                                  l2_budget(q, q->writable));
     node->size = ROUND_DOWN(q->h.size, NODE_SECTOR);
     node->cluster_size = q->subcluster_size;
     return 0;
@@ -412,14 +415,15 @@ static void co_qcow2_close(struct node *node)
     struct qcow2 *q = node->state;
 
     if (q->writable) {
-        /* Nobody is left who could be told of a failure; what was promised by a flush is on disk already. */
-        (void)co_qcow2_writeback_all(q); /* waits for one in the background, too; writes nothing to a corrupt image */
+        /* Nobody is left who could be told of a failure; what was promised by a flush is on disk
+         * already.  Waits for one in the background, too; writes nothing to a corrupt image. */
+        (void)co_qcow2_writeback_all(q);
     }
     free_all(q);
     node->state = NULL;
 }
 
-/* --- The table ------------------------------------------------------------------------------------------------------ */
+/* --- The table -------------------------------------------------------------------------------- */
 
 static struct io_file *qcow2_host_file(struct node *node)
 {

@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Make the reference counts of an image right again: what the dirty bit asks for before the first write.
+ * Make the reference counts of an image right again: what the dirty bit asks for before the first
+ * write.
  *
- *     count        follow everything in the image (qcow2-check.c); what cannot be ends the repair with nothing changed
+ *     count        follow everything in the image (qcow2-check.c); what cannot be ends the repair
+ *                  with nothing changed
  *     compare      counts that agree already stay as they are
- *     new counts   else a new reference count table and new blocks, behind the end of the file; flush
+ *     new counts   else a new reference count table and new blocks, behind the end of the file;
+ *                  flush
  *     header       point to them, in one sector; flush
- *     flags        COPIED (bit 63) in the active L1 and L2 tables exactly where the count is one (Q4); flush
+ *     flags        COPIED (bit 63) in the active L1 and L2 tables exactly where the count is one
+ *                  (Q4); flush
  *     header       clear the dirty bit; flush
  *
- * Until the last step the dirty bit stands: a crash at any moment leaves an image that will be repaired at the next open, with
- * the old counts or with the new ones, and neither is believed.  The old structures become free space.
+ * Until the last step the dirty bit stands: a crash at any moment leaves an image that will be
+ * repaired at the next open, with the old counts or with the new ones, and neither is believed.
+ * The old structures become free space.
  */
 #include <assert.h>
 #include <errno.h>
@@ -21,9 +26,10 @@
 #include "core/bytes.h"
 #include "core/mem.h"
 
-/* --- New counts ------------------------------------------------------------------------------------------------ */
+/* --- New counts ------------------------------------------------------------------------------- */
 
-/* New structures: the table at cluster `first`, behind it the blocks, those that hold counts above zero. */
+/* New structures: the table at cluster `first`, behind it the blocks, those that hold counts above
+ * zero. */
 struct counts {
     uint64_t first, table_clusters;
     uint64_t entries;  /* of the table that mean something */
@@ -31,7 +37,8 @@ struct counts {
     uint64_t n_blocks;
 };
 
-/* Which blocks are needed to count clusters below `end`, and how many?  Fills offsets with marks. */
+/* Which blocks are needed to count clusters below `end`, and how many?  Fills offsets with
+ * marks. */
 static void mark_blocks(struct qcow2_check *c, uint64_t end, struct counts *n)
 {
     uint64_t per_block = c->q->refblock_entries;
@@ -142,7 +149,7 @@ static int co_new_counts(struct qcow2_check *c, struct error *err)
     return ret;
 }
 
-/* --- Flags --------------------------------------------------------------------------------------------------------- */
+/* --- Flags ------------------------------------------------------------------------------------ */
 
 /* The entry as it should be. */
 static uint64_t with_flag(struct qcow2_check *c, uint64_t entry, uint64_t offset)
@@ -199,7 +206,7 @@ static int co_flags(struct qcow2_check *c)
     return ret || !changed ? ret : co_write_l1(q);
 }
 
-/* --- All of it ------------------------------------------------------------------------------------------------------- */
+/* --- All of it -------------------------------------------------------------------------------- */
 
 static int co_repair(struct qcow2_check *c, struct error *err)
 {

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The table of internal snapshots: read at open, so that what the snapshots hold is known and kept.
+ * The table of internal snapshots: read at open, so that what the snapshots hold is known and
+ * kept.
  *
- * Entries follow one another without an index, each aligned to 8 bytes and of its own length, so the length of the
- * table is known only when its last entry has been read.  The table stays as it is on disk: we neither make
- * nor delete snapshots.  Whether the L1 tables it names are sound is asked by those who follow them (qcow2-check.c).
+ * Entries follow one another without an index, each aligned to 8 bytes and of its own length, so
+ * the length of the table is known only when its last entry has been read.  The table stays as it
+ * is on disk: we neither make nor delete snapshots.  Whether the L1 tables it names are sound is
+ * asked by those who follow them (qcow2-check.c).
  *
  * Specification: docs/interop/qcow2.txt of QEMU, "Snapshots".
  */
@@ -70,7 +72,8 @@ static int parse_snapshot(const uint8_t *buf, size_t len, size_t *pos, unsigned 
 int qcow2_snapshots_parse(const uint8_t *buf, size_t len, const struct qcow2_header *h,
                           struct qcow2_snapshot **out, uint64_t *table_len, struct error *err)
 {
-    /* No more entries than fit, whatever the header says: the memory stays in proportion to the bytes. */
+    /* No more entries than fit, whatever the header says: the memory stays in proportion to the
+     * bytes. */
     size_t room = MIN((size_t)h->nb_snapshots, len / QCOW2_SNAPSHOT_ENTRY);
     struct qcow2_snapshot *list = mem_calloc(room + 1, sizeof(*list));
     size_t pos = 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Changing the backing file of a real image: wherever the power goes, the header has the old name or the new one,
- * and with the new one everything is there that was written before.
+ * Changing the backing file of a real image: wherever the power goes, the header has the old name
+ * or the new one, and with the new one everything is there that was written before.
  */
 #include "tests/unit/qcow2-rig.h"
 
@@ -201,7 +201,8 @@ static void a_name_without_room_is_refused_and_changes_nothing(void **state)
     io_sim_reset();
 }
 
-/* A header of a later time: 16 KiB long, with bytes of a meaning that we do not know, and the name behind it. */
+/* A header of a later time: 16 KiB long, with bytes of a meaning that we do not know, and the name
+ * behind it. */
 static void lengthen_header(const uint8_t *fields, size_t len)
 {
     uint8_t number[8];
@@ -222,7 +223,8 @@ static void bytes_of_a_longer_header_are_kept(void **state)
         fields[i] = i % 251;
     }
     for (unsigned with_format = 0; with_format < 2; with_format++) {
-        /* A format could not change together with the name: its place is not in the first sector. */
+        /* A format could not change together with the name: its place is not in the first
+         * sector. */
         struct change c = { .options = "", .name = "new.img", .format = with_format ? "raw" : NULL };
 
         io_sim_reset();

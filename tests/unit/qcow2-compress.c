@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Compressed clusters: what qemu-img has compressed reads back, whatever the cluster size and the method; hostile descriptors and
- * streams are an input/output error and nothing else.
+ * Compressed clusters: what qemu-img has compressed reads back, whatever the cluster size and the
+ * method; hostile descriptors and streams are an input/output error and nothing else.
  */
 #include "tests/unit/qcow2-rig.h"
 
@@ -63,7 +63,7 @@ static void compressed_images_of_qemu_read_back(void **state)
     io_sim_reset();
 }
 
-/* --- By hand ------------------------------------------------------------------------------------------------------------ */
+/* --- By hand ---------------------------------------------------------------------------------- */
 
 #define CLUSTER 65536u
 #define STREAM_AT 0x50123u /* any byte */

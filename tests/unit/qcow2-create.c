@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * New qcow2 images: every combination of options is judged by qemu-img; wrong options are refused in words and touch
- * nothing; and wherever the power goes while an image is made over an old one, no third image is left.
+ * New qcow2 images: every combination of options is judged by qemu-img; wrong options are refused
+ * in words and touch nothing; and wherever the power goes while an image is made over an old one,
+ * no third image is left.
  */
 #include "tests/unit/qcow2-rig.h"
 
@@ -54,7 +55,7 @@ static int create(const char *path, const char *options, char **text)
     return r.ret;
 }
 
-/* --- All options ---------------------------------------------------------------------------------------------------- */
+/* --- All options ------------------------------------------------------------------------------ */
 
 /* Our own judge: everything that refers to a cluster is followed, and the counts agree. */
 static void CO_ENTRY agree_entry(void *arg)
@@ -195,7 +196,7 @@ static void plain_images_are_those_of_qemu(void **state)
     io_sim_reset();
 }
 
-/* --- Wrong options ----------------------------------------------------------------------------------------------------- */
+/* --- Wrong options ---------------------------------------------------------------------------- */
 
 static void wrong_options_are_refused_and_touch_nothing(void **state)
 {
@@ -284,7 +285,7 @@ static void backing_names_that_do_not_fit_are_refused(void **state)
     io_sim_reset();
 }
 
-/* --- Crashes and faults -------------------------------------------------------------------------------------------------- */
+/* --- Crashes and faults ----------------------------------------------------------------------- */
 
 struct judged {
     const char *path;
@@ -336,7 +337,8 @@ static void a_crash_leaves_the_new_image_or_none(void **state)
                 } else {
                     bool is_old = !strcmp(j.backing, "old.img");
 
-                    /* The other one or this one, but sound: the walk would stumble over anything else. */
+                    /* The other one or this one, but sound: the walk would stumble over anything
+                     * else. */
                     assert_true(is_old || !strcmp(j.backing, "new.img"));
                     loop_run_co(agree_entry, (void *)"/x.img");
                     old += is_old;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The qcow2 header: parsing against a list of wrong images, round trips, random damage; and the planner of a new backing name,
- * whose every crash is tried: whatever subset of the sectors of stage 1 has reached the disk, the old header must
- * still say what it said.
+ * The qcow2 header: parsing against a list of wrong images, round trips, random damage; and the
+ * planner of a new backing name, whose every crash is tried: whatever subset of the sectors of
+ * stage 1 has reached the disk, the old header must still say what it said.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -71,7 +71,7 @@ static int parse(const uint8_t *buf, size_t len, uint64_t file_size, char **text
     return ret;
 }
 
-/* --- One wrong field at a time ---------------------------------------------------------------------------------- */
+/* --- One wrong field at a time ---------------------------------------------------------------- */
 
 struct wrong {
     unsigned at, width; /* the field: offset and bytes */
@@ -301,7 +301,7 @@ static void backing_names_must_fit(void **state)
     }
 }
 
-/* --- Extensions ------------------------------------------------------------------------------------------------------ */
+/* --- Extensions ------------------------------------------------------------------------------- */
 
 static void unknown_extensions_are_kept(void **state)
 {
@@ -363,7 +363,7 @@ static void extensions_end_where_the_backing_name_begins(void **state)
     error_clear(&err);
 }
 
-/* --- Snapshots --------------------------------------------------------------------------------------------------------- */
+/* --- Snapshots -------------------------------------------------------------------------------- */
 
 static size_t put_snapshot(uint8_t *buf, size_t at, uint32_t extra, const char *id, const char *name)
 {
@@ -420,7 +420,7 @@ static void snapshots_are_read(void **state)
     assert_int_equal(qcow2_snapshots_parse(buf, 100, &h, &list, &len, NULL), -EINVAL);
 }
 
-/* --- Random damage ------------------------------------------------------------------------------------------------------- */
+/* --- Random damage ---------------------------------------------------------------------------- */
 
 static void check_promises(const struct qcow2_header *h, uint64_t file_size)
 {
@@ -459,7 +459,8 @@ static void damaged_headers_break_nothing(void **state)
             buf[at] ^= random_below(&rnd, 2) ? random_next(&rnd) : 1u << random_below(&rnd, 8);
         }
         size_t len = random_below(&rnd, 8) ? sizeof(buf) : random_below(&rnd, sizeof(buf));
-        /* What is read beyond `len` is a fault for the sanitizer: hand over a copy of that length. */
+        /* What is read beyond `len` is a fault for the sanitizer: hand over a copy of that
+         * length. */
         uint8_t *copy = mem_dup(buf, len);
 
         if (!qcow2_header_parse(copy, len, FILE_SIZE, &out, NULL)) {
@@ -502,7 +503,7 @@ static void damaged_snapshot_tables_break_nothing(void **state)
     }
 }
 
-/* --- A new backing name ------------------------------------------------------------------------------------------------- */
+/* --- A new backing name ----------------------------------------------------------------------- */
 
 /* What a header says. */
 struct said {

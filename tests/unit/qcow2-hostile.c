@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Images whose tables are damaged at random are opened, read, written, flushed and closed.  What comes back may be an error or
- * wrong data; what must not happen is a fault, a broken invariant, an endless loop, or a write into the header.
+ * Images whose tables are damaged at random are opened, read, written, flushed and closed.  What
+ * comes back may be an error or wrong data; what must not happen is a fault, a broken invariant,
+ * an endless loop, or a write into the header.
  */
 #include "tests/unit/qcow2-rig.h"
 
@@ -10,7 +11,7 @@
 
 static struct random rnd;
 
-/* --- Victims --------------------------------------------------------------------------------------------------------- */
+/* --- Victims ---------------------------------------------------------------------------------- */
 
 static void CO_ENTRY make_entry(void *arg)
 {
@@ -119,7 +120,7 @@ static void damage(void)
     }
 }
 
-/* --- Use --------------------------------------------------------------------------------------------------------------- */
+/* --- Use -------------------------------------------------------------------------------------- */
 
 static unsigned opened, writes_done;
 

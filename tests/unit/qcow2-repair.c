@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Images with the dirty bit: opened for writing they get right reference counts, judged by our own walk and by qemu-img;
- * a crash during the repair costs nothing; what cannot be repaired is refused and left alone.
+ * Images with the dirty bit: opened for writing they get right reference counts, judged by our own
+ * walk and by qemu-img; a crash during the repair costs nothing; what cannot be repaired is
+ * refused and left alone.
  */
 #include "tests/unit/qcow2-rig.h"
 
@@ -315,7 +316,7 @@ static void corrupt_images_are_only_read(void **state)
     io_sim_reset();
 }
 
-/* --- Beyond repair ------------------------------------------------------------------------------------------------- */
+/* --- Beyond repair ---------------------------------------------------------------------------- */
 
 static void refused(const char *text)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * For tests of qcow2 images: the simulated disk, nodes on it, and the real qemu-img as a judge (images are
- * carried out to the host's file system for it).
+ * For tests of qcow2 images: the simulated disk, nodes on it, and the real qemu-img as a judge
+ * (images are carried out to the host's file system for it).
  */
 #ifndef TESTS_UNIT_QCOW2_RIG_H
 #define TESTS_UNIT_QCOW2_RIG_H
