@@ -16,6 +16,9 @@
  * Until the last step the dirty bit stands: a crash at any moment leaves an image that will be
  * repaired at the next open, with the old counts or with the new ones, and neither is believed.
  * The old structures become free space.
+ *
+ * NEEDSWORK: a block device has nothing behind its end; decide whether to look for a free run inside
+ * of the image when the host says ENOSPC.
  */
 #include <assert.h>
 #include <errno.h>

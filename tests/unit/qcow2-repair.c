@@ -6,6 +6,7 @@
  */
 #include "tests/unit/qcow2-rig.h"
 
+#include "block/disk.h"
 #include "block/qcow2-check.h"
 
 #define INCOMPATIBLE_AT 72
@@ -316,6 +317,53 @@ static void corrupt_images_are_only_read(void **state)
     io_sim_reset();
 }
 
+static unsigned corruptions;
+static bool corruption_fatal;
+
+static void note_corruption(struct node *node, const char *device, const char *msg, uint64_t offset,
+                            uint64_t size, bool fatal)
+{
+    corruptions++;
+    corruption_fatal = fatal;
+}
+
+static void CO_ENTRY find_corrupt_entry(void *arg)
+{
+    bool writable = *(bool *)arg;
+    struct node *node = co_rig_open("/x.img", writable);
+    uint8_t data[4096] = { 0 };
+
+    assert_int_equal(co_node_read_buf(node, 0, data, sizeof(data)), -EIO);
+    assert_int_equal(co_node_read_buf(node, 0, data, sizeof(data)), -EIO);
+    assert_int_equal(node->corrupt, writable);
+    assert_true(co_node_write_buf(node, 590 << 20, data, sizeof(data)) < 0);
+    assert_int_equal(co_node_read_buf(node, 590 << 20, data, sizeof(data)), 0);
+    co_node_unref(node);
+}
+
+/* A damaged table is met while the image is in use: marked, reported once, written no further. */
+static void an_image_found_corrupt_is_marked_and_closed_to_writes(void **state)
+{
+    static const struct block_listener listener = { .image_corrupted = note_corruption };
+
+    block_set_listener(&listener);
+    for (unsigned i = 0; i < 2; i++) {
+        bool writable = i;
+
+        io_sim_reset();
+        loop_run_co(make_entry, (void *)"size=600M,preallocation=metadata");
+        put64(get64(get64(40)) & QCOW2_L2_OFFSET_MASK, 0x123200);
+        corruptions = 0;
+        loop_run_co(find_corrupt_entry, &writable);
+        assert_int_equal(corruptions, 1);
+        assert_int_equal(corruption_fatal, writable);
+        io_sim_cut(IO_SIM_CUT_POWER_LOSE, i);
+        assert_int_equal(get64(INCOMPATIBLE_AT), writable ? QCOW2_INCOMPAT_CORRUPT : 0);
+    }
+    block_set_listener(NULL);
+    io_sim_reset();
+}
+
 /* --- Beyond repair ---------------------------------------------------------------------------- */
 
 static void refused(const char *text)
@@ -386,6 +434,7 @@ int main(void)
         cmocka_unit_test(layers_are_repaired_when_they_become_writable),
         cmocka_unit_test(autoclear_bits_go_with_the_first_right_to_write),
         cmocka_unit_test(corrupt_images_are_only_read),
+        cmocka_unit_test(an_image_found_corrupt_is_marked_and_closed_to_writes),
         cmocka_unit_test(what_cannot_be_is_refused_and_left_alone),
     };
 
