@@ -20,8 +20,8 @@
  *   qcow2-zero.c       zero and discard
  *   qcow2-writeback.c  the order in which all that becomes durable
  *
- * The order is the one idea.  All changes of tables are made in memory (the cache, the L1 copy) and reach
- * the disk only in a *generation*, co_qcow2_writeback():
+ * The order is the one idea.  All changes of tables are made in memory (the cache, the L1 copy)
+ * and reach the disk only in a *generation*, co_qcow2_writeback():
  *
  *   freeze   copy every dirty table piece as it is now; new changes go to the next generation
  *   stage 1  write the frozen refcount blocks (counts only ever too high: increments are in, the decrements of
@@ -40,8 +40,9 @@
  *   Q5  on-disk counts are never too small; leaks are allowed after a crash
  *   Q6  clusters reachable from an internal snapshot are never written
  *
- * With the counts always kept exactly, lazy_refcounts is a permission that we do not use: the dirty bit is
- * never set by us; one that is found set is repaired at open (qcow2-check.c) before the first write.
+ * With the counts always kept exactly, lazy_refcounts is a permission that we do not use: the
+ * dirty bit is never set by us; one that is found set is repaired at open (qcow2-repair.c) before
+ * the first write.
  */
 #ifndef BLOCK_QCOW2_H
 #define BLOCK_QCOW2_H
@@ -80,7 +81,8 @@
 #define QCOW2_COMPRESSED (1ull << 62)
 #define QCOW2_ZERO (1ull << 0) /* version 3, standard L2 entries */
 
-/* The header, parsed.  Fields as in the specification; version 2 has the version 3 fields filled with their defaults. */
+/* The header, parsed.  Fields as in the specification; version 2 has the version 3 fields filled
+ * with their defaults. */
 struct qcow2_header {
     uint32_t version;
     uint64_t backing_offset;
@@ -166,41 +168,45 @@ struct qcow2 {
     void *priv_write, *priv_refcount, *priv_writeback; /* module-private state */
 };
 
-/* --- qcow2-header.c (pure parsing: no I/O, unit-tested and fuzzed) ---------------------------------------- */
-/* Parse and check the first `len` bytes of an image of `file_size` bytes.  One clear sentence on failure (QEMU's words). */
+/* --- qcow2-header.c (pure parsing: no I/O, unit-tested and fuzzed) ---------------------------- */
+/* Parse and check the first `len` bytes of an image of `file_size` bytes.  One clear sentence on
+ * failure (QEMU's words). */
 int qcow2_header_parse(const uint8_t *buf, size_t len, uint64_t file_size, struct qcow2_header *out, struct error *err);
-/* Extensions in their order, unknown ones too; *exts goes back with qcow2_exts_free().  -EAGAIN without a text: they go on beyond `len`, come
- * again with the whole first cluster. */
+/* Extensions in their order, unknown ones too; *exts goes back with qcow2_exts_free().  -EAGAIN
+ * without a text: they go on beyond `len`, come again with the whole first cluster. */
 int qcow2_exts_parse(const uint8_t *buf, size_t len, const struct qcow2_header *h, struct qcow2_ext **exts, unsigned *n,
                      struct error *err);
 void qcow2_exts_free(struct qcow2_ext *exts, unsigned n);
 const struct qcow2_ext *qcow2_ext_find(const struct qcow2_ext *exts, unsigned n, uint32_t type);
 /* Where the extensions that were parsed from an image end, the end marker included. */
 uint64_t qcow2_exts_end(const struct qcow2_header *h, const struct qcow2_ext *exts, unsigned n);
-/* Store extensions and an end marker in [pos, limit) of buf; returns the end, or 0 when they do not fit. */
+/* Store extensions and an end marker in [pos, limit) of buf; returns the end, or 0 when they do
+ * not fit. */
 uint64_t qcow2_exts_store(const struct qcow2_ext *exts, unsigned n, uint8_t *buf, uint64_t pos, uint64_t limit);
 /* The names of all feature bits that we know; the caller frees .data. */
 struct qcow2_ext qcow2_feature_table(void);
 /* Store the fields; what else lies in the header (fields of a later time) stays. */
 void qcow2_header_store(const struct qcow2_header *h, uint8_t *buf);
 void qcow2_header_store_backing(const struct qcow2_header *h, uint8_t *buf); /* these two fields only */
-/* Is [offset, offset + len) usable for a table: aligned, not in the header, no overflow, inside 2^56? */
+/* Is [offset, offset + len) usable for a table: aligned, not in the header, no overflow, inside
+ * 2^56? */
 int qcow2_check_table(const struct qcow2_header *h, uint64_t offset, uint64_t entries, size_t entry_size,
                       uint64_t max_bytes, const char *what, struct error *err);
 
-/* --- qcow2-header-write.c ----------------------------------------------------------------------------------- */
-/* Write the fields of q->h durably (flush before and after, one sector).  A caller sets a field of q->h only when the writes of what it points to
- * have completed (not flushed: that is done here).  After an error the disk has the old or the new sector. */
+/* --- qcow2-header-write.c --------------------------------------------------------------------- */
+/* Write the fields of q->h durably (flush before and after, one sector).  A caller sets a field of
+ * q->h only when the writes of what it points to have completed (not flushed: that is done here).
+ * After an error the disk has the old or the new sector. */
 int co_qcow2_write_header_sector(struct qcow2 *q);
 int co_qcow2_set_backing(struct node *node, const char *name, const char *format, struct error *err);
 int qcow2_check_backing(struct node *node, const char *name, const char *format, struct error *err);
-/* The image was found inconsistent: set the corrupt bit (version 3) durably, make the node read-only, report once
- * through node_report_corrupt(); returns -EIO. */
+/* The image was found inconsistent: set the corrupt bit (version 3) durably, make the node
+ * read-only, report once through node_report_corrupt(); returns -EIO. */
 int co_qcow2_signal_corruption(struct qcow2 *q, bool fatal, uint64_t offset, uint64_t size, const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));
 
-/* How a new backing name gets in: worked out without I/O (unit-tested).  Stage 1 writes tail and name_part, which lie in bytes
- * without a meaning so far; stage 2 writes the first sector. */
+/* How a new backing name gets in: worked out without I/O (unit-tested).  Stage 1 writes tail and
+ * name_part, which lie in bytes without a meaning so far; stage 2 writes the first sector. */
 struct qcow2_backing_plan {
     struct qcow2_header h;      /* with the new pointer */
     struct qcow2_ext *exts;     /* owned; .data is borrowed from the old ones or from `format` */
@@ -217,31 +223,34 @@ bool qcow2_backing_plan(const struct qcow2_header *h, const uint8_t *head, uint3
                         unsigned n, const char *name, const char *format, struct qcow2_backing_plan *out);
 void qcow2_backing_plan_free(struct qcow2_backing_plan *plan);
 
-/* --- qcow2-snapshots.c --------------------------------------------------------------------------------------- */
+/* --- qcow2-snapshots.c ------------------------------------------------------------------------ */
 /* -EAGAIN without a text: the table goes on beyond `len`.  *table_len is its length in bytes. */
 int qcow2_snapshots_parse(const uint8_t *buf, size_t len, const struct qcow2_header *h, struct qcow2_snapshot **out,
                           uint64_t *table_len, struct error *err);
 void qcow2_snapshots_free(struct qcow2_snapshot *list, unsigned n);
 int co_qcow2_snapshots_load(struct qcow2 *q, uint64_t file_size, struct error *err);
 
-/* --- qcow2-open.c --------------------------------------------------------------------------------------------- */
+/* --- qcow2-open.c ----------------------------------------------------------------------------- */
 /* Read the reference count table that q->h names into q->reftable. */
 int co_qcow2_load_reftable(struct qcow2 *q);
 
-/* --- qcow2-create.c, qcow2-check.c, qcow2-compress.c ------------------------------------------------------- */
+/* --- qcow2-create.c, qcow2-check.c, qcow2-compress.c ------------------------------------------ */
 int co_qcow2_create(const char *path, json_t *options, struct error *err);
-/* Count all references by walking every table (active and snapshots); write new refcount structures so that they agree; clear the
- * dirty bit last.  Run at open, before the caches exist. */
+/* Count all references by walking every table (active and snapshots); write new refcount
+ * structures so that they agree; clear the dirty bit last.  Run at open, before the caches
+ * exist. */
 int co_qcow2_rebuild_refcounts(struct qcow2 *q, struct error *err);
-/* Read and decompress a whole compressed cluster given its L2 entry into `out` (cluster_size bytes). */
+/* Read and decompress a whole compressed cluster given its L2 entry into `out` (cluster_size
+ * bytes). */
 int co_qcow2_read_compressed(struct qcow2 *q, uint64_t l2_entry, uint8_t *out);
 /* The host range of a compressed cluster: first byte and number of bytes (sector-rounded). */
 void qcow2_compressed_extent(const struct qcow2 *q, uint64_t l2_entry, uint64_t *offset, uint64_t *len);
 
-/* --- qcow2-cache.c -------------------------------------------------------------------------------------------- */
-/* A cache of fixed-size pieces of on-disk tables, keyed by their byte offset in the file. Read-through; dirty
- * pieces stay until a generation has written them.  They count against the budget: from half of it on a writeback runs in
- * the background, and who allocates waits for one while the cache is crowded. */
+/* --- qcow2-cache.c ---------------------------------------------------------------------------- */
+/* A cache of fixed-size pieces of on-disk tables, keyed by their byte offset in the file.
+ * Read-through; dirty pieces stay until a generation has written them.  They count against the
+ * budget: from half of it on a writeback runs in the background, and who allocates waits for one
+ * while the cache is crowded. */
 struct qcow2_piece {
     uint64_t offset;     /* in the file; multiple of the piece size */
     uint8_t *data;       /* big-endian, as on disk */
@@ -253,7 +262,8 @@ struct qcow2_cache *qcow2_cache_new(struct qcow2 *q, uint32_t piece_size, size_t
 void qcow2_cache_free(struct qcow2_cache *c);
 void qcow2_cache_set_budget(struct qcow2_cache *c, size_t budget_bytes);
 uint32_t qcow2_cache_piece_size(const struct qcow2_cache *c);
-/* Get a piece, pinned: from memory, or read from disk (suspends). Concurrent getters of one piece share the read. */
+/* Get a piece, pinned: from memory, or read from disk (suspends). Concurrent getters of one piece
+ * share the read. */
 int co_qcow2_cache_get(struct qcow2_cache *c, uint64_t offset, struct qcow2_piece **out);
 /* As above but never suspends: NULL when it is not in memory. */
 struct qcow2_piece *qcow2_cache_peek(struct qcow2_cache *c, uint64_t offset);
@@ -264,24 +274,26 @@ void qcow2_cache_forget(struct qcow2_cache *c, uint64_t offset, uint64_t len);
 size_t qcow2_cache_bytes(const struct qcow2_cache *c);
 bool qcow2_cache_dirty(const struct qcow2_cache *c);
 bool qcow2_cache_crowded(const struct qcow2_cache *c); /* dirty pieces alone exceed the budget */
-/* Freeze: copy all dirty pieces into a list, mark them clean.  Write them: co_..._write (in parallel, adjacent ones merged); on
- * failure thaw marks the pieces dirty again. */
+/* Freeze: copy all dirty pieces into a list, mark them clean.  Write them: co_..._write (in
+ * parallel, adjacent ones merged); on failure thaw marks the pieces dirty again. */
 struct qcow2_frozen;
 struct qcow2_frozen *qcow2_cache_freeze(struct qcow2_cache *c);
 size_t qcow2_frozen_count(const struct qcow2_frozen *f); /* pieces */
 int co_qcow2_frozen_write(struct qcow2_frozen *f);
 void qcow2_frozen_done(struct qcow2_frozen *f, bool written);
 
-/* --- qcow2-refcount.c (call with q->lock held) ------------------------------------------------------------------ */
+/* --- qcow2-refcount.c (call with q->lock held) ------------------------------------------------ */
 int co_qcow2_refcount_get(struct qcow2 *q, uint64_t cluster_index, uint64_t *count);
-/* Allocate `want` clusters in one contiguous host run, or at least one; *got says how many.  Refcounts become 1 in the cache. */
+/* Allocate `want` clusters in one contiguous host run, or at least one; *got says how many.
+ * Refcounts become 1 in the cache. */
 int co_qcow2_alloc_clusters(struct qcow2 *q, uint64_t want, uint64_t *offset, uint64_t *got);
 /* Allocate exactly `n` contiguous clusters. */
 int co_qcow2_alloc_exact(struct qcow2 *q, uint64_t n, uint64_t *offset);
 /* Give back clusters that were never linked: at once reusable. */
 int co_qcow2_free_unlinked(struct qcow2 *q, uint64_t offset, uint64_t n_clusters);
-/* A reference to these bytes has been unlinked in memory: quarantine; the count drops after the generation is durable.
- * Works for compressed clusters too (byte range; each touched cluster loses one reference). */
+/* A reference to these bytes has been unlinked in memory: quarantine; the count drops after the
+ * generation is durable. Works for compressed clusters too (byte range; each touched cluster loses
+ * one reference). */
 void qcow2_free_later(struct qcow2 *q, uint64_t offset, uint64_t len);
 /* Called by writeback at freeze and at its end. */
 void qcow2_quarantine_freeze(struct qcow2 *q);
@@ -289,25 +301,27 @@ int co_qcow2_quarantine_release(struct qcow2 *q);
 bool qcow2_quarantine_empty(const struct qcow2 *q);
 void qcow2_refcount_close(struct qcow2 *q);
 
-/* --- qcow2-map.c -------------------------------------------------------------------------------------------------- */
+/* --- qcow2-map.c ------------------------------------------------------------------------------ */
 /* driver->co_map */
 int co_qcow2_map(struct node *node, uint64_t offset, uint64_t len, struct extent *out);
-/* The cached slice that holds the entry of a guest offset, pinned; *piece = NULL when there is no L2 table. */
+/* The cached slice that holds the entry of a guest offset, pinned; *piece = NULL when there is no
+ * L2 table. */
 int co_qcow2_slice_get(struct qcow2 *q, uint64_t guest, struct qcow2_piece **piece, uint32_t *index);
-/* As above for writing (q->lock held): allocates the L2 table or copies one that a snapshot shares (Q6). */
+/* As above for writing (q->lock held): allocates the L2 table or copies one that a snapshot shares
+ * (Q6). */
 int co_qcow2_slice_get_writable(struct qcow2 *q, uint64_t guest, struct qcow2_piece **piece, uint32_t *index);
 uint64_t qcow2_l2_entry(const struct qcow2 *q, const struct qcow2_piece *p, uint32_t index);
 uint64_t qcow2_l2_bitmap(const struct qcow2 *q, const struct qcow2_piece *p, uint32_t index); /* extended L2; else 0 */
 void qcow2_l2_set(struct qcow2 *q, struct qcow2_piece *p, uint32_t index, uint64_t entry, uint64_t bitmap);
 
-/* --- qcow2-read.c, qcow2-write.c, qcow2-zero.c ---------------------------------------------------------------------- */
+/* --- qcow2-read.c, qcow2-write.c, qcow2-zero.c ------------------------------------------------ */
 int co_qcow2_read(struct node *node, uint64_t offset, const struct iovec *iov, int n);
 int co_qcow2_write(struct node *node, uint64_t offset, const struct iovec *iov, int n);
 int co_qcow2_zero(struct node *node, uint64_t offset, uint64_t len, unsigned flags);
 int co_qcow2_discard(struct node *node, uint64_t offset, uint64_t len);
 int co_qcow2_copy_in(struct node *node, uint64_t offset, uint64_t len, struct io_file *src, uint64_t src_off);
 
-/* --- qcow2-writeback.c ------------------------------------------------------------------------------------------------ */
+/* --- qcow2-writeback.c ------------------------------------------------------------------------ */
 int co_qcow2_writeback(struct qcow2 *q); /* one whole generation; what was changed before the call is durable on return */
 int co_qcow2_flush(struct node *node);   /* driver->co_flush */
 /* Until nothing is dirty and nothing is quarantined (close, reopen read-only). */

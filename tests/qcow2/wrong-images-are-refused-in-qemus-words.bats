@@ -32,7 +32,7 @@ refused() {
 # as_qemu: read-only and for writing, the words are those of qemu-io.
 as_qemu() {
     local theirs mode
-    declare -A flags=([on]=-r [off]=)
+    declare -A flags=([on]=-r [off]="")
     for mode in on off; do
         # shellcheck disable=SC2086 # nothing, or one word
         theirs=$(qemu-io ${flags[$mode]} -f qcow2 -c quit x.img 2>&1) && fail "qemu opens it"
