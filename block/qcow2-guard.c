@@ -23,9 +23,10 @@ struct qcow2_guarded {
     const char *what;
 };
 
-static bool touches(uint64_t offset, uint64_t len, uint64_t from, uint64_t n)
+/* Does [offset, offset + len) touch the clusters of a table of `n` bytes? */
+static bool touches(const struct qcow2 *q, uint64_t offset, uint64_t len, uint64_t from, uint64_t n)
 {
-    return offset < from + n && from < offset + len;
+    return offset < from + ROUND_UP(n, (uint64_t)q->cluster_size) && from < offset + len;
 }
 
 /* The tables that are one range each. */
@@ -34,18 +35,18 @@ static const char *hit_range(const struct qcow2 *q, uint64_t offset, uint64_t le
     if (offset < q->cluster_size) {
         return "qcow2_header";
     }
-    if (touches(offset, len, q->h.l1_offset, (uint64_t)q->h.l1_size * 8)) {
+    if (touches(q, offset, len, q->h.l1_offset, (uint64_t)q->h.l1_size * 8)) {
         return "active L1 table";
     }
-    if (touches(offset, len, q->h.reftable_offset, (uint64_t)q->h.reftable_clusters * q->cluster_size)) {
+    if (touches(q, offset, len, q->h.reftable_offset, (uint64_t)q->h.reftable_clusters * q->cluster_size)) {
         return "refcount table";
     }
     for (uint32_t i = 0; i < q->h.nb_snapshots; i++) {
-        if (touches(offset, len, q->snapshots[i].l1_offset, (uint64_t)q->snapshots[i].l1_size * 8)) {
+        if (touches(q, offset, len, q->snapshots[i].l1_offset, (uint64_t)q->snapshots[i].l1_size * 8)) {
             return "inactive L1 table";
         }
     }
-    if (q->h.nb_snapshots > 0 && touches(offset, len, q->h.snapshots_offset, q->snapshots_len)) {
+    if (q->h.nb_snapshots > 0 && touches(q, offset, len, q->h.snapshots_offset, q->snapshots_len)) {
         return "snapshot table";
     }
     return NULL;

@@ -36,6 +36,9 @@ bool qcow2_span(const struct qcow2 *q, const struct qcow2_piece *piece, uint32_t
                 uint64_t len, bool by_owner, struct qcow2_span *out);
 /* Report an entry for which qcow2_span() is false; -EIO. */
 int co_qcow2_entry_corrupt(struct qcow2 *q, uint64_t guest, const struct qcow2_piece *piece, uint32_t index);
+/* A span of data must lie inside the file: shorten it to what does; -EIO and reported when nothing does.  Suspends only when the span
+ * goes beyond the end as far as we know it, so the entry is to be looked at again if the span matters. */
+int co_qcow2_span_check(struct qcow2 *q, struct qcow2_span *span);
 /* The host offset of a standard cluster, 0 when it has none or is compressed. */
 uint64_t qcow2_entry_host(uint64_t entry);
 /* Unallocated reads as zero, now and at any later start: no backing file is there or recorded. */

@@ -130,6 +130,55 @@ int co_qcow2_entry_corrupt(struct qcow2 *q, uint64_t guest, const struct qcow2_p
                                       ", L2 index: %#" PRIx64 ")", table, l2_index);
 }
 
+/* --- The end of the file -------------------------------------------------------------------------------------- */
+
+/*
+ * Clusters behind the end of the file do not exist: the file has been cut off, or the entry is wrong.  Reading zeroes there, as
+ * the host would, hides a loss.  The end that we know may be old where others write, so it is asked for again.
+ */
+static int co_find_end(struct qcow2 *q, uint64_t need, uint64_t *end)
+{
+    uint64_t bytes;
+    int ret = 0;
+
+    if (need > q->file_end) {
+        ret = co_io_size(q->file, &bytes);
+        if (ret == 0) {
+            q->file_end = MAX(q->file_end, DIV_ROUND_UP(bytes, q->cluster_size));
+        }
+    }
+    *end = q->file_end * q->cluster_size;
+    return ret;
+}
+
+int co_qcow2_check_end(struct qcow2 *q, uint64_t host, const char *what)
+{
+    uint64_t end;
+    int ret = co_find_end(q, host / q->cluster_size + 1, &end);
+
+    if (ret == 0 && host >= end) {
+        ret = co_qcow2_signal_corruption(q, true, host, q->cluster_size, "%s offset %#" PRIx64
+                                         " is beyond the end of the file", what, host);
+    }
+    return ret;
+}
+
+int co_qcow2_span_check(struct qcow2 *q, struct qcow2_span *span)
+{
+    uint64_t end;
+    int ret;
+
+    if (span->kind != EXTENT_DATA) {
+        return 0;
+    }
+    ret = co_find_end(q, (span->host + span->len - 1) / q->cluster_size + 1, &end);
+    if (ret == 0 && span->host < end) {
+        span->len = MIN(span->len, end - span->host);
+        return 0;
+    }
+    return ret < 0 ? ret : co_qcow2_check_end(q, span->host, "Data cluster");
+}
+
 /* --- Runs in a slice ------------------------------------------------------------------------------------------- */
 
 static bool joins(const struct qcow2_span *span, const struct unit *u, bool by_owner)
@@ -193,6 +242,15 @@ static uint64_t table_of(const struct qcow2 *q, uint64_t guest)
     return l1_index < q->h.l1_size ? q->l1[l1_index] & QCOW2_L1_OFFSET_MASK : 0;
 }
 
+static int co_check_table(struct qcow2 *q, uint64_t guest, uint64_t table)
+{
+    if (table % q->cluster_size != 0) {
+        return co_qcow2_signal_corruption(q, true, table, q->cluster_size, "L2 table offset %#" PRIx64
+                                          " unaligned (L1 index: %#" PRIx64 ")", table, guest / table_span(q));
+    }
+    return co_qcow2_check_end(q, table, "L2 table");
+}
+
 int co_qcow2_slice_get(struct qcow2 *q, uint64_t guest, struct qcow2_piece **piece, uint32_t *index)
 {
     uint64_t l2_index = guest / q->cluster_size % q->l2_entries, table;
@@ -200,15 +258,16 @@ int co_qcow2_slice_get(struct qcow2 *q, uint64_t guest, struct qcow2_piece **pie
     *index = l2_index % q->slice_entries;
     while ((table = table_of(q, guest)) != 0) {
         uint64_t at = table + l2_index / q->slice_entries * q->slice_entries * q->l2_entry_size;
-        if (table % q->cluster_size != 0) {
-            return co_qcow2_signal_corruption(q, true, table, q->cluster_size, "L2 table offset %#" PRIx64
-                                              " unaligned (L1 index: %#" PRIx64 ")", table, guest / table_span(q));
-        }
-        *piece = qcow2_cache_peek(q->l2_cache, at);
+        int ret;
+
+        *piece = table % q->cluster_size == 0 ? qcow2_cache_peek(q->l2_cache, at) : NULL;
         if (*piece) {
             return 0;
         }
-        int ret = co_qcow2_cache_get(q->l2_cache, at, piece);
+        ret = co_check_table(q, guest, table);
+        if (ret == 0) {
+            ret = co_qcow2_cache_get(q->l2_cache, at, piece);
+        }
         if (ret < 0) {
             return ret;
         }
@@ -279,16 +338,13 @@ int co_qcow2_slice_get_writable(struct qcow2 *q, uint64_t guest, struct qcow2_pi
     if (l1_index >= q->h.l1_size) {
         return -EFBIG;
     }
-    if (table % q->cluster_size != 0) {
-        return co_qcow2_slice_get(q, guest, piece, index); /* reports it */
+    if (table != 0) {
+        ret = co_check_table(q, guest, table);
     }
-    if (!(q->l1[l1_index] & QCOW2_COPIED) || table == 0) {
+    if (ret == 0 && (!(q->l1[l1_index] & QCOW2_COPIED) || table == 0)) {
         ret = co_make_table(q, l1_index);
-        if (ret < 0) {
-            return ret;
-        }
     }
-    return co_qcow2_slice_get(q, guest, piece, index);
+    return ret < 0 ? ret : co_qcow2_slice_get(q, guest, piece, index);
 }
 
 /* --- The driver's co_map ----------------------------------------------------------------------------------------- */
@@ -308,6 +364,8 @@ static int co_first_span(struct qcow2 *q, uint64_t guest, uint64_t len, struct q
     }
     if (!qcow2_span(q, piece, index, guest % q->cluster_size, len, false, span)) {
         ret = co_qcow2_entry_corrupt(q, guest, piece, index);
+    } else {
+        ret = co_qcow2_span_check(q, span);
     }
     qcow2_cache_put(q->l2_cache, piece);
     return ret;
@@ -349,7 +407,7 @@ int co_qcow2_map(struct node *node, uint64_t offset, uint64_t len, struct extent
     while (span.len < len && (offset + span.len) % slice == 0 &&
            next_span(q, offset + span.len, len - span.len, &next)) {
         struct unit u = { .kind = next.kind, .host = next.host };
-        if (!joins(&span, &u, false)) {
+        if (!joins(&span, &u, false) || next.host + next.len > q->file_end * q->cluster_size) {
             break;
         }
         span.len += next.len;

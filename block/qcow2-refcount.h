@@ -124,6 +124,10 @@ void qcow2_guard_add(struct qcow2 *q, uint64_t offset, const char *what);
 void qcow2_guard_remove(struct qcow2 *q, uint64_t offset);
 void qcow2_guard_close(struct qcow2 *q);
 
+/* --- qcow2-map.c ---------------------------------------------------------------------------------------------------------- */
+/* -EIO, and reported, when a table lies behind the end of the file. */
+int co_qcow2_check_end(struct qcow2 *q, uint64_t host, const char *what);
+
 /* --- qcow2-writeback.c ------------------------------------------------------------------------------------------------- */
 /* Copy the sectors of `table` that `dirty` marks, and unmark them. */
 void qcow2_table_copy(struct qcow2_table_copy *copy, const uint64_t *table, uint64_t entries, uint8_t *dirty);

@@ -52,7 +52,7 @@ int co_qcow2_refblock(struct qcow2 *q, uint64_t t, uint64_t *offset)
                                           "Refblock offset %#" PRIx64 " unaligned (reftable index: %#" PRIx64 ")",
                                           *offset, t);
     }
-    return 0;
+    return *offset / q->cluster_size < q->file_end ? 0 : co_qcow2_check_end(q, *offset, "Refblock");
 }
 
 /* --- Growing --------------------------------------------------------------------------------------------- */

@@ -456,6 +456,8 @@ static int co_step(struct qcow2 *q, const struct payload *p, uint64_t guest, uin
     }
     if (piece && !qcow2_span(q, piece, index, guest - cluster, len, true, &span)) {
         ret = co_qcow2_entry_corrupt(q, guest, piece, index);
+    } else {
+        ret = co_qcow2_span_check(q, &span);
     }
     if (piece) {
         qcow2_cache_put(q->l2_cache, piece);
