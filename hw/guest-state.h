@@ -100,6 +100,7 @@ struct guest {
     struct co_mutex turn;      /* replay: who takes the next entry */
     size_t cursor;             /* replay: the next entry */
     uint64_t replay_start_ns;  /* replay: guest_clock() at the log's time 0 */
+    uint64_t replayed_ns;      /* replay: how far it had come when it was stopped */
     unsigned busy;             /* replay: entries in flight */
     struct co_queue idle;      /* replay: a sync waits for those of before */
 

@@ -441,16 +441,6 @@ static CO_ENTRY void worker(void *arg)
     co_group_done(wk->group, 0);
 }
 
-/* Where the clock of a replay starts: now, or so that it goes on where it was. */
-static void replay_begin(struct guest *g)
-{
-    uint64_t now = guest_clock(), behind;
-
-    g->replay_start_ns = 0;
-    behind = g->cursor ? replay_time(g, &g->log->entries[g->cursor - 1]) : 0;
-    g->replay_start_ns = now - behind; /* may wrap: only sums with it are used */
-}
-
 static int prepare(struct guest *g, struct error *err)
 {
     struct guest_disk disk = {
@@ -465,7 +455,7 @@ static int prepare(struct guest *g, struct error *err)
     }
     g->disk_bytes = disk.capacity;
     if (g->settings.profile == PROFILE_REPLAY) {
-        replay_begin(g);
+        g->replay_start_ns = guest_clock() - g->replayed_ns; /* it goes on where it was */
         return 0;
     }
     int ret = guest_work_init(&g->work, &g->settings, &disk, err);
@@ -517,6 +507,7 @@ int co_guest_work(struct guest *g, struct error *err)
         co_start_later(worker, &workers[i]);
     }
     co_group_wait(&group);
+    g->replayed_ns = g->changed || g->reset ? 0 : guest_clock() - g->replay_start_ns;
     g->workers = NULL;
     g->worker_count = 0;
     for (unsigned i = 0; i < count; i++) {

@@ -93,6 +93,7 @@ void guest_encourage(struct guest *g)
 void guest_rewind(struct guest *g)
 {
     g->cursor = 0;
+    g->replayed_ns = 0;
     g->finished = false;
 }
 
@@ -276,6 +277,7 @@ struct guest *guest_new(struct machine_device *dev, const struct guest_driver *d
     if (TAILQ_EMPTY(&guests)) {
         clock_runs = machine_running();
         clock_stopped_at = loop_now();
+        clock_lost = 0;
         machine_listen(&listener);
     }
     g->dev = dev;
