@@ -59,13 +59,15 @@ int co_block_stream(struct monitor *mon, json_t *args, json_t **result, struct e
     return co_stream_start(&stream, err);
 }
 
-/* HMP: the base may be any name of an image.  Once it is known, its node-name says it best. */
+/* HMP: the job is called as the device was.  The base may be any name of an image; once it is known, its node-name says it
+ * best. */
 static int co_hmp_block_stream(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
     const char *device = str_arg(args, "device"), *base = str_arg(args, "base");
     struct disk *disk = disk_find(device);
     struct node *top = disk ? disk->root : node_find(device), *found;
 
+    json_object_set_new(args, "job-id", json_string(device));
     if (base && top && !mon->compat) {
         found = chain_find_below(top, base, err);
         if (error_is_set(err)) {
@@ -162,7 +164,7 @@ static void describe_more(json_t *tree, const struct job *job)
     json_object_set_new(tree, "x-done", json_integer(done));
     json_object_set_new(tree, "x-total", json_integer(job->data_total ? job->data_total : job->len));
     json_object_set_new(tree, "x-rate", json_integer(ns ? (double)done * NS_PER_S / ns : 0));
-    if (words) {
+    if (words && *words) {
         json_object_set_new(tree, "x-what", json_string(words));
     }
 }

@@ -44,7 +44,7 @@ static enum outcome co_run_line(struct monitor *mon, const char *line)
         return OUTCOME_GOOD;
     }
     monitor_printf(mon, "(qemu) %s\n", line);
-    ret = co_hmp_run(mon, command + !!prefix);
+    ret = co_hmp_run(mon, prefix ? command + 1 : line);
     if (prefix && ret && ret != -ECANCELED) {
         outcome_forgive_told();
         return OUTCOME_GOOD;

@@ -16,7 +16,10 @@ def ask(command, **arguments):
     qemu.stdin.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
     qemu.stdin.flush()
     while True:
-        reply = json.loads(qemu.stdout.readline())
+        line = qemu.stdout.readline()
+        if not line.startswith("{"):
+            continue # some words go to QEMU's standard output
+        reply = json.loads(line)
         if "return" in reply or "error" in reply:
             return reply.get("return")
 qemu.stdout.readline()
@@ -150,7 +153,6 @@ stop
 info status
 system_reset
 info status
-info history
 END
 }
 

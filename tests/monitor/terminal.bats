@@ -83,16 +83,45 @@ END
 
 @test "a line tells above the prompt when a job ends, and what is typed stays" {
     image
-    on_terminal 40 "${DRIVE[@]}" <<'END'
+    on_terminal 100 "${DRIVE[@]}" <<'END'
 see("(qemu) ")
 type("block_stream virtio0 4M\r")
 see("(qemu) ")
-type("info block -v virtio0 and what does not fit one line")
-see("one line")
+type("info block-")
+see("info block-")
 see("virtio0")
-see("\n(qemu) info block -v virtio0 and what does not fit one line")
-type("\x15info block-jobs\r")
-see("No active jobs\n(qemu) ")
+see("\n(qemu) info block-")
+type("jobs\r")
+see("jobs\nNo active jobs\n(qemu) ")
+type("quit\r")
+ends(0)
+END
+}
+
+@test "the line tells of a cancelled job, too" {
+    image
+    on_terminal 100 "${DRIVE[@]}" <<'END'
+see("(qemu) ")
+type("block_stream virtio0 64k\r")
+see("(qemu) ")
+type("block_job_cancel virtio0\r")
+see("Job 'virtio0'")
+see("cancelled\n")
+type("\x15quit\r")
+ends(0)
+END
+}
+
+@test "on a narrow terminal the line of news leaves what is typed as it is" {
+    image
+    on_terminal 24 "${DRIVE[@]}" <<'END'
+see("(qemu) ")
+type("block_stream virtio0 4M\r")
+see("(qemu) ")
+type("qemu-io virtio0 \"read -P 1 0 1M\"")
+see("Job 'virtio0'")
+type("\r")
+see("read 1048576/1048576 bytes at offset 0")
 type("quit\r")
 ends(0)
 END
