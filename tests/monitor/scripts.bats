@@ -128,12 +128,11 @@ No active jobs" ]
 }
 
 @test "a job that fails gives 4, unless the script says that it may" {
-    one_disk
-    qemu-img create -q -f qcow2 hole.img 16M
-    qemu-io -f qcow2 -c 'write -q 0 4M' hole.img >/dev/null
+    qemu-img create -q -f qcow2 hole.img 64M
+    qemu-io -f qcow2 -c 'write -q 40M 1M' hole.img >/dev/null
     qemu-img create -q -f qcow2 -b hole.img -F qcow2 above.img
-    # The base's L2 entry for 1 MiB points into the middle of a cluster.
-    printf '\2' | dd of=hole.img bs=1 seek=$((4 * 65536 + 16 * 8 + 6)) conv=notrunc status=none
+    # The base's L2 entry for 40 MiB points into the middle of a cluster.
+    printf '\2' | dd of=hole.img bs=1 seek=$((4 * 65536 + 40 * 16 * 8 + 6)) conv=notrunc status=none
     local drive=file=above.img,if=virtio,format=qcow2
     run quiet -drive $drive -c 'block_stream virtio0'
     assert_status 4
