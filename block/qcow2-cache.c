@@ -2,8 +2,8 @@
 /*
  * Cached pieces of on-disk tables: L2 slices and parts of refcount blocks.
  *
- * A piece is a fixed number of bytes at a multiple of that number in the file, kept as it is on disk.
- * It is read when first asked for; concurrent getters of one piece share the read.
+ * A piece is a fixed number of bytes at a multiple of that number in the file, kept as it is on
+ * disk. It is read when first asked for; concurrent getters of one piece share the read.
  *
  *              get                 mark_dirty              freeze
  *   absent ----------> clean ----------------> dirty ----------------+
@@ -12,13 +12,13 @@
  *     +------------------+  |  changed since     +-------------- the generation
  *                           +----------------------------------------+
  *
- * Only clean pieces that nobody pins can be evicted, least recently used first, while the cache is over
- * its budget.  A piece whose copy is on its way to the disk stays pinned until it has arrived: read
- * anew too early it would show its past.
+ * Only clean pieces that nobody pins can be evicted, least recently used first, while the cache is
+ * over its budget.  A piece whose copy is on its way to the disk stays pinned until it has arrived:
+ * read anew too early it would show its past.
  *
- * A getter usually holds q->lock and must not wait for a writeback, which takes that lock.  So dirty
- * pieces may exceed the budget for a while: half a budget of them starts a writeback in the background,
- * and who allocates waits for one before taking the lock (qcow2_cache_crowded()).
+ * A getter usually holds q->lock and must not wait for a writeback, which takes that lock.  So
+ * dirty pieces may exceed the budget for a while: half a budget of them starts a writeback in the
+ * background, and who allocates waits for one before taking the lock (qcow2_cache_crowded()).
  */
 #include "block/qcow2.h"
 
@@ -29,16 +29,16 @@
 #include "core/bytes.h"
 #include "core/mem.h"
 
-#define WRITERS_MAX 16u         /* frozen runs on their way at once */
-#define WRITE_MAX (1u << 20)    /* bytes of one such run */
+#define WRITERS_MAX 16u      /* frozen runs on their way at once */
+#define WRITE_MAX (1u << 20) /* bytes of one such run */
 
 struct piece {
     struct qcow2_piece p;
     UT_hash_handle hh;
-    TAILQ_ENTRY(piece) order;   /* in `idle` (clean, unpinned) or `dirty` */
+    TAILQ_ENTRY(piece) order; /* in `idle` (clean, unpinned) or `dirty` */
     bool idle;
     bool loading, forgotten;
-    int error;                  /* of the load, for those who shared it */
+    int error; /* of the load, for those who shared it */
     struct co_queue loaded;
     uint8_t bytes[];
 };
@@ -54,9 +54,9 @@ struct qcow2_cache {
 
 struct qcow2_frozen {
     struct qcow2_cache *cache;
-    struct piece **pieces;      /* by offset */
-    uint8_t *data;              /* their copies, in that order */
-    size_t n, next;             /* next: the first that no writer has taken */
+    struct piece **pieces; /* by offset */
+    uint8_t *data;         /* their copies, in that order */
+    size_t n, next;        /* next: the first that no writer has taken */
     struct co_group group;
 };
 
@@ -92,7 +92,7 @@ bool qcow2_cache_crowded(const struct qcow2_cache *c)
     return c->dirty_bytes > c->budget;
 }
 
-/* --- Life of a piece ------------------------------------------------------------------------------------- */
+/* --- Life of a piece ------------------------------------------------------------------------ */
 
 static struct piece *find(struct qcow2_cache *c, uint64_t offset)
 {
@@ -192,7 +192,7 @@ void qcow2_cache_mark_dirty(struct qcow2_cache *c, struct qcow2_piece *p)
     }
 }
 
-/* --- Getting ------------------------------------------------------------------------------------------------ */
+/* --- Getting -------------------------------------------------------------------------------- */
 
 struct qcow2_piece *qcow2_cache_peek(struct qcow2_cache *c, uint64_t offset)
 {
@@ -281,7 +281,7 @@ void qcow2_cache_free(struct qcow2_cache *c)
     free(c);
 }
 
-/* --- A generation's copies ---------------------------------------------------------------------------------- */
+/* --- A generation's copies ------------------------------------------------------------------ */
 
 static int compare_offsets(const void *a, const void *b)
 {
@@ -344,7 +344,8 @@ static CO_ENTRY void co_write_runs(void *arg)
     int ret = 0;
 
     while (ret == 0 && f->group.error == 0 && (run = take_run(f, &first)) > 0) {
-        ret = co_io_write(f->cache->q->file, f->pieces[first]->p.offset, f->data + first * size, run * size);
+        ret = co_io_write(f->cache->q->file, f->pieces[first]->p.offset, f->data + first * size,
+                          run * size);
     }
     co_group_done(&f->group, ret);
 }

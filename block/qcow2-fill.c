@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Copy on write: what surrounds the bytes that are written into a cluster that is allocated for them.
+ * Copy on write: what surrounds the bytes that are written into a cluster that is allocated for
+ * them.
  *
  *      start        pos                 end          stop
  *        |   head    |  the guest's data |    tail     |       one vectored write
  *
- * Head and tail come from wherever the guest sees them now: this layer's former cluster, a compressed one, the layers
- * below, or nowhere (zeroes).  Zeroes are found out from the tables where possible, without reading.
+ * Head and tail come from wherever the guest sees them now: this layer's former cluster, a
+ * compressed one, the layers below, or nowhere (zeroes).  Zeroes are found out from the tables
+ * where possible, without reading.
  */
 #include "block/qcow2-l2.h"
 
@@ -14,7 +16,8 @@
 #include "core/mem.h"
 
 #define ZERO_CHUNK (64u << 10)
-#define ONE_READ_MAX (64u << 10) /* bytes between head and tail that are read along to save a request */
+#define ONE_READ_MAX \
+    (64u << 10) /* bytes between head and tail that are read along to save a request */
 
 /* Never written to. */
 static uint8_t zeroes[ZERO_CHUNK] __attribute__((aligned(4096)));
@@ -27,7 +30,8 @@ static bool co_reads_as_zero(struct qcow2 *q, uint64_t guest, uint64_t len)
         if (guest + done >= q->node->size) {
             break;
         }
-        if (co_qcow2_map(q->node, guest + done, MIN(len - done, q->node->size - guest - done), &e) < 0) {
+        if (co_qcow2_map(q->node, guest + done, MIN(len - done, q->node->size - guest - done), &e) <
+            0) {
             return false; /* who reads it will see the error */
         }
         if (e.kind != EXTENT_ZERO && (e.kind != EXTENT_NONE || q->node->backing)) {

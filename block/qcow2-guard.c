@@ -2,10 +2,11 @@
 /*
  * The guard: no write of guest data and no allocation ever touches a cluster that holds metadata.
  *
- * In a sound image that cannot happen.  In a broken or hostile one an L2 entry may point to the header, or a
- * refcount block may call the L1 table's clusters free; written to, such an image would destroy itself or obey the
- * guest.  The single tables (header, L1, reftable, snapshots) are compared as ranges, L2 tables and refcount blocks
- * through a hash of their clusters, built before the first write from tables that are in memory anyway.
+ * In a sound image that cannot happen.  In a broken or hostile one an L2 entry may point to the
+ * header, or a refcount block may call the L1 table's clusters free; written to, such an image
+ * would destroy itself or obey the guest.  The single tables (header, L1, reftable, snapshots) are
+ * compared as ranges, L2 tables and refcount blocks through a hash of their clusters, built before
+ * the first write from tables that are in memory anyway.
  *
  * Not looked at: L2 tables that only internal snapshots use, as finding them means reading them.
  */
@@ -19,7 +20,7 @@
 
 struct qcow2_guarded {
     UT_hash_handle hh;
-    uint64_t index;   /* of the cluster */
+    uint64_t index; /* of the cluster */
     const char *what;
 };
 
@@ -38,11 +39,13 @@ static const char *hit_range(const struct qcow2 *q, uint64_t offset, uint64_t le
     if (touches(q, offset, len, q->h.l1_offset, (uint64_t)q->h.l1_size * 8)) {
         return "active L1 table";
     }
-    if (touches(q, offset, len, q->h.reftable_offset, (uint64_t)q->h.reftable_clusters * q->cluster_size)) {
+    if (touches(q, offset, len, q->h.reftable_offset,
+                (uint64_t)q->h.reftable_clusters * q->cluster_size)) {
         return "refcount table";
     }
     for (uint32_t i = 0; i < q->h.nb_snapshots; i++) {
-        if (touches(q, offset, len, q->snapshots[i].l1_offset, (uint64_t)q->snapshots[i].l1_size * 8)) {
+        if (touches(q, offset, len, q->snapshots[i].l1_offset,
+                    (uint64_t)q->snapshots[i].l1_size * 8)) {
             return "inactive L1 table";
         }
     }
@@ -52,7 +55,7 @@ static const char *hit_range(const struct qcow2 *q, uint64_t offset, uint64_t le
     return NULL;
 }
 
-const char *qcow2_guard_hit(struct qcow2 *q, uint64_t offset, uint64_t len)
+static const char *guard_hit(struct qcow2 *q, uint64_t offset, uint64_t len)
 {
     struct qcow2_refs *refs = qcow2_refs(q);
     const char *what = hit_range(q, offset, len);
@@ -98,10 +101,11 @@ static int co_add_table(struct qcow2 *q, uint64_t offset, const char *what)
     if (offset % q->cluster_size != 0) {
         return 0; /* told when somebody uses it */
     }
-    other = qcow2_guard_hit(q, offset, q->cluster_size);
+    other = guard_hit(q, offset, q->cluster_size);
     if (other) {
-        return co_qcow2_signal_corruption(q, true, offset, q->cluster_size, "%s at offset %#" PRIx64
-                                          " overlaps with %s", what, offset, other);
+        return co_qcow2_signal_corruption(q, true, offset, q->cluster_size,
+                                          "%s at offset %#" PRIx64 " overlaps with %s", what,
+                                          offset, other);
     }
     qcow2_guard_add(q, offset, what);
     return 0;
@@ -129,6 +133,21 @@ int co_qcow2_guard_build(struct qcow2 *q)
     }
     refs->guard_built = ret == 0;
     return ret;
+}
+
+int co_qcow2_guard_check(struct qcow2 *q, uint64_t offset, uint64_t len)
+{
+    const char *what;
+    int ret = co_qcow2_guard_build(q);
+
+    if (ret < 0) {
+        return ret;
+    }
+    what = guard_hit(q, offset, len);
+    return what ? co_qcow2_signal_corruption(
+                      q, true, offset, len,
+                      "Preventing invalid write on metadata (overlaps with %s)", what)
+                : 0;
 }
 
 void qcow2_guard_close(struct qcow2 *q)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * L2 entries understood: shared by qcow2-map.c, qcow2-read.c, qcow2-write.c, qcow2-fill.c and qcow2-zero.c.
+ * L2 entries understood: shared by qcow2-map.c, qcow2-read.c, qcow2-write.c, qcow2-fill.c and
+ * qcow2-zero.c.
  *
  * An entry describes a cluster; with extended L2 its bitmap describes 32 subclusters, otherwise the
  * cluster is its own only subcluster.
@@ -10,7 +11,7 @@
  *   0       ZERO         zero bits       ZERO         0
  *   h       -            alloc bits      DATA         h ...
  *   h       ZERO         zero bits       ZERO         h ...    (allocated, content stale)
- *   h       -            neither         NONE         h ...    (extended L2 only: host cluster is there)
+ *   h       -            neither         NONE         h ...    (extended L2 only)
  *   -       COMPRESSED   none            COMPRESSED   0
  */
 #ifndef BLOCK_QCOW2_L2_H
@@ -21,7 +22,7 @@
 #define QCOW2_SUB_ALLOC 0x00000000ffffffffull /* bitmap: subcluster i is bit i */
 #define QCOW2_SUB_ZERO 0xffffffff00000000ull  /* ... and bit 32 + i */
 
-/* --- qcow2-map.c -------------------------------------------------------------------------------------------- */
+/* --- qcow2-map.c ---------------------------------------------------------------------------- */
 
 /* A maximal run of one kind inside a slice. */
 struct qcow2_span {
@@ -30,14 +31,16 @@ struct qcow2_span {
     uint64_t host;  /* of the first byte; 0: there is no host cluster */
     bool copied;    /* the host cluster is ours alone: may be written in place */
 };
-/* The run at byte `within` of entry `index`, at most `len` bytes and to the end of the slice.  `by_owner`: it also ends where
- * `copied` changes.  False when the first entry is invalid: co_qcow2_entry_corrupt() says why. */
-bool qcow2_span(const struct qcow2 *q, const struct qcow2_piece *piece, uint32_t index, uint64_t within,
-                uint64_t len, bool by_owner, struct qcow2_span *out);
+/* The run at byte `within` of entry `index`, at most `len` bytes and to the end of the slice.
+ * `by_owner`: it also ends where `copied` changes.  False when the first entry is invalid:
+ * co_qcow2_entry_corrupt() says why. */
+bool qcow2_span(const struct qcow2 *q, const struct qcow2_piece *piece, uint32_t index,
+                uint64_t within, uint64_t len, bool by_owner, struct qcow2_span *out);
 /* Report an entry for which qcow2_span() is false; -EIO. */
-int co_qcow2_entry_corrupt(struct qcow2 *q, uint64_t guest, const struct qcow2_piece *piece, uint32_t index);
-/* A span of data must lie inside the file: shorten it to what does; -EIO and reported when nothing does.  Suspends only when the span
- * goes beyond the end as far as we know it, so the entry is to be looked at again if the span matters. */
+int co_qcow2_entry_corrupt(struct qcow2 *q, uint64_t guest, const struct qcow2_piece *piece,
+                           uint32_t index);
+/* A span of data must lie inside the file: shorten it to what does; -EIO, and reported, when
+ * nothing does.  Suspends only when the span goes beyond the end as far as we know it. */
 int co_qcow2_span_check(struct qcow2 *q, struct qcow2_span *span);
 /* The host offset of a standard cluster, 0 when it has none or is compressed. */
 uint64_t qcow2_entry_host(uint64_t entry);
@@ -46,11 +49,11 @@ bool qcow2_without_backing(const struct qcow2 *q);
 /* Bytes from `guest` to the end of the range that its L2 table describes. */
 uint64_t qcow2_table_rest(const struct qcow2 *q, uint64_t guest);
 
-/* --- qcow2-write.c: clusters in flight ----------------------------------------------------------------------- */
+/* --- qcow2-write.c: clusters in flight ------------------------------------------------------ */
 
 /*
- * Guest clusters whose entries will change: from before their host clusters are allocated until they are linked.
- * Whoever wants to change or write one of them waits.
+ * Guest clusters whose entries will change: from before their host clusters are allocated until
+ * they are linked.  Whoever wants to change or write one of them waits.
  */
 struct qcow2_alloc {
     LIST_ENTRY(qcow2_alloc) link;
@@ -66,14 +69,15 @@ void co_qcow2_in_flight_wait(struct qcow2 *q, uint64_t guest);
 /* Drop the references of an entry that has just been replaced. */
 void qcow2_entry_unlinked(struct qcow2 *q, uint64_t entry);
 
-/* --- qcow2-fill.c: what surrounds the bytes that are written into a fresh cluster ------------------------------ */
+/* --- qcow2-fill.c: what surrounds the bytes that are written into a fresh cluster ----------- */
 
 struct qcow2_fill {
     uint64_t guest, len;          /* len 0: nothing to fill */
     uint8_t *bytes;               /* NULL: zeroes */
     uint8_t *owned;               /* to be freed */
 };
-/* Find the content of [start, pos) and [end, stop) as the guest sees it now.  `zeroes_known`: it is all zeroes. */
+/* Find the content of [start, pos) and [end, stop) as the guest sees it now.  `zeroes_known`: it is
+ * all zeroes. */
 int co_qcow2_fill_load(struct qcow2 *q, uint64_t start, uint64_t pos, uint64_t end, uint64_t stop,
                        bool zeroes_known, struct qcow2_fill *head, struct qcow2_fill *tail);
 void qcow2_fill_free(struct qcow2_fill *head, struct qcow2_fill *tail);

@@ -2,14 +2,15 @@
 /*
  * From a guest offset to what this layer holds there.
  *
- *   L1 (in memory)  --->  L2 table, one cluster, cached in slices of 4 KiB or less  --->  entries (qcow2-l2.h)
+ *   L1 (in memory)  --->  L2 table: a cluster, cached in slices of 4 KiB  --->  entry (qcow2-l2.h)
  *
- * A slice is resolved as it lies in the cache, run by run; only getting the slice suspends.  After a wait the L1 entry is
- * looked at again: the table may have been copied because a snapshot shares it.  So what is found
- * is true when the function returns, and stays true until its caller suspends.
+ * A slice is resolved as it lies in the cache, run by run; only getting the slice suspends.  After
+ * a wait the L1 entry is looked at again: the table may have been copied because a snapshot shares
+ * it.  So what is found is true when the function returns, and stays true until its caller
+ * suspends.
  *
- * Entries come from a file and are trusted in nothing: offsets that are not aligned, flags that the version does not have
- * and contradictory bitmaps are reported as corruption where they are used.
+ * Entries come from a file and are trusted in nothing: offsets that are not aligned, flags that the
+ * version does not have and contradictory bitmaps are reported as corruption where they are used.
  */
 #include "block/qcow2-l2.h"
 
@@ -31,7 +32,8 @@ uint64_t qcow2_l2_bitmap(const struct qcow2 *q, const struct qcow2_piece *p, uin
     return q->subclusters > 1 ? load_be64(p->data + (size_t)index * q->l2_entry_size + 8) : 0;
 }
 
-void qcow2_l2_set(struct qcow2 *q, struct qcow2_piece *p, uint32_t index, uint64_t entry, uint64_t bitmap)
+void qcow2_l2_set(struct qcow2 *q, struct qcow2_piece *p, uint32_t index, uint64_t entry,
+                  uint64_t bitmap)
 {
     uint8_t *at = p->data + (size_t)index * q->l2_entry_size;
 
@@ -52,7 +54,7 @@ bool qcow2_without_backing(const struct qcow2 *q)
     return !q->node->backing && !q->node->backing_name;
 }
 
-/* --- One entry ---------------------------------------------------------------------------------------------- */
+/* --- One entry ------------------------------------------------------------------------------ */
 
 /* Subclusters of one kind within a cluster. */
 struct unit {
@@ -63,7 +65,8 @@ struct unit {
 };
 
 /* The extended part: `sub` and how many after it are alike. */
-static bool decode_bitmap(const struct qcow2 *q, uint64_t host, uint64_t bitmap, uint32_t sub, struct unit *u)
+static bool decode_bitmap(const struct qcow2 *q, uint64_t host, uint64_t bitmap, uint32_t sub,
+                          struct unit *u)
 {
     uint32_t alloc = bitmap, zero = bitmap >> 32, differ;
 
@@ -86,7 +89,8 @@ static bool decode_bitmap(const struct qcow2 *q, uint64_t host, uint64_t bitmap,
     return true;
 }
 
-static bool decode(const struct qcow2 *q, uint64_t entry, uint64_t bitmap, uint32_t sub, struct unit *u)
+static bool decode(const struct qcow2 *q, uint64_t entry, uint64_t bitmap, uint32_t sub,
+                   struct unit *u)
 {
     uint64_t host = qcow2_entry_host(entry);
 
@@ -110,31 +114,41 @@ static bool decode(const struct qcow2 *q, uint64_t entry, uint64_t bitmap, uint3
     return true;
 }
 
-int co_qcow2_entry_corrupt(struct qcow2 *q, uint64_t guest, const struct qcow2_piece *piece, uint32_t index)
+int co_qcow2_entry_corrupt(struct qcow2 *q, uint64_t guest, const struct qcow2_piece *piece,
+                           uint32_t index)
 {
     uint64_t entry = qcow2_l2_entry(q, piece, index), host = qcow2_entry_host(entry);
     uint64_t table = piece->offset / q->cluster_size * q->cluster_size;
     uint64_t l2_index = guest / q->cluster_size % q->l2_entries;
 
     if (host % q->cluster_size != 0) {
-        const char *what = q->subclusters == 1 && entry & QCOW2_ZERO ? "Preallocated zero cluster offset" :
-                                                                        "Cluster allocation offset";
-        return co_qcow2_signal_corruption(q, true, host, q->cluster_size, "%s %#" PRIx64 " unaligned (L2 offset: %#"
-                                          PRIx64 ", L2 index: %#" PRIx64 ")", what, host, table, l2_index);
+        const char *what = q->subclusters == 1 && entry & QCOW2_ZERO
+                               ? "Preallocated zero cluster offset"
+                               : "Cluster allocation offset";
+        return co_qcow2_signal_corruption(q, true, host, q->cluster_size,
+                                          "%s %#" PRIx64 " unaligned (L2 offset: %#" PRIx64
+                                          ", L2 index: %#" PRIx64 ")",
+                                          what, host, table, l2_index);
     }
     if (q->subclusters == 1) {
-        return co_qcow2_signal_corruption(q, true, -1, -1, "Zero cluster entry found in pre-v3 image (L2 offset: %#"
-                                          PRIx64 ", L2 index: %#" PRIx64 ")", table, l2_index);
+        return co_qcow2_signal_corruption(
+            q, true, -1, -1,
+            "Zero cluster entry found in pre-v3 image (L2 offset: %#" PRIx64 ", L2 index: %#" PRIx64
+            ")",
+            table, l2_index);
     }
-    return co_qcow2_signal_corruption(q, true, -1, -1, "Invalid cluster entry found  (L2 offset: %#" PRIx64
-                                      ", L2 index: %#" PRIx64 ")", table, l2_index);
+    return co_qcow2_signal_corruption(q, true, -1, -1,
+                                      "Invalid cluster entry found  (L2 offset: %#" PRIx64
+                                      ", L2 index: %#" PRIx64 ")",
+                                      table, l2_index);
 }
 
-/* --- The end of the file -------------------------------------------------------------------------------------- */
+/* --- The end of the file -------------------------------------------------------------------- */
 
 /*
- * Clusters behind the end of the file do not exist: the file has been cut off, or the entry is wrong.  Reading zeroes there, as
- * the host would, hides a loss.  The end that we know may be old where others write, so it is asked for again.
+ * Clusters behind the end of the file do not exist: the file has been cut off, or the entry is
+ * wrong.  Reading zeroes there, as the host would, hides a loss.  The end that we know may be old
+ * where others write, so it is asked for again.
  */
 static int co_find_end(struct qcow2 *q, uint64_t need, uint64_t *end)
 {
@@ -157,8 +171,9 @@ int co_qcow2_check_end(struct qcow2 *q, uint64_t host, const char *what)
     int ret = co_find_end(q, host / q->cluster_size + 1, &end);
 
     if (ret == 0 && host >= end) {
-        ret = co_qcow2_signal_corruption(q, true, host, q->cluster_size, "%s offset %#" PRIx64
-                                         " is beyond the end of the file", what, host);
+        ret = co_qcow2_signal_corruption(q, true, host, q->cluster_size,
+                                         "%s offset %#" PRIx64 " is beyond the end of the file",
+                                         what, host);
     }
     return ret;
 }
@@ -179,7 +194,7 @@ int co_qcow2_span_check(struct qcow2 *q, struct qcow2_span *span)
     return ret < 0 ? ret : co_qcow2_check_end(q, span->host, "Data cluster");
 }
 
-/* --- Runs in a slice ------------------------------------------------------------------------------------------- */
+/* --- Runs in a slice ------------------------------------------------------------------------ */
 
 static bool joins(const struct qcow2_span *span, const struct unit *u, bool by_owner)
 {
@@ -195,8 +210,8 @@ static bool joins(const struct qcow2_span *span, const struct unit *u, bool by_o
     }
 }
 
-bool qcow2_span(const struct qcow2 *q, const struct qcow2_piece *piece, uint32_t index, uint64_t within,
-                uint64_t len, bool by_owner, struct qcow2_span *out)
+bool qcow2_span(const struct qcow2 *q, const struct qcow2_piece *piece, uint32_t index,
+                uint64_t within, uint64_t len, bool by_owner, struct qcow2_span *out)
 {
     uint32_t sub = within / q->subcluster_size;
     uint64_t skip = within % q->subcluster_size;
@@ -205,7 +220,9 @@ bool qcow2_span(const struct qcow2 *q, const struct qcow2_piece *piece, uint32_t
     if (!decode(q, qcow2_l2_entry(q, piece, index), qcow2_l2_bitmap(q, piece, index), sub, &u)) {
         return false;
     }
-    *out = (struct qcow2_span){ .kind = u.kind, .copied = u.copied, .host = u.host ? u.host + skip : 0,
+    *out = (struct qcow2_span){ .kind = u.kind,
+                                .copied = u.copied,
+                                .host = u.host ? u.host + skip : 0,
                                 .len = (uint64_t)u.n * q->subcluster_size - skip };
     for (sub += u.n; out->len < len; sub += u.n) {
         if (sub == q->subclusters) {
@@ -213,7 +230,8 @@ bool qcow2_span(const struct qcow2 *q, const struct qcow2_piece *piece, uint32_t
             index++;
         }
         if (index == q->slice_entries ||
-            !decode(q, qcow2_l2_entry(q, piece, index), qcow2_l2_bitmap(q, piece, index), sub, &u) ||
+            !decode(q, qcow2_l2_entry(q, piece, index), qcow2_l2_bitmap(q, piece, index), sub,
+                    &u) ||
             !joins(out, &u, by_owner)) {
             break;
         }
@@ -223,7 +241,7 @@ bool qcow2_span(const struct qcow2 *q, const struct qcow2_piece *piece, uint32_t
     return true;
 }
 
-/* --- Slices ------------------------------------------------------------------------------------------------------- */
+/* --- Slices --------------------------------------------------------------------------------- */
 
 static uint64_t table_span(const struct qcow2 *q)
 {
@@ -245,8 +263,10 @@ static uint64_t table_of(const struct qcow2 *q, uint64_t guest)
 static int co_check_table(struct qcow2 *q, uint64_t guest, uint64_t table)
 {
     if (table % q->cluster_size != 0) {
-        return co_qcow2_signal_corruption(q, true, table, q->cluster_size, "L2 table offset %#" PRIx64
-                                          " unaligned (L1 index: %#" PRIx64 ")", table, guest / table_span(q));
+        return co_qcow2_signal_corruption(q, true, table, q->cluster_size,
+                                          "L2 table offset %#" PRIx64
+                                          " unaligned (L1 index: %#" PRIx64 ")",
+                                          table, guest / table_span(q));
     }
     return co_qcow2_check_end(q, table, "L2 table");
 }
@@ -326,7 +346,8 @@ static int co_make_table(struct qcow2 *q, uint64_t l1_index)
     return 0;
 }
 
-int co_qcow2_slice_get_writable(struct qcow2 *q, uint64_t guest, struct qcow2_piece **piece, uint32_t *index)
+int co_qcow2_slice_get_writable(struct qcow2 *q, uint64_t guest, struct qcow2_piece **piece,
+                                uint32_t *index)
 {
     uint64_t l1_index = guest / table_span(q), table = table_of(q, guest);
     int ret = co_qcow2_guard_build(q);
@@ -347,7 +368,7 @@ int co_qcow2_slice_get_writable(struct qcow2 *q, uint64_t guest, struct qcow2_pi
     return ret < 0 ? ret : co_qcow2_slice_get(q, guest, piece, index);
 }
 
-/* --- The driver's co_map ----------------------------------------------------------------------------------------- */
+/* --- The driver's co_map -------------------------------------------------------------------- */
 
 static int co_first_span(struct qcow2 *q, uint64_t guest, uint64_t len, struct qcow2_span *span)
 {
@@ -359,7 +380,8 @@ static int co_first_span(struct qcow2 *q, uint64_t guest, uint64_t len, struct q
         return ret;
     }
     if (!piece) {
-        *span = (struct qcow2_span){ .kind = EXTENT_NONE, .len = MIN(len, qcow2_table_rest(q, guest)) };
+        *span =
+            (struct qcow2_span){ .kind = EXTENT_NONE, .len = MIN(len, qcow2_table_rest(q, guest)) };
         return 0;
     }
     if (!qcow2_span(q, piece, index, guest % q->cluster_size, len, false, span)) {
@@ -379,17 +401,20 @@ static bool next_span(struct qcow2 *q, uint64_t guest, uint64_t len, struct qcow
     bool good;
 
     if (table == 0) {
-        *span = (struct qcow2_span){ .kind = EXTENT_NONE, .len = MIN(len, qcow2_table_rest(q, guest)) };
+        *span =
+            (struct qcow2_span){ .kind = EXTENT_NONE, .len = MIN(len, qcow2_table_rest(q, guest)) };
         return true;
     }
     if (table % q->cluster_size != 0) {
         return false;
     }
-    piece = qcow2_cache_peek(q->l2_cache, table + l2_index / q->slice_entries * q->slice_entries * q->l2_entry_size);
+    piece = qcow2_cache_peek(q->l2_cache, table + l2_index / q->slice_entries * q->slice_entries *
+                                                      q->l2_entry_size);
     if (!piece) {
         return false;
     }
-    good = qcow2_span(q, piece, l2_index % q->slice_entries, guest % q->cluster_size, len, false, span);
+    good = qcow2_span(q, piece, l2_index % q->slice_entries, guest % q->cluster_size, len, false,
+                      span);
     qcow2_cache_put(q->l2_cache, piece);
     return good;
 }

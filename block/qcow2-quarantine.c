@@ -6,13 +6,14 @@
  *                            |                                   (embargo)
  *                            +--the generation failed--> collecting
  *
- *   1. The table that has let go of the cluster is on disk, or a crash would bring back an entry that points
- *      to somebody else's bytes.  Then the count drops, in the cache; the next generation writes it.
- *   2. No request in flight is old enough to have resolved the former entry (node_epoch_oldest()), or a slow
- *      read would see somebody else's bytes.  Until then the cluster is under embargo: its count is zero, but the
- *      allocator passes it by.
+ *   durable   The table that has let go of the cluster is on disk, or a crash would bring back an
+ *             entry that points to somebody else's bytes.  Then the count drops, in the cache; the
+ *             next generation writes it.
+ *   embargo   No request in flight is old enough to have resolved the former entry
+ *             (node_epoch_oldest()), or a slow read would see somebody else's bytes.  Until then
+ *             the count is zero, but the allocator passes the cluster by.
  *
- * With discard=unmap a hole is punched into the host file between 2. and "free".
+ * With discard=unmap a hole is punched into the host file between embargo and "free".
  */
 #include "block/qcow2-refcount.h"
 
@@ -93,7 +94,7 @@ void qcow2_quarantine_thaw(struct qcow2 *q)
     clear(&later);
 }
 
-/* --- The counts drop --------------------------------------------------------------------------------------- */
+/* --- The counts drop ------------------------------------------------------------------------ */
 
 struct released {
     struct qcow2_unlinked_list list;
@@ -137,8 +138,9 @@ static void impose(struct qcow2 *q, struct released *released)
 }
 
 /*
- * The clusters must be under embargo in the same breath in which their counts become zero, but the counts drop
- * piece by piece, with waits between: q->lock is held, so no allocator looks before all is done.
+ * The clusters must be under embargo in the same breath in which their counts become zero, but the
+ * counts drop piece by piece, with waits between: q->lock is held, so no allocator looks before all
+ * is done.
  */
 int co_qcow2_quarantine_release(struct qcow2 *q)
 {
@@ -171,7 +173,7 @@ int co_qcow2_quarantine_release(struct qcow2 *q)
     return ret;
 }
 
-/* --- The embargo -------------------------------------------------------------------------------------------- */
+/* --- The embargo ---------------------------------------------------------------------------- */
 
 uint64_t qcow2_embargo_end(struct qcow2 *q, uint64_t index)
 {
@@ -241,7 +243,8 @@ void co_qcow2_embargo_lift(struct qcow2 *q)
     while ((e = next_over(refs))) {
         e->punching = true;
         for (size_t i = 0; q->node->discard_unmap && i < e->n; i++) {
-            int ret = co_io_discard(q->file, e->v[i].first * q->cluster_size, e->v[i].n * q->cluster_size);
+            int ret = co_io_discard(q->file, e->v[i].first * q->cluster_size,
+                                    e->v[i].n * q->cluster_size);
             if (ret < 0) {
                 break; /* a hint, no more */
             }

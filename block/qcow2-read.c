@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Reading through this layer, the slow and general way: run by run, from the host file, the decompressor, or from
- * below.  Guests read through the chain map instead; what comes here are compressed clusters, and the surroundings of a
- * write into a fresh cluster (qcow2-fill.c).
+ * Reading through this layer, the slow and general way: run by run, from the host file, the
+ * decompressor, or from below.  Guests read through the chain map instead; what comes here are
+ * compressed clusters, and the surroundings of a write into a fresh cluster (qcow2-fill.c).
  */
 #include "block/qcow2-l2.h"
 
@@ -11,8 +11,10 @@
 #include "core/bytes.h"
 #include "core/mem.h"
 
-/* The first `len` bytes of the list, from a compressed cluster; *len becomes what lies in that cluster. */
-static int co_read_compressed(struct qcow2 *q, uint64_t guest, const struct iovec *iov, int n, uint64_t *len)
+/* The first `len` bytes of the list, from a compressed cluster; *len becomes what lies in that
+ * cluster. */
+static int co_read_compressed(struct qcow2 *q, uint64_t guest, const struct iovec *iov, int n,
+                              uint64_t *len)
 {
     uint64_t within = guest % q->cluster_size, entry;
     struct qcow2_piece *piece;
@@ -42,8 +44,8 @@ static int co_read_compressed(struct qcow2 *q, uint64_t guest, const struct iove
 }
 
 /* `iov` covers *len bytes or more; *len says how many were read. */
-static int co_read_run(struct node *node, uint64_t offset, const struct iovec *iov, int n, struct iovec *part,
-                       uint64_t *len)
+static int co_read_run(struct node *node, uint64_t offset, const struct iovec *iov, int n,
+                       struct iovec *part, uint64_t *len)
 {
     struct qcow2 *q = node->state;
     struct extent e;

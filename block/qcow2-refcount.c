@@ -2,18 +2,18 @@
 /*
  * Reference counts of host clusters, and the allocator.
  *
- * All runs with q->lock held, so counts do not move while a search suspends to read a refcount block.
- * The counts in the cache are the truth about memory; on disk they may lag, but only towards "too
- * high" (Q5): an allocation is written before the table that uses it, a release after the table that
- * used it has let go.
+ * All runs with q->lock held, so counts do not move while a search suspends to read a refcount
+ * block. The counts in the cache are the truth about memory; on disk they may lag, but only towards
+ * "too high" (Q5): an allocation is written before the table that uses it, a release after the
+ * table that used it has let go.
  *
  * Search is first fit with two hints, so that neither kind of request looks at a cluster twice:
  *
  *   free_hint   nothing below it is free; single clusters are taken from here, so holes get filled
- *   run_hint    runs are searched from here; shorter holes that a run search passes stay for singles
+ *   run_hint    runs are searched from here; shorter holes on the way are left to single clusters
  *
- * Both move back when clusters become free.  Beyond the last refcount block everything is free, so a
- * search ends at the end of the file at the latest.
+ * Both move back when clusters become free.  Beyond the last refcount block everything is free, so
+ * a search ends at the end of the file at the latest.
  */
 #include "block/qcow2-refcount.h"
 
@@ -24,8 +24,8 @@
 #include "core/bytes.h"
 #include "core/mem.h"
 
-#define RUN_BYTES (1u << 20)  /* a free run of this many bytes is good enough for any request */
-#define RUN_CLUSTERS 16u      /* ... or of this many clusters */
+#define RUN_BYTES (1u << 20) /* a free run of this many bytes is good enough for any request */
+#define RUN_CLUSTERS 16u     /* ... or of this many clusters */
 
 void qcow2_refcount_init(struct qcow2 *q)
 {
@@ -54,17 +54,21 @@ void qcow2_refcount_close(struct qcow2 *q)
     q->priv_refcount = NULL;
 }
 
-/* --- The bits of a block -------------------------------------------------------------------------------- */
+/* --- The bits of a block -------------------------------------------------------------------- */
 
 uint64_t qcow2_refcount_load(const struct qcow2 *q, const uint8_t *data, uint64_t at)
 {
     unsigned bits = 1u << q->h.refcount_order;
 
     switch (q->h.refcount_order) {
-    case 3: return data[at];
-    case 4: return load_be16(data + at * 2);
-    case 5: return load_be32(data + at * 4);
-    case 6: return load_be64(data + at * 8);
+    case 3:
+        return data[at];
+    case 4:
+        return load_be16(data + at * 2);
+    case 5:
+        return load_be32(data + at * 4);
+    case 6:
+        return load_be64(data + at * 8);
     default: /* several in a byte, the lowest index in the least significant bits */
         return data[at * bits / 8] >> (at * bits % 8) & ((1u << bits) - 1);
     }
@@ -76,10 +80,18 @@ void qcow2_refcount_store(const struct qcow2 *q, uint8_t *data, uint64_t at, uin
 
     assert(count <= q->refcount_max);
     switch (q->h.refcount_order) {
-    case 3: data[at] = count; break;
-    case 4: store_be16(data + at * 2, count); break;
-    case 5: store_be32(data + at * 4, count); break;
-    case 6: store_be64(data + at * 8, count); break;
+    case 3:
+        data[at] = count;
+        break;
+    case 4:
+        store_be16(data + at * 2, count);
+        break;
+    case 5:
+        store_be32(data + at * 4, count);
+        break;
+    case 6:
+        store_be64(data + at * 8, count);
+        break;
     default: {
         unsigned shift = at * bits % 8;
         uint8_t *byte = &data[at * bits / 8];
@@ -143,8 +155,10 @@ int co_qcow2_refcount_get(struct qcow2 *q, uint64_t cluster_index, uint64_t *cou
     return ret;
 }
 
-/* Set the counts of [first, first + n); their blocks exist.  *done: how many were set before an error. */
-static int co_set_counts(struct qcow2 *q, uint64_t first, uint64_t n, uint64_t count, uint64_t *done)
+/* Set the counts of [first, first + n); their blocks exist.  *done: how many were set before an
+ * error. */
+static int co_set_counts(struct qcow2 *q, uint64_t first, uint64_t n, uint64_t count,
+                         uint64_t *done)
 {
     *done = 0;
     while (*done < n) {
@@ -171,7 +185,8 @@ static int co_drop_one(struct qcow2 *q, struct window *w, uint64_t k, uint64_t i
     *gone = count == 1;
     if (count == 0) {
         return co_qcow2_signal_corruption(q, false, index * q->cluster_size, q->cluster_size,
-                                          "Freed cluster %#" PRIx64 " has no reference", index * q->cluster_size);
+                                          "Freed cluster %#" PRIx64 " has no reference",
+                                          index * q->cluster_size);
     }
     window_set(q, w, k, count - 1);
     return 0;
@@ -190,7 +205,8 @@ int co_qcow2_refcount_drop(struct qcow2 *q, uint64_t first, uint64_t n, uint64_t
         uint64_t part = MIN(w.n, n - *done), free_from = 0, k;
         for (k = 0; k < part; k++) {
             bool zero;
-            co_drop_one(q, &w, k, first + *done + k, &zero); /* a count of zero is reported and stays */
+            /* A count that is zero already is reported and stays. */
+            co_drop_one(q, &w, k, first + *done + k, &zero);
             if (!zero) {
                 if (k > free_from) {
                     gone(arg, first + *done + free_from, k - free_from);
@@ -207,7 +223,7 @@ int co_qcow2_refcount_drop(struct qcow2 *q, uint64_t first, uint64_t n, uint64_t
     return 0;
 }
 
-/* --- Searching -------------------------------------------------------------------------------------------- */
+/* --- Searching ------------------------------------------------------------------------------ */
 
 static uint64_t run_wanted(const struct qcow2 *q)
 {
@@ -241,10 +257,11 @@ static uint64_t window_next_free(const struct qcow2 *q, const struct window *w, 
 }
 
 /*
- * The first run of at least `enough` free clusters from `from` on, at most `want` of it.  Clusters without a refcount
- * block are free.  -EFBIG when there is none below the format's limit.
+ * The first run of at least `enough` free clusters from `from` on, at most `want` of it.  Clusters
+ * without a refcount block are free.  -EFBIG when there is none below the format's limit.
  */
-static int co_find_run(struct qcow2 *q, uint64_t from, uint64_t enough, uint64_t want, uint64_t *first, uint64_t *n)
+static int co_find_run(struct qcow2 *q, uint64_t from, uint64_t enough, uint64_t want,
+                       uint64_t *first, uint64_t *n)
 {
     uint64_t limit = qcow2_reftable_limit(q), start = from, i = from;
     bool found = false;
@@ -283,7 +300,7 @@ static int co_find_run(struct qcow2 *q, uint64_t from, uint64_t enough, uint64_t
     return *n >= enough ? 0 : -EFBIG;
 }
 
-/* The first refcount block that [first, first + n) lacks; *t = UINT64_MAX when they are all there. */
+/* The first refcount block that [first, first + n) lacks; *t = UINT64_MAX: none is missing. */
 static int co_missing_block(struct qcow2 *q, uint64_t first, uint64_t n, uint64_t *t)
 {
     uint64_t last = (first + n - 1) / q->refblock_entries, offset;
@@ -301,9 +318,10 @@ static int co_missing_block(struct qcow2 *q, uint64_t first, uint64_t n, uint64_
     return 0;
 }
 
-/* A run as co_find_run() wants it, with all its refcount blocks present.  A block that is missing takes the run's first cluster. */
-static int co_find_described_run(struct qcow2 *q, uint64_t from, uint64_t enough, uint64_t want, uint64_t *first,
-                                 uint64_t *n)
+/* A run as co_find_run() wants it, with all its refcount blocks present.  A block that is missing
+ * takes the run's first cluster. */
+static int co_find_described_run(struct qcow2 *q, uint64_t from, uint64_t enough, uint64_t want,
+                                 uint64_t *first, uint64_t *n)
 {
     for (;;) {
         uint64_t t;
@@ -321,17 +339,15 @@ static int co_find_described_run(struct qcow2 *q, uint64_t from, uint64_t enough
     }
 }
 
-/* --- Allocating ---------------------------------------------------------------------------------------------- */
+/* --- Allocating ----------------------------------------------------------------------------- */
 
 static int co_take(struct qcow2 *q, uint64_t first, uint64_t n)
 {
     uint64_t offset = first * q->cluster_size, len = n * q->cluster_size, done;
-    const char *what = qcow2_guard_hit(q, offset, len);
-    int ret;
+    int ret = co_qcow2_guard_check(q, offset, len);
 
-    if (what) {
-        return co_qcow2_signal_corruption(q, true, offset, len,
-                                          "Preventing invalid write on metadata (overlaps with %s)", what);
+    if (ret < 0) {
+        return ret;
     }
     ret = co_set_counts(q, first, n, 1, &done);
     if (ret < 0) {
@@ -343,7 +359,8 @@ static int co_take(struct qcow2 *q, uint64_t first, uint64_t n)
     return 0;
 }
 
-static int co_alloc(struct qcow2 *q, uint64_t want, uint64_t enough, uint64_t *offset, uint64_t *got)
+static int co_alloc(struct qcow2 *q, uint64_t want, uint64_t enough, uint64_t *offset,
+                    uint64_t *got)
 {
     struct qcow2_refs *refs = qcow2_refs(q);
     bool run = want > 1;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Shared by the files that keep the host clusters' books, and by qcow2-writeback.c; the rest of qcow2 sees
- * only what qcow2.h says.
+ * Shared by the files that keep the host clusters' books, and by qcow2-writeback.c; the rest of
+ * qcow2 sees only what qcow2.h says.
  *
  *   qcow2-refcount.c    counts, and who gets a free cluster
  *   qcow2-reftable.c    refcount blocks and the table of them: make, grow, relocate
@@ -37,7 +37,7 @@ struct qcow2_embargo {
 
 /* Dirty sectors of a table of 64-bit entries (L1, reftable), copied as they were. */
 struct qcow2_table_copy {
-    uint8_t *bytes;              /* the table's sectors, big-endian, at their places; clean ones are not filled */
+    uint8_t *bytes;              /* big-endian, at their places; clean sectors are not filled */
     uint8_t *sectors;            /* a bit per sector: in the copy */
     uint64_t len;                /* bytes of the table */
 };
@@ -47,12 +47,14 @@ struct qcow2_reftable_copy;      /* qcow2-reftable.c */
 
 /* q->priv_refcount */
 struct qcow2_refs {
-    uint64_t run_hint;           /* searches for runs start here; >= free_hint is not required */
-    uint64_t born_epoch;         /* requests up to this one may still use clusters that were freed when the node was */
-    uint64_t born_end;           /* ... writable before: until they are gone, nothing below this index is free; 0: over */
+    uint64_t run_hint;           /* searches for runs start here */
 
-    /* The table of refcount blocks.  `place` is where a table that has outgrown its clusters will move with the next
-     * generation; until then q->h tells where the old one lies. */
+    /* The node was writable before, and its embargoes of that time are forgotten: while requests up
+     * to this epoch are in flight, nothing below this index is free.  0: over. */
+    uint64_t born_epoch, born_end;
+
+    /* The table of refcount blocks.  `place` is where a table that has outgrown its clusters will
+     * move with the next generation; until then q->h tells where the old one lies. */
     uint8_t *table_dirty;        /* a bit per sector */
     bool table_dirty_any;
     uint64_t place;              /* bytes; 0: none (yet) */
@@ -73,23 +75,24 @@ static inline struct qcow2_refs *qcow2_refs(struct qcow2 *q)
     return q->priv_refcount;
 }
 
-/* --- qcow2-refcount.c ---------------------------------------------------------------------------------------- */
+/* --- qcow2-refcount.c ----------------------------------------------------------------------- */
 void qcow2_refcount_init(struct qcow2 *q);
 /* The refcount at position `at` of the bytes of a block, and setting it. */
 uint64_t qcow2_refcount_load(const struct qcow2 *q, const uint8_t *data, uint64_t at);
 void qcow2_refcount_store(const struct qcow2 *q, uint8_t *data, uint64_t at, uint64_t count);
-/* Take one reference from each of [first, first + n), q->lock held.  Calls gone(arg, first, n) for runs whose count has become zero.
- * *done says how many clusters were dealt with before an error. */
+/* Take one reference from each of [first, first + n), q->lock held.  Calls gone(arg, first, n) for
+ * runs whose count has become zero.  *done: clusters dealt with before an error. */
 int co_qcow2_refcount_drop(struct qcow2 *q, uint64_t first, uint64_t n, uint64_t *done,
                            void (*gone)(void *arg, uint64_t first, uint64_t n), void *arg);
 /* Clusters from `first` on have become free. */
 void qcow2_hint_free(struct qcow2 *q, uint64_t first, uint64_t n);
 
-/* --- qcow2-reftable.c ------------------------------------------------------------------------------------------ */
-/* The host offset of refcount block `t`, 0 when there is none; suspends only to report corruption (-EIO). */
+/* --- qcow2-reftable.c ----------------------------------------------------------------------- */
+/* The host offset of refcount block `t`, 0: none.  Suspends only to report corruption (-EIO). */
 int co_qcow2_refblock(struct qcow2 *q, uint64_t t, uint64_t *offset);
-/* Make refcount block `t`, in the free cluster `at`, which `t` or an existing block describes.  The table may have to grow for it:
- * then it grows and -EAGAIN asks the caller to look for free clusters anew.  `upto`: the last cluster that will be needed. */
+/* Make refcount block `t`, in the free cluster `at`, which `t` or an existing block describes.  The
+ * table may have to grow for it: then it grows, and -EAGAIN asks the caller to look for free
+ * clusters anew.  `upto`: the last cluster that will be needed. */
 int co_qcow2_refblock_create(struct qcow2 *q, uint64_t t, uint64_t at, uint64_t upto);
 /* Find a place for a table that has outgrown its clusters, when an earlier attempt failed. */
 int co_qcow2_reftable_place(struct qcow2 *q);
@@ -102,7 +105,7 @@ bool qcow2_reftable_frozen(const struct qcow2 *q);
 int co_qcow2_reftable_write(struct qcow2 *q);
 void qcow2_reftable_done(struct qcow2 *q, bool written);
 
-/* --- qcow2-quarantine.c ------------------------------------------------------------------------------------------ */
+/* --- qcow2-quarantine.c --------------------------------------------------------------------- */
 /* When the cluster is under embargo: the first index behind that range, else 0. */
 uint64_t qcow2_embargo_end(struct qcow2 *q, uint64_t index);
 /* Lift embargoes that are over, unless holes have to be punched first. */
@@ -115,23 +118,26 @@ void qcow2_quarantine_thaw(struct qcow2 *q);
 void qcow2_free_with_generation(struct qcow2 *q, uint64_t offset, uint64_t len);
 void qcow2_quarantine_close(struct qcow2 *q);
 
-/* --- qcow2-guard.c --------------------------------------------------------------------------------------------------- */
+/* --- qcow2-guard.c -------------------------------------------------------------------------- */
 /* Learn where the metadata lies (once, before the first write); -EIO when tables overlap. */
 int co_qcow2_guard_build(struct qcow2 *q);
-/* What of [offset, offset + len) is metadata?  NULL, or the name of it for a person. */
-const char *qcow2_guard_hit(struct qcow2 *q, uint64_t offset, uint64_t len);
+/* Before [offset, offset + len) is allocated or written to: -EIO, and reported, when metadata lies
+ * there. */
+int co_qcow2_guard_check(struct qcow2 *q, uint64_t offset, uint64_t len);
 void qcow2_guard_add(struct qcow2 *q, uint64_t offset, const char *what);
 void qcow2_guard_remove(struct qcow2 *q, uint64_t offset);
 void qcow2_guard_close(struct qcow2 *q);
 
-/* --- qcow2-map.c ---------------------------------------------------------------------------------------------------------- */
+/* --- qcow2-map.c ---------------------------------------------------------------------------- */
 /* -EIO, and reported, when a table lies behind the end of the file. */
 int co_qcow2_check_end(struct qcow2 *q, uint64_t host, const char *what);
 
-/* --- qcow2-writeback.c ------------------------------------------------------------------------------------------------- */
+/* --- qcow2-writeback.c ---------------------------------------------------------------------- */
 /* Copy the sectors of `table` that `dirty` marks, and unmark them. */
-void qcow2_table_copy(struct qcow2_table_copy *copy, const uint64_t *table, uint64_t entries, uint8_t *dirty);
-int co_qcow2_table_copy_write(struct qcow2 *q, const struct qcow2_table_copy *copy, uint64_t offset);
+void qcow2_table_copy(struct qcow2_table_copy *copy, const uint64_t *table, uint64_t entries,
+                      uint8_t *dirty);
+int co_qcow2_table_copy_write(struct qcow2 *q, const struct qcow2_table_copy *copy,
+                              uint64_t offset);
 /* Mark the copied sectors dirty again. */
 void qcow2_table_copy_thaw(const struct qcow2_table_copy *copy, uint8_t *dirty);
 void qcow2_table_copy_free(struct qcow2_table_copy *copy);

@@ -2,10 +2,10 @@
 /*
  * Refcount blocks, and the table that says where they are.
  *
- * A new block is written to its cluster at once, while nothing points there, and linked in memory.  The
- * table's entry follows with the generation, after a flush, so on disk it never points to a block that
- * is not there yet.  A block whose own cluster lies in the range that it describes is born with its own
- * count; otherwise an older block counts it first.
+ * A new block is written to its cluster at once, while nothing points there, and linked in memory.
+ * The table's entry follows with the generation, after a flush, so on disk it never points to a
+ * block that is not there yet.  A block whose own cluster lies in the range that it describes is
+ * born with its own count; otherwise an older block counts it first.
  *
  * A table that is full grows in memory and gets a new place; the old one stays valid on disk until
  * the generation has
@@ -14,7 +14,8 @@
  *     written the whole table        at its new place
  *     switched the header            one sector, with a flush before and after
  *
- * and only then are the old clusters unlinked.  Whichever header a crash leaves, its table is whole.
+ * and only then are the old clusters unlinked.  Whichever header a crash leaves, its table is
+ * whole.
  */
 #include "block/qcow2-refcount.h"
 
@@ -48,14 +49,14 @@ int co_qcow2_refblock(struct qcow2 *q, uint64_t t, uint64_t *offset)
 {
     *offset = t < q->reftable_entries ? q->reftable[t] & QCOW2_REFTABLE_OFFSET_MASK : 0;
     if (*offset % q->cluster_size != 0 || *offset >= QCOW2_HOST_LIMIT) {
-        return co_qcow2_signal_corruption(q, true, *offset, q->cluster_size,
-                                          "Refblock offset %#" PRIx64 " unaligned (reftable index: %#" PRIx64 ")",
-                                          *offset, t);
+        return co_qcow2_signal_corruption(
+            q, true, *offset, q->cluster_size,
+            "Refblock offset %#" PRIx64 " unaligned (reftable index: %#" PRIx64 ")", *offset, t);
     }
     return *offset / q->cluster_size < q->file_end ? 0 : co_qcow2_check_end(q, *offset, "Refblock");
 }
 
-/* --- Growing --------------------------------------------------------------------------------------------- */
+/* --- Growing -------------------------------------------------------------------------------- */
 
 static uint64_t dirty_bytes(uint64_t entries)
 {
@@ -109,9 +110,10 @@ static int co_grow(struct qcow2 *q, uint64_t t, uint64_t upto)
     uint64_t entries = need + need / 2;
 
     if (refs->placing) {
-        return -EFBIG; /* the slack was too small: cannot be with half of the table empty, but never recurse */
+        return -EFBIG; /* cannot be with half of the table empty, but never recurse */
     }
-    /* The table's own clusters and the blocks that describe them come on top; twice, as they may lie apart. */
+    /* The table's own clusters and the blocks that describe them come on top; twice, as they may
+     * lie apart. */
     uint64_t own = 2 * (DIV_ROUND_UP(entries, per_cluster) / q->refblock_entries + 2);
     entries = MIN(ROUND_UP(entries + own, per_cluster), entries_max(q));
     if (need + own > entries) {
@@ -130,7 +132,7 @@ static int co_grow(struct qcow2 *q, uint64_t t, uint64_t upto)
     return co_qcow2_reftable_place(q);
 }
 
-/* --- Blocks ------------------------------------------------------------------------------------------------ */
+/* --- Blocks --------------------------------------------------------------------------------- */
 
 static int co_set_count(struct qcow2 *q, uint64_t index, uint64_t count)
 {
@@ -166,12 +168,10 @@ int co_qcow2_refblock_create(struct qcow2 *q, uint64_t t, uint64_t at, uint64_t 
 {
     bool own = at / q->refblock_entries == t;
     uint64_t offset = at * q->cluster_size;
-    const char *what = qcow2_guard_hit(q, offset, q->cluster_size);
-    int ret;
+    int ret = co_qcow2_guard_check(q, offset, q->cluster_size);
 
-    if (what) {
-        return co_qcow2_signal_corruption(q, true, offset, q->cluster_size,
-                                          "Preventing invalid write on metadata (overlaps with %s)", what);
+    if (ret < 0) {
+        return ret;
     }
     if (t >= q->reftable_entries) {
         ret = co_grow(q, t, upto);
@@ -198,7 +198,7 @@ int co_qcow2_refblock_create(struct qcow2 *q, uint64_t t, uint64_t at, uint64_t 
     return 0;
 }
 
-/* --- A generation's part -------------------------------------------------------------------------------------- */
+/* --- A generation's part -------------------------------------------------------------------- */
 
 bool qcow2_reftable_dirty(const struct qcow2 *q)
 {
@@ -226,7 +226,8 @@ void qcow2_reftable_freeze(struct qcow2 *q)
         }
         on_disk = q->reftable_entries;
     }
-    /* A table that has grown but has no place yet: what lies behind the old end describes nothing but itself. */
+    /* A table that has grown but has no place yet: what lies behind the old end describes nothing
+     * but itself. */
     qcow2_table_copy(&copy->table, q->reftable, on_disk, refs->table_dirty);
     refs->table_dirty_any = false;
     refs->copy = copy;

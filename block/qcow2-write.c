@@ -2,22 +2,22 @@
 /*
  * Writing and copying in.
  *
- * A run of clusters that are ours alone is written in place, without any lock.  Everything else changes the tables, in
- * this order:
+ * A run of clusters that are ours alone is written in place, without any lock.  Everything else
+ * changes the tables, in this order:
  *
  *   q->lock held   look at the entries; register the clusters as in flight; allocate host clusters
  *   no lock        load head and tail (qcow2-fill.c); write head + data + tail at once
- *   one breath     replace the entries, unlink what they held, patch the chain map; no longer in flight
+ *   one breath     replace the entries, unlink what they held, patch the chain map
  *
- * The last step cannot fail and does not wait: the L2 slice is pinned from the start.  Until then nothing points to the new
- * clusters, so a failed write just gives them back.  What the entries say is on disk only after a flush that comes after the
- * data (Q2, qcow2-writeback.c).
+ * The last step cannot fail and does not wait: the L2 slice is pinned from the start.  Until then
+ * nothing points to the new clusters, so a failed write just gives them back.  What the entries say
+ * is on disk only after a flush that comes after the data (Q2, qcow2-writeback.c).
  *
  * A run keeps within one L2 slice and is one of
  *
  *   new     unallocated, zero, compressed or shared clusters: fresh host clusters in one run, and
- *   reuse   allocated zero clusters, or extended ones without all the subclusters that are needed: the host clusters
- *           are there already; nobody reads their stale bytes until the entries say so.
+ *   reuse   allocated zero clusters, or extended ones that lack a subcluster that is needed: the
+ *           host clusters are there; nobody reads their stale bytes until the entries say so.
  */
 #include "block/qcow2-l2.h"
 
@@ -33,7 +33,7 @@
 
 /* Where the bytes come from: memory, or another host file. */
 struct payload {
-    uint64_t guest;       /* of its first byte */
+    uint64_t guest; /* of its first byte */
     const struct iovec *iov;
     int n;
     struct io_file *file; /* NULL: memory */
@@ -44,14 +44,14 @@ struct payload {
 struct change {
     struct qcow2_alloc alloc;
     struct qcow2_piece *piece;
-    uint32_t index, n;           /* entries */
-    bool reuse, fresh;           /* fresh: never written host clusters at the file's end */
-    uint64_t host;               /* of alloc.start */
-    uint64_t pos, end;           /* guest bytes of the payload */
+    uint32_t index, n;             /* entries */
+    bool reuse, fresh;             /* fresh: never written host clusters at the file's end */
+    uint64_t host;                 /* of alloc.start */
+    uint64_t pos, end;             /* guest bytes of the payload */
     uint64_t fill_start, fill_end; /* ... and with head and tail around them */
 };
 
-/* --- Clusters in flight -------------------------------------------------------------------------------------- */
+/* --- Clusters in flight --------------------------------------------------------------------- */
 
 LIST_HEAD(alloc_list, qcow2_alloc);
 
@@ -126,27 +126,33 @@ void qcow2_entry_unlinked(struct qcow2 *q, uint64_t entry)
     }
 }
 
-/* --- Moving bytes ---------------------------------------------------------------------------------------------- */
+/* --- Moving bytes --------------------------------------------------------------------------- */
 
-static int co_copy(struct qcow2 *q, const struct payload *p, uint64_t guest, uint64_t len, uint64_t host)
+static int co_copy(struct qcow2 *q, const struct payload *p, uint64_t guest, uint64_t len,
+                   uint64_t host)
 {
     uint64_t from = p->file_offset + (guest - p->guest);
     int ret = 0;
 
     for (uint64_t done = 0; done < len && ret == 0; done += COPY_MAX) {
-        ret = co_io_copy(p->file, from + done, q->file, host + done, MIN(len - done, (uint64_t)COPY_MAX));
+        ret = co_io_copy(p->file, from + done, q->file, host + done,
+                         MIN(len - done, (uint64_t)COPY_MAX));
     }
     return ret;
 }
 
 /* The payload's part at `guest`, surrounded by head and tail, in one write. */
 static int co_write_list(struct qcow2 *q, const struct payload *p, uint64_t guest, uint64_t len,
-                         const struct qcow2_fill *head, const struct qcow2_fill *tail, uint64_t host)
+                         const struct qcow2_fill *head, const struct qcow2_fill *tail,
+                         uint64_t host)
 {
     int room = qcow2_fill_elements(head) + p->n + qcow2_fill_elements(tail), n;
-    struct iovec few[16], *list = room <= (int)ARRAY_SIZE(few) ? few : mem_calloc(room, sizeof(*list));
+    struct iovec few[16], *list = few;
     int ret;
 
+    if (room > (int)ARRAY_SIZE(few)) {
+        list = mem_calloc(room, sizeof(*list));
+    }
     n = qcow2_fill_list(head, list);
     n += iov_slice(list + n, p->iov, p->n, guest - p->guest, len);
     n += qcow2_fill_list(tail, list + n);
@@ -180,19 +186,14 @@ static void note_highest(struct qcow2 *q, uint64_t end)
     stats->highest_written = MAX(stats->highest_written, end);
 }
 
-static int co_write_in_place(struct qcow2 *q, const struct payload *p, uint64_t guest, uint64_t len, uint64_t host)
+static int co_write_in_place(struct qcow2 *q, const struct payload *p, uint64_t guest, uint64_t len,
+                             uint64_t host)
 {
     const struct qcow2_fill none = { 0 };
-    const char *what;
-    int ret = co_qcow2_guard_build(q);
+    int ret = co_qcow2_guard_check(q, host, len);
 
     if (ret < 0) {
         return ret;
-    }
-    what = qcow2_guard_hit(q, host, len);
-    if (what) {
-        return co_qcow2_signal_corruption(q, true, host, len,
-                                          "Preventing invalid write on metadata (overlaps with %s)", what);
     }
     note_highest(q, host + len);
     if (p->file) {
@@ -219,7 +220,8 @@ static int co_move(struct qcow2 *q, const struct change *c, const struct payload
     bool stale = c->reuse && q->subclusters == 1; /* an allocated zero cluster */
     uint64_t host = c->host + (c->pos - c->alloc.start), len = c->end - c->pos;
     struct qcow2_fill head, tail;
-    int ret = co_qcow2_fill_load(q, c->fill_start, c->pos, c->end, c->fill_end, stale, &head, &tail);
+    int ret =
+        co_qcow2_fill_load(q, c->fill_start, c->pos, c->end, c->fill_end, stale, &head, &tail);
 
     if (ret == 0) {
         skip_holes(c, &head, &tail);
@@ -236,7 +238,7 @@ static int co_move(struct qcow2 *q, const struct change *c, const struct payload
     return ret;
 }
 
-/* --- Planning a change ------------------------------------------------------------------------------------------ */
+/* --- Planning a change ---------------------------------------------------------------------- */
 
 /* Bits of the subclusters of the cluster at `start` that [from, to) touches. */
 static uint32_t touched(const struct qcow2 *q, uint64_t start, uint64_t from, uint64_t to)
@@ -250,8 +252,8 @@ static uint32_t touched(const struct qcow2 *q, uint64_t start, uint64_t from, ui
 enum cluster_state { WRITABLE, REUSE, NEW, INVALID };
 
 /* What a write to [from, to) means for the cluster of an entry. */
-static enum cluster_state classify(const struct qcow2 *q, const struct qcow2_piece *piece, uint32_t index,
-                                   uint64_t start, uint64_t from, uint64_t to)
+static enum cluster_state classify(const struct qcow2 *q, const struct qcow2_piece *piece,
+                                   uint32_t index, uint64_t start, uint64_t from, uint64_t to)
 {
     uint64_t entry = qcow2_l2_entry(q, piece, index);
     struct qcow2_span span;
@@ -265,11 +267,13 @@ static enum cluster_state classify(const struct qcow2 *q, const struct qcow2_pie
     if (q->subclusters == 1) {
         return entry & QCOW2_ZERO ? REUSE : WRITABLE;
     }
-    return touched(q, start, from, to) & ~(uint32_t)qcow2_l2_bitmap(q, piece, index) ? REUSE : WRITABLE;
+    bool lacks = touched(q, start, from, to) & ~(uint32_t)qcow2_l2_bitmap(q, piece, index);
+    return lacks ? REUSE : WRITABLE;
 }
 
 /* How many clusters from the first one on can be changed along with it. */
-static uint32_t plan_length(struct qcow2 *q, const struct change *c, enum cluster_state state, uint64_t end)
+static uint32_t plan_length(struct qcow2 *q, const struct change *c, enum cluster_state state,
+                            uint64_t end)
 {
     uint64_t host = qcow2_entry_host(qcow2_l2_entry(q, c->piece, c->index));
     uint32_t k = 1;
@@ -280,7 +284,7 @@ static uint32_t plan_length(struct qcow2 *q, const struct change *c, enum cluste
             break;
         }
         if (state == REUSE && qcow2_entry_host(qcow2_l2_entry(q, c->piece, c->index + k)) !=
-                              host + (uint64_t)k * q->cluster_size) {
+                                  host + (uint64_t)k * q->cluster_size) {
             break;
         }
     }
@@ -296,7 +300,8 @@ static bool has_content(const struct qcow2 *q, const struct change *c, uint32_t 
 
 static void plan_fill(const struct qcow2 *q, struct change *c)
 {
-    uint64_t unit = q->subcluster_size, last = c->alloc.start + (uint64_t)(c->n - 1) * q->cluster_size;
+    uint64_t last = c->alloc.start + (uint64_t)(c->n - 1) * q->cluster_size;
+    uint64_t unit = q->subcluster_size;
 
     c->fill_start = ROUND_DOWN(c->pos, unit);
     c->fill_end = ROUND_UP(c->end, unit);
@@ -322,7 +327,7 @@ static void plan_fill(const struct qcow2 *q, struct change *c)
     }
 }
 
-/* --- A change from begin to end ------------------------------------------------------------------------------- */
+/* --- A change from begin to end ------------------------------------------------------------- */
 
 static int co_allocate(struct qcow2 *q, struct change *c)
 {
@@ -340,8 +345,8 @@ static int co_allocate(struct qcow2 *q, struct change *c)
 }
 
 /*
- * q->lock held.  On success with c->n > 0 the clusters are in flight and have host clusters; with c->n == 0 the world has changed
- * and the caller looks anew.
+ * q->lock held.  On success with c->n > 0 the clusters are in flight and have host clusters; with
+ * c->n == 0 the world has changed and the caller looks anew.
  */
 static int co_begin(struct qcow2 *q, struct change *c)
 {
@@ -373,9 +378,7 @@ static int co_begin(struct qcow2 *q, struct change *c)
     LIST_INSERT_HEAD(in_flight(q), &c->alloc, link);
     if (c->reuse) {
         c->host = qcow2_entry_host(qcow2_l2_entry(q, c->piece, c->index));
-        const char *what = qcow2_guard_hit(q, c->host, (uint64_t)c->n * q->cluster_size);
-        ret = what ? co_qcow2_signal_corruption(q, true, c->host, q->cluster_size,
-                                                "Preventing invalid write on metadata (overlaps with %s)", what) : 0;
+        ret = co_qcow2_guard_check(q, c->host, (uint64_t)c->n * q->cluster_size);
     } else {
         ret = co_allocate(q, c);
     }
@@ -409,7 +412,8 @@ static void link_entries(struct qcow2 *q, struct change *c)
                     c->host + (c->fill_start - c->alloc.start));
 }
 
-static int co_change(struct qcow2 *q, const struct payload *p, uint64_t guest, uint64_t len, uint64_t *done)
+static int co_change(struct qcow2 *q, const struct payload *p, uint64_t guest, uint64_t len,
+                     uint64_t *done)
 {
     struct change c = { .pos = guest, .end = guest + len };
     int ret = co_qcow2_writeback_throttle(q);
@@ -439,10 +443,11 @@ static int co_change(struct qcow2 *q, const struct payload *p, uint64_t guest, u
     return ret;
 }
 
-/* --- Requests --------------------------------------------------------------------------------------------------- */
+/* --- Requests ------------------------------------------------------------------------------- */
 
 /* Write as much as goes at once; *done may be 0 when there was something to wait for. */
-static int co_step(struct qcow2 *q, const struct payload *p, uint64_t guest, uint64_t len, uint64_t *done)
+static int co_step(struct qcow2 *q, const struct payload *p, uint64_t guest, uint64_t len,
+                   uint64_t *done)
 {
     uint64_t cluster = ROUND_DOWN(guest, (uint64_t)q->cluster_size), free_to;
     struct qcow2_span span = { .kind = EXTENT_NONE };
@@ -493,7 +498,8 @@ int co_qcow2_write(struct node *node, uint64_t offset, const struct iovec *iov, 
     return co_write_payload(node->state, &p, iov_size(iov, n));
 }
 
-int co_qcow2_copy_in(struct node *node, uint64_t offset, uint64_t len, struct io_file *src, uint64_t src_off)
+int co_qcow2_copy_in(struct node *node, uint64_t offset, uint64_t len, struct io_file *src,
+                     uint64_t src_off)
 {
     const struct payload p = { .guest = offset, .file = src, .file_offset = src_off };
     return co_write_payload(node->state, &p, len);

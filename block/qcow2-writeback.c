@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Generations: the order in which changes reach the disk.  The stages and invariants are at the top of qcow2.h.
+ * Generations: the order in which changes reach the disk.  The stages and invariants are at the top
+ * of qcow2.h.
  *
- * Group commit.  A flush joins the commit that starts next; the one who opens that commit waits for its turn
- * (writeback_lock), closes it to newcomers, and runs it for all who joined.  So whatever a caller did before it called is part of
- * the generation that it waits for, and any number of flushes cost two generations at most.
+ * Group commit.  A flush joins the commit that starts next; the one who opens that commit waits for
+ * its turn (writeback_lock), closes it to newcomers, and runs it for all who joined.  So whatever a
+ * caller did before it called is part of the generation that it waits for, and any number of
+ * flushes cost two generations at most.
  *
  *     callers   A     B  C        D
  *     commit    [A runs ...........][B runs for B, C, D ......]
  *
- * Locks: writeback_lock, then q->lock (for the release, when counts drop).  So nobody may call for a writeback while he
- * holds q->lock: a cache under pressure starts one in the background (qcow2_writeback_kick()), and allocating
- * requests wait for one before they take the lock (co_qcow2_writeback_throttle()).
+ * Locks: writeback_lock, then q->lock (for the release, when counts drop).  So nobody may call for
+ * a writeback while he holds q->lock: a cache under pressure starts one in the background
+ * (qcow2_writeback_kick()), and allocating requests wait for one before they take the lock
+ * (co_qcow2_writeback_throttle()).
  *
  * A stage that has nothing to write costs nothing, not even its flush:
  *
@@ -40,9 +43,9 @@ struct commit {
 
 /* q->priv_writeback */
 struct writeback {
-    struct commit *next;         /* open to newcomers; NULL: the next caller opens one */
-    bool background;             /* a coroutine of ours is on its way */
-    bool background_failed;      /* do not try again before somebody else succeeded */
+    struct commit *next;    /* open to newcomers; NULL: the next caller opens one */
+    bool background;        /* a coroutine of ours is on its way */
+    bool background_failed; /* do not try again before somebody else succeeded */
     struct co_queue background_ended;
 };
 
@@ -75,14 +78,15 @@ void qcow2_writeback_close(struct qcow2 *q)
     qcow2_write_close(q);
 }
 
-/* --- Copies of tables ----------------------------------------------------------------------------------- */
+/* --- Copies of tables ----------------------------------------------------------------------- */
 
 static bool is_set(const uint8_t *bits, uint64_t i)
 {
     return bits[i / 8] >> i % 8 & 1;
 }
 
-void qcow2_table_copy(struct qcow2_table_copy *copy, const uint64_t *table, uint64_t entries, uint8_t *dirty)
+void qcow2_table_copy(struct qcow2_table_copy *copy, const uint64_t *table, uint64_t entries,
+                      uint8_t *dirty)
 {
     uint64_t sectors = DIV_ROUND_UP(entries, ENTRIES_PER_SECTOR);
 
@@ -95,7 +99,8 @@ void qcow2_table_copy(struct qcow2_table_copy *copy, const uint64_t *table, uint
         }
         dirty[s / 8] &= ~(1u << s % 8);
         copy->sectors[s / 8] |= 1u << s % 8;
-        for (uint64_t i = s * ENTRIES_PER_SECTOR; i < MIN(entries, (s + 1) * ENTRIES_PER_SECTOR); i++) {
+        for (uint64_t i = s * ENTRIES_PER_SECTOR; i < MIN(entries, (s + 1) * ENTRIES_PER_SECTOR);
+             i++) {
             store_be64(copy->bytes + i * 8, table[i]);
         }
     }
@@ -135,7 +140,7 @@ void qcow2_table_copy_free(struct qcow2_table_copy *copy)
     *copy = (struct qcow2_table_copy){ 0 };
 }
 
-/* --- A generation ------------------------------------------------------------------------------------------- */
+/* --- A generation --------------------------------------------------------------------------- */
 
 struct generation {
     struct qcow2_frozen *refcounts, *l2;
@@ -220,14 +225,15 @@ static int co_generation(struct qcow2 *q)
         return ret;
     }
     co_mutex_lock(&q->lock);
-    /* What cannot be released now waits for the next generation: the caller's changes are durable all the same. */
+    /* What cannot be released now waits for the next generation: the caller's changes are durable
+     * all the same. */
     (void)co_qcow2_quarantine_release(q);
     co_mutex_unlock(&q->lock);
     co_qcow2_embargo_lift(q);
     return 0;
 }
 
-/* --- Commits -------------------------------------------------------------------------------------------------- */
+/* --- Commits -------------------------------------------------------------------------------- */
 
 static void commit_put(struct commit *c)
 {
@@ -284,7 +290,7 @@ int co_qcow2_writeback_all(struct qcow2 *q)
     int ret;
 
     do {
-        while (wb->background) { /* frozen by somebody else counts as clean, but is not on disk yet */
+        while (wb->background) { /* what it has frozen is clean, but not on disk yet */
             co_queue_wait(&wb->background_ended);
         }
         ret = co_qcow2_writeback(q);
@@ -292,7 +298,7 @@ int co_qcow2_writeback_all(struct qcow2 *q)
     return ret;
 }
 
-/* --- Pressure ----------------------------------------------------------------------------------------------------- */
+/* --- Pressure ------------------------------------------------------------------------------- */
 
 static CO_ENTRY void co_background(void *arg)
 {

@@ -2,21 +2,24 @@
 /*
  * Zeroing and discarding: changes of entries without data.
  *
- *                        zero (v3)                    discard                      with version 2
- *   unallocated          ZERO, if there is a backing  ZERO, if there is a backing  zero: as on the left, or zeroes are
- *                        file; else stays             file; else stays             written; discard: only without a
- *   zero                 stays                        ZERO, host cluster freed     backing file, as there is no entry
- *   data, ours alone     ZERO, host cluster kept      like zero with unmap if      that hides it
- *                        (freed with NODE_MAY_UNMAP)  there is a backing file,
- *   shared, compressed   ZERO, our reference dropped  else unallocated
+ *                     zero                                discard
+ *   unallocated       ZERO if there is a backing file     ZERO if there is a backing file
+ *   zero              stays                               ZERO, a host cluster is given back
+ *   data, ours alone  ZERO, host cluster kept, or given   given back; ZERO if there is a backing
+ *                     back with NODE_MAY_UNMAP            file, else unallocated
+ *   shared, packed    ZERO, our reference dropped         as above
  *
- * Zeroing works on whole subclusters, discarding on whole clusters; the last one of the disk counts as whole.  What sticks out is
- * written with zeroes (zero) or left alone (discard).
+ * Version 2 has no zero clusters: zeroes are written, but without a backing file clusters may be
+ * given back; a discard does nothing under a backing file, which would shine through.
  *
- * "No backing file" means none is there and none is recorded: an entry must be right at the next start as well.
+ * Zeroing works on whole subclusters, discarding on whole clusters; the last one of the disk counts
+ * as whole.  What sticks out is written with zeroes (zero) or left alone (discard).
  *
- * All entries of a slice change in one breath with q->lock held.  The requests are serialising (node.c), so no write is under way
- * in the range; clusters in flight are waited for all the same.
+ * "No backing file" means none is there and none is recorded: an entry must be right at the next
+ * start as well.
+ *
+ * All entries of a slice change in one breath with q->lock held.  The requests are serialising
+ * (node.c), so no write is under way in the range; clusters in flight are waited for all the same.
  */
 #include "block/qcow2-l2.h"
 
@@ -39,7 +42,7 @@ struct l2_value {
     uint64_t entry, bitmap;
 };
 
-/* --- What becomes of an entry --------------------------------------------------------------------------------- */
+/* --- What becomes of an entry --------------------------------------------------------------- */
 
 static struct l2_value zeroed(const struct qcow2 *q, const struct wish *wish, struct l2_value old)
 {
@@ -55,9 +58,11 @@ static struct l2_value zeroed(const struct qcow2 *q, const struct wish *wish, st
 }
 
 /* Extended L2; `bits` are the subclusters to be zeroed. */
-static struct l2_value zeroed_bits(const struct qcow2 *q, const struct wish *wish, struct l2_value old, uint64_t bits)
+static struct l2_value zeroed_bits(const struct qcow2 *q, const struct wish *wish,
+                                   struct l2_value old, uint64_t bits)
 {
-    struct l2_value new = { .entry = old.entry & QCOW2_COMPRESSED ? 0 : old.entry, .bitmap = old.bitmap };
+    struct l2_value new = { .entry = old.entry & QCOW2_COMPRESSED ? 0 : old.entry,
+                            .bitmap = old.bitmap };
     uint64_t hidden = (old.bitmap | old.bitmap >> 32) & bits;
 
     if (old.entry & QCOW2_COMPRESSED || hidden != 0 || wish->backing) {
@@ -69,7 +74,8 @@ static struct l2_value zeroed_bits(const struct qcow2 *q, const struct wish *wis
     return new;
 }
 
-static struct l2_value discarded(const struct qcow2 *q, const struct wish *wish, struct l2_value old)
+static struct l2_value discarded(const struct qcow2 *q, const struct wish *wish,
+                                 struct l2_value old)
 {
     bool zero = wish->backing;
 
@@ -81,7 +87,8 @@ static struct l2_value discarded(const struct qcow2 *q, const struct wish *wish,
     return (struct l2_value){ .entry = zero && q->h.version >= 3 ? QCOW2_ZERO : 0 };
 }
 
-static struct l2_value outcome(const struct qcow2 *q, const struct wish *wish, struct l2_value old, uint64_t bits)
+static struct l2_value outcome(const struct qcow2 *q, const struct wish *wish, struct l2_value old,
+                               uint64_t bits)
 {
     if (wish->discard) {
         return discarded(q, wish, old);
@@ -94,28 +101,31 @@ static bool same(struct l2_value a, struct l2_value b)
     return a.entry == b.entry && a.bitmap == b.bitmap;
 }
 
-/* --- A slice ------------------------------------------------------------------------------------------------------ */
+/* --- A slice -------------------------------------------------------------------------------- */
 
-/* The next cluster of [at, end): where it ends, and the bits of the subclusters inside the range. */
+/* The next cluster of [at, end): where it ends, and the bits of its subclusters in the range. */
 static uint64_t cluster_end(const struct qcow2 *q, uint64_t at, uint64_t end, uint64_t *bits)
 {
     uint64_t start = ROUND_DOWN(at, (uint64_t)q->cluster_size);
     uint64_t stop = MIN(end, start + q->cluster_size);
-    unsigned first = (at - start) / q->subcluster_size, last = (stop - start - 1) / q->subcluster_size;
+    unsigned first = (at - start) / q->subcluster_size;
+    unsigned last = (stop - start - 1) / q->subcluster_size;
 
     *bits = ((2ull << last) - 1) & ~((1ull << first) - 1);
     return stop;
 }
 
-static struct l2_value value_of(const struct qcow2 *q, const struct qcow2_piece *piece, uint32_t index)
+static struct l2_value value_of(const struct qcow2 *q, const struct qcow2_piece *piece,
+                                uint32_t index)
 {
     return (struct l2_value){ .entry = qcow2_l2_entry(q, piece, index),
                               .bitmap = qcow2_l2_bitmap(q, piece, index) };
 }
 
 /* The first entry of [at, end) that the wish would change; `end` when none. */
-static uint64_t first_change(const struct qcow2 *q, const struct wish *wish, const struct qcow2_piece *piece,
-                             uint32_t index, uint64_t at, uint64_t end)
+static uint64_t first_change(const struct qcow2 *q, const struct wish *wish,
+                             const struct qcow2_piece *piece, uint32_t index, uint64_t at,
+                             uint64_t end)
 {
     uint64_t bits, next;
 
@@ -123,7 +133,8 @@ static uint64_t first_change(const struct qcow2 *q, const struct wish *wish, con
         struct qcow2_span span;
         struct l2_value old = value_of(q, piece, index);
         next = cluster_end(q, at, end, &bits);
-        if (!qcow2_span(q, piece, index, 0, 1, false, &span) || !same(outcome(q, wish, old, bits), old)) {
+        if (!qcow2_span(q, piece, index, 0, 1, false, &span) ||
+            !same(outcome(q, wish, old, bits), old)) {
             return at;
         }
     }
@@ -146,7 +157,8 @@ static void patch_flush(struct qcow2 *q, struct patch *p)
     p->start = p->end;
 }
 
-static void patch_add(struct qcow2 *q, struct patch *p, uint64_t start, uint64_t end, enum extent_kind kind)
+static void patch_add(struct qcow2 *q, struct patch *p, uint64_t start, uint64_t end,
+                      enum extent_kind kind)
 {
     if (p->end != start || p->kind != kind) {
         patch_flush(q, p);
@@ -155,21 +167,22 @@ static void patch_add(struct qcow2 *q, struct patch *p, uint64_t start, uint64_t
     p->end = end;
 }
 
-static void change_one(struct qcow2 *q, struct qcow2_piece *piece, uint32_t index, struct l2_value old,
-                       struct l2_value new)
+static void change_one(struct qcow2 *q, struct qcow2_piece *piece, uint32_t index,
+                       struct l2_value old, struct l2_value new)
 {
-    if (old.entry & QCOW2_COMPRESSED || (qcow2_entry_host(old.entry) && !qcow2_entry_host(new.entry))) {
+    if (old.entry & QCOW2_COMPRESSED ||
+        (qcow2_entry_host(old.entry) && !qcow2_entry_host(new.entry))) {
         qcow2_entry_unlinked(q, old.entry);
     }
     qcow2_l2_set(q, piece, index, new.entry, new.bitmap);
 }
 
 /*
- * Change the entries of [at, end), all in this slice; *to says how far it went.  MUST_WRITE: [at, *to) cannot be expressed in
- * an entry.
+ * Change the entries of [at, end), all in this slice; *to says how far it went.  MUST_WRITE: what
+ * lies between them cannot be expressed in an entry.
  */
-static int co_apply(struct qcow2 *q, const struct wish *wish, struct qcow2_piece *piece, uint32_t index, uint64_t at,
-                    uint64_t end, uint64_t *to)
+static int co_apply(struct qcow2 *q, const struct wish *wish, struct qcow2_piece *piece,
+                    uint32_t index, uint64_t at, uint64_t end, uint64_t *to)
 {
     struct patch patch = { .start = at, .end = at };
     uint64_t bits, begin = at, next;
@@ -200,8 +213,10 @@ static int co_apply(struct qcow2 *q, const struct wish *wish, struct qcow2_piece
     return ret;
 }
 
-/* q->lock held.  As co_apply(), but first find out whether there is anything to do at all; *to == at: something is in flight. */
-static int co_change_locked(struct qcow2 *q, const struct wish *wish, uint64_t at, uint64_t end, uint64_t *to)
+/* q->lock held.  As co_apply(), but first find out whether there is anything to do at all.  When
+ * *to is still `at`, something is in flight there. */
+static int co_change_locked(struct qcow2 *q, const struct wish *wish, uint64_t at, uint64_t end,
+                            uint64_t *to)
 {
     struct l2_value nothing = { 0 };
     struct qcow2_piece *piece;
@@ -234,7 +249,7 @@ static int co_change_locked(struct qcow2 *q, const struct wish *wish, uint64_t a
     return ret;
 }
 
-/* --- Writing zeroes ---------------------------------------------------------------------------------------------- */
+/* --- Writing zeroes ------------------------------------------------------------------------- */
 
 static int co_write_zeroes(struct qcow2 *q, uint64_t at, uint64_t end)
 {
@@ -267,7 +282,7 @@ static int co_zero_part(struct qcow2 *q, uint64_t at, uint64_t end)
     return ret < 0 || zero ? ret : co_write_zeroes(q, at, end);
 }
 
-/* --- Ranges ----------------------------------------------------------------------------------------------------- */
+/* --- Ranges --------------------------------------------------------------------------------- */
 
 static int co_change_range(struct qcow2 *q, const struct wish *wish, uint64_t at, uint64_t end)
 {
@@ -335,8 +350,8 @@ int co_qcow2_zero(struct node *node, uint64_t offset, uint64_t len, unsigned fla
         ret = co_zero_part(q, offset, start);
     }
     if (ret == 0) {
-        ret = q->h.version >= 3 ? co_change_range(q, &wish, start, stop) :
-                                  co_zero_old(q, start, stop, wish.unmap);
+        ret = q->h.version >= 3 ? co_change_range(q, &wish, start, stop)
+                                : co_zero_old(q, start, stop, wish.unmap);
     }
     if (ret == 0 && stop < end) {
         ret = co_zero_part(q, stop, end);

@@ -2,27 +2,35 @@
 /*
  * Kill points: random requests on images of every shape while the process dies or the power goes.
  *
- * While requests run, states of the disk are taken at random moments, between any two host operations.  Each is then cut:
- * seeded subsets of what was cached or in flight are lost, kept or torn.  Whatever is left: qemu-img check finds no corruption
- * (leaks are allowed), every sector holds what it held at the last flush or something that was written later,
- * and work goes on with the image as it is.
+ * While requests run, states of the disk are taken at random moments, between any two host
+ * operations.  Each is then cut: seeded subsets of what was cached or in flight are lost, kept or
+ * torn.  Whatever is left: qemu-img check finds no corruption (leaks are allowed), every sector
+ * holds what it held at the last flush or something that was written later, and work goes on with
+ * the image as it is.
  */
 #include "tests/unit/qcow2-model.h"
 
 #define OPS 250
-#define STATES 10u
+#define STATES 6u
 
 static const struct config configs[] = {
     { .options = "cluster_size=65536", .window = 1 << 20, .tail = 1536 },
     { .options = "cluster_size=65536", .window = 1 << 20, .stride = 1ull << 30, .backing = true },
-    { .options = "cluster_size=65536,compat=0.10", .window = 512 << 10, .backing = true, .cache = 16384 },
-    { .options = "cluster_size=512,refcount_bits=64", .window = 512 << 10, .stride = 3 << 20, .cache = 8192 },
+    { .options = "cluster_size=65536,compat=0.10", .window = 512 << 10, .backing = true,
+      .cache = 16384 },
+    { .options = "cluster_size=512,refcount_bits=64", .window = 512 << 10, .stride = 3 << 20,
+      .cache = 8192 },
     { .options = "cluster_size=512,refcount_bits=1", .window = 256 << 10, .keep_stale = true },
-    { .options = "cluster_size=1024,refcount_bits=64", .window = 1 << 20, .snapshot = true, .preload = true },
-    { .options = "cluster_size=4096,refcount_bits=8", .window = 512 << 10, .preload = true, .compress = true },
-    { .options = "cluster_size=4096", .window = 512 << 10, .backing = true, .cache = 4096, .keep_stale = true },
-    { .options = "cluster_size=16384,extended_l2=on", .window = 512 << 10, .backing = true, .tail = 1536 },
-    { .options = "cluster_size=65536,extended_l2=on", .window = 512 << 10, .preload = true, .snapshot = true },
+    { .options = "cluster_size=1024,refcount_bits=64", .window = 1 << 20, .snapshot = true,
+      .preload = true },
+    { .options = "cluster_size=4096,refcount_bits=8", .window = 512 << 10, .preload = true,
+      .compress = true },
+    { .options = "cluster_size=4096", .window = 512 << 10, .backing = true, .cache = 4096,
+      .keep_stale = true },
+    { .options = "cluster_size=16384,extended_l2=on", .window = 512 << 10, .backing = true,
+      .tail = 1536 },
+    { .options = "cluster_size=65536,extended_l2=on", .window = 512 << 10, .preload = true,
+      .snapshot = true },
 };
 
 /* A state, and what is known of it. */
@@ -83,11 +91,13 @@ static void adopt(struct world *w, const struct moment *m)
 
         assert_int_equal(pread(fd, bytes, SECTOR, model_offset(w, i)), SECTOR);
         if (!model_matches(s, m->floor[i], m->before, bytes)) {
-            print_message("%s: sector %u: flushed was value %u of %u, found %016llx\n", w->cfg->options, i, m->floor[i], s->n,
+            print_message("%s: sector %u: flushed was value %u of %u, found %016llx\n",
+                          w->cfg->options, i, m->floor[i], s->n,
                           (unsigned long long)load_be64(bytes));
             fail();
         }
-        for (k = m->floor[i]; model_pattern(s->history[k].id, want), memcmp(want, bytes, SECTOR) != 0; k++) {
+        for (k = m->floor[i];
+             model_pattern(s->history[k].id, want), memcmp(want, bytes, SECTOR) != 0; k++) {
         }
         s->history[0] = (struct value){ .id = s->history[k].id };
         s->n = 1;
@@ -109,7 +119,8 @@ static void copy_save(const struct world *w, struct copy *c)
     c->sectors = mem_dup(w->sectors, w->n_sectors * sizeof(*w->sectors));
     c->floor = mem_dup(w->floor, w->n_sectors * sizeof(*w->floor));
     for (uint32_t i = 0; i < w->n_sectors; i++) {
-        c->sectors[i].history = mem_dup(w->sectors[i].history, w->sectors[i].room * sizeof(struct value));
+        c->sectors[i].history =
+            mem_dup(w->sectors[i].history, w->sectors[i].room * sizeof(struct value));
     }
 }
 
@@ -184,7 +195,8 @@ static void death_at_any_moment_corrupts_nothing(void **state)
 
     rig_need_qemu_img();
     for (size_t i = 0; i < ARRAY_SIZE(configs); i++) {
-        struct run run = { .cfg = &configs[i], .seed = seed ? strtoull(seed, NULL, 0) + i : 200 + i };
+        struct run run = { .cfg = &configs[i],
+                           .seed = seed ? strtoull(seed, NULL, 0) + i : 200 + i };
         loop_run_co(co_run, &run);
     }
 }
@@ -194,5 +206,5 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(death_at_any_moment_corrupts_nothing),
     };
-    return cmocka_run_group_tests(tests, rig_setup, rig_teardown);
+    return cmocka_run_group_tests(tests, model_setup, rig_teardown);
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A host that fails: errors of reads, writes and copies, a full disk, a flush that loses what it was given.
+ * A host that fails: errors of reads, writes and copies, a full disk, a flush that loses what it
+ * was given.
  *
- * A request may fail then, but never half: each sector has its old or its new value, nothing is corrupt, at worst clusters leak, and
- * once the host is well again all goes on.
+ * A request may fail then, but never half: each sector has its old or its new value, nothing is
+ * corrupt, at worst clusters leak, and once the host is well again all goes on.
  */
 #include "tests/unit/qcow2-model.h"
 
@@ -12,11 +13,16 @@
 
 static const struct config configs[] = {
     { .options = "cluster_size=65536", .window = 1 << 20, .tail = 1536 },
-    { .options = "cluster_size=512,refcount_bits=64", .window = 512 << 10, .stride = 3 << 20, .cache = 8192 },
-    { .options = "cluster_size=1024,refcount_bits=64", .window = 512 << 10, .snapshot = true, .preload = true },
-    { .options = "cluster_size=4096,refcount_bits=8", .window = 512 << 10, .preload = true, .compress = true },
-    { .options = "cluster_size=4096", .window = 512 << 10, .backing = true, .cache = 4096, .keep_stale = true },
-    { .options = "cluster_size=16384,extended_l2=on", .window = 512 << 10, .backing = true, .tail = 1536 },
+    { .options = "cluster_size=512,refcount_bits=64", .window = 512 << 10, .stride = 3 << 20,
+      .cache = 8192 },
+    { .options = "cluster_size=1024,refcount_bits=64", .window = 512 << 10, .snapshot = true,
+      .preload = true },
+    { .options = "cluster_size=4096,refcount_bits=8", .window = 512 << 10, .preload = true,
+      .compress = true },
+    { .options = "cluster_size=4096", .window = 512 << 10, .backing = true, .cache = 4096,
+      .keep_stale = true },
+    { .options = "cluster_size=16384,extended_l2=on", .window = 512 << 10, .backing = true,
+      .tail = 1536 },
     { .options = "cluster_size=65536,compat=0.10", .window = 512 << 10, .backing = true },
 };
 
@@ -28,7 +34,8 @@ struct run {
 
 static void co_round_of_errors(struct world *w)
 {
-    static const unsigned kinds[] = { IO_SIM_WRITE, IO_SIM_READ, IO_SIM_COPY, IO_SIM_WRITE | IO_SIM_READ | IO_SIM_COPY };
+    static const unsigned kinds[] = { IO_SIM_WRITE, IO_SIM_READ, IO_SIM_COPY,
+                                      IO_SIM_WRITE | IO_SIM_READ | IO_SIM_COPY };
 
     for (int i = 0; i < 4; i++) {
         const struct io_sim_fault fault = {
@@ -87,7 +94,8 @@ static void run_all(void (*co_round)(struct world *), uint64_t first_seed)
 
     rig_need_qemu_img();
     for (size_t i = 0; i < ARRAY_SIZE(configs); i++) {
-        struct run run = { .cfg = &configs[i], .seed = (seed ? strtoull(seed, NULL, 0) : first_seed) + i,
+        struct run run = { .cfg = &configs[i],
+                           .seed = (seed ? strtoull(seed, NULL, 0) : first_seed) + i,
                            .co_round = co_round };
         loop_run_co(co_run, &run);
     }
@@ -103,11 +111,14 @@ static void a_full_disk_tears_nothing(void **state)
     run_all(co_round_of_a_full_disk, 400);
 }
 
-/* Flushes fail for ever after the first: nothing is released, nothing that was flushed before is lost. */
+/* Flushes fail for ever after the first: nothing is released, nothing that was flushed before is
+ * lost. */
 static void co_lost_flush(void *arg)
 {
     const struct run *run = arg;
-    struct io_sim_fault fault = { .kind = IO_SIM_FAULT_SYNC_DROP, .path = IMAGE, .ops = IO_SIM_FLUSH };
+    struct io_sim_fault fault = { .kind = IO_SIM_FAULT_SYNC_DROP,
+                                  .path = IMAGE,
+                                  .ops = IO_SIM_FLUSH };
     uint32_t *floor;
     struct world w;
     int status;
@@ -160,5 +171,5 @@ int main(void)
         cmocka_unit_test(a_full_disk_tears_nothing),
         cmocka_unit_test(a_failed_flush_loses_nothing_older),
     };
-    return cmocka_run_group_tests(tests, rig_setup, rig_teardown);
+    return cmocka_run_group_tests(tests, model_setup, rig_teardown);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Broken and hostile tables: whatever they say, nothing crashes, no metadata is overwritten by a guest, and what is found wrong is
- * reported, marked and written to no further.
+ * Broken and hostile tables: whatever they say, nothing crashes, no metadata is overwritten by a
+ * guest, and what is found wrong is reported, marked and written to no further.
  */
 #include "tests/unit/qcow2-model.h"
 
@@ -12,14 +12,17 @@
 
 static const struct config shapes[] = {
     { .options = "cluster_size=65536", .window = 1 << 20, .preload = true },
-    { .options = "cluster_size=512,refcount_bits=64", .window = 128 << 10, .preload = true, .cache = 4096 },
-    { .options = "cluster_size=1024,refcount_bits=2", .window = 256 << 10, .snapshot = true, .preload = true },
-    { .options = "cluster_size=4096,refcount_bits=8", .window = 512 << 10, .preload = true, .compress = true },
+    { .options = "cluster_size=512,refcount_bits=64", .window = 128 << 10, .preload = true,
+      .cache = 4096 },
+    { .options = "cluster_size=1024,refcount_bits=2", .window = 256 << 10, .snapshot = true,
+      .preload = true },
+    { .options = "cluster_size=4096,refcount_bits=8", .window = 512 << 10, .preload = true,
+      .compress = true },
     { .options = "cluster_size=16384,extended_l2=on", .window = 512 << 10, .preload = true },
     { .options = "cluster_size=65536,compat=0.10", .window = 512 << 10, .preload = true },
 };
 
-/* --- Random damage ------------------------------------------------------------------------------------------- */
+/* --- Random damage -------------------------------------------------------------------------- */
 
 static void poke(uint64_t offset, uint64_t value)
 {
@@ -61,7 +64,9 @@ static uint64_t some_table(struct world *w, uint64_t *entries)
 
 static uint64_t strange_value(struct world *w, uint64_t old)
 {
-    static const uint64_t offsets[] = { 0, 1, 512, 0x10000, 0x30000, 1ull << 40, 0x00fffffffffffe00, 1ull << 62 };
+    static const uint64_t offsets[] = {
+        0, 1, 512, 0x10000, 0x30000, 1ull << 40, 0x00fffffffffffe00, 1ull << 62
+    };
 
     switch (random_below(&w->rnd, 5)) {
     case 0:
@@ -83,7 +88,10 @@ static void damage(struct world *w)
 
     while (n-- > 0) {
         uint64_t entries, table = some_table(w, &entries);
-        uint64_t size, at = table + random_below(&w->rnd, random_below(&w->rnd, 2) ? entries : MIN(entries, (uint64_t)8)) * 8;
+        uint64_t size, at = table + random_below(&w->rnd, random_below(&w->rnd, 2)
+                                                              ? entries
+                                                              : MIN(entries, (uint64_t)8)) *
+                                        8;
 
         assert_int_equal(io_sim_size(IMAGE, &size), 0);
         if (at + 8 <= size) {
@@ -123,10 +131,18 @@ static void co_hostile_worker(void *arg)
         AUTOFREE uint8_t *buf = mem_zalloc((size_t)n * SECTOR);
         uint64_t offset = model_offset(w, first), len = (uint64_t)n * SECTOR;
         switch (random_below(&w->rnd, 4)) {
-        case 0: (void)co_node_read_buf(w->node, offset, buf, len); break;
-        case 1: (void)co_node_write_buf(w->node, offset, buf, len); break;
-        case 2: (void)co_node_zero(w->node, offset, len, NODE_MAY_UNMAP); break;
-        default: (void)co_node_discard(w->node, offset, len); break;
+        case 0:
+            (void)co_node_read_buf(w->node, offset, buf, len);
+            break;
+        case 1:
+            (void)co_node_write_buf(w->node, offset, buf, len);
+            break;
+        case 2:
+            (void)co_node_zero(w->node, offset, len, NODE_MAY_UNMAP);
+            break;
+        default:
+            (void)co_node_discard(w->node, offset, len);
+            break;
         }
         model_give(w, first, n);
     }
@@ -160,7 +176,7 @@ static void co_damaged(void *arg)
             }
             co_node_unref(w.node);
             io_sim_read(IMAGE, 0, after, SECTOR);
-            assert_memory_equal(head, after, 8); /* it is an image still */
+            assert_memory_equal(head, after, 8);            /* it is an image still */
             assert_memory_equal(head + 16, after + 16, 32); /* size, L1 ... */
         }
         io_sim_restore(healthy);
@@ -178,13 +194,13 @@ static void random_damage_crashes_nothing(void **state)
     }
 }
 
-/* --- One kind of damage at a time -------------------------------------------------------------------------------- */
+/* --- One kind of damage at a time ----------------------------------------------------------- */
 
 struct attack {
     const char *name;
     void (*strike)(void);
-    bool read, write;   /* expected to fail; otherwise to succeed */
-    bool corrupt;       /* the image is marked afterwards */
+    bool read, write; /* expected to fail; otherwise to succeed */
+    bool corrupt;     /* the image is marked afterwards */
 };
 
 /* Guest cluster 0 is allocated, cluster 1 is not. */
@@ -241,7 +257,8 @@ static void co_attack(void *arg)
     int read, in_place, fresh;
 
     io_sim_reset();
-    model_shell("qemu-img create -q -f qcow2 image.qcow2 64M && qemu-io -f qcow2 -c 'write -P 7 0 64k' image.qcow2");
+    model_shell("qemu-img create -q -f qcow2 image.qcow2 64M && qemu-io -f qcow2 -c 'write -P 7 0 "
+                "64k' image.qcow2");
     AUTOFREE char *image = mem_printf("%s/image.qcow2", rig_dir);
     assert_int_equal(io_sim_import(IMAGE, image), 0);
     a->strike();
@@ -253,8 +270,10 @@ static void co_attack(void *arg)
     read = co_node_read_buf(node, 0, now, sizeof(now));
     in_place = co_node_write_buf(node, 4096, buf, sizeof(buf));
     fresh = co_node_write_buf(node, 1 << 20, buf, sizeof(buf));
-    if ((read < 0) != a->read || (in_place < 0 || fresh < 0) != a->write || node->corrupt != a->corrupt) {
-        print_message("%s: read %d, write %d %d, corrupt %d\n", a->name, read, in_place, fresh, node->corrupt);
+    if ((read < 0) != a->read || (in_place < 0 || fresh < 0) != a->write ||
+        node->corrupt != a->corrupt) {
+        print_message("%s: read %d, write %d %d, corrupt %d\n", a->name, read, in_place, fresh,
+                      node->corrupt);
         fail();
     }
     co_node_unref(node);
@@ -279,5 +298,5 @@ int main(void)
         cmocka_unit_test(random_damage_crashes_nothing),
         cmocka_unit_test(each_kind_of_damage_is_found_in_time),
     };
-    return cmocka_run_group_tests(tests, rig_setup, rig_teardown);
+    return cmocka_run_group_tests(tests, model_setup, rig_teardown);
 }

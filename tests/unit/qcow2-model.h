@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Random work on a qcow2 image, and a model that knows what every sector may hold: after each request, after a flush,
- * and after the power went.
+ * Random work on a qcow2 image, and a model that knows what every sector may hold: after each
+ * request, after a flush, and after the power went.
  *
- * Each sector has a history of values, in the order in which requests were issued.  Value 0 is zeroes, others are a
- * pattern made from their number.  Several coroutines work at once, on ranges that do not overlap byte for byte (but share
- * clusters as they happen to), so what a sector holds is never in doubt while all is well:
+ * Each sector has a history of values, in the order in which requests were issued.  Value 0 is
+ * zeroes, others are a pattern made from their number.  Several coroutines work at once, on ranges
+ * that do not overlap byte for byte (but share clusters as they happen to), so what a sector holds
+ * is never in doubt while all is well:
  *
  *     history    v0   v1   v2   v3   v4
  *                     |         |    +-- issued, not complete
  *                     |         +------- now: what a reader sees
- *                     +----------------- floor: flushed; after a crash it is this one or a later one
+ *                     +----------------- floor: flushed; after a crash it is this one or a later
+ * one
  *
  * Big disks are modelled in a few windows that lie `stride` bytes apart.
  */
@@ -35,20 +37,20 @@ struct config {
     uint64_t stride;     /* 0: windows touch */
     uint32_t tail;       /* the disk's size is no multiple of a cluster */
     bool backing, preload, compress, snapshot;
-    bool keep_stale;     /* no holes are punched: freed clusters keep their bytes */
-    uint32_t cache;      /* bytes for either cache; 0: the usual */
+    bool keep_stale; /* no holes are punched: freed clusters keep their bytes */
+    uint32_t cache;  /* bytes for either cache; 0: the usual */
 };
 
 struct value {
-    uint64_t issued;     /* number of the request */
+    uint64_t issued; /* number of the request */
     uint32_t id;
 };
 
 struct sector {
     struct value *history;
     uint32_t n, room;
-    uint32_t now;        /* index; while `torn` the first of those that it may be */
-    bool torn;           /* a request failed */
+    uint32_t now; /* index; while `torn` the first of those that it may be */
+    bool torn;    /* a request failed */
     bool busy;
 };
 
@@ -61,15 +63,22 @@ struct world {
     struct sector *sectors;
     uint32_t n_sectors, per_window, cluster;
     uint64_t size;
-    uint32_t *floor;     /* index in the history */
+    uint32_t *floor; /* index in the history */
     uint64_t issued;
     uint32_t next_id;
     unsigned ops_left, running;
-    unsigned failed;     /* requests that may fail did */
+    unsigned failed; /* requests that may fail did */
     bool may_fail, old_version;
 };
 
-/* --- Geometry ------------------------------------------------------------------------------------------- */
+/* An assertion that fails on a coroutine's stack must not jump out of it. */
+static inline int model_setup(void **state)
+{
+    setenv("CMOCKA_TEST_ABORT", "1", 1);
+    return rig_setup(state);
+}
+
+/* --- Geometry ------------------------------------------------------------------------------- */
 
 static inline uint64_t model_offset(const struct world *w, uint32_t sector)
 {
@@ -80,7 +89,8 @@ static inline uint64_t model_offset(const struct world *w, uint32_t sector)
 /* Sectors from this one on whose offsets follow each other. */
 static inline uint32_t model_room(const struct world *w, uint32_t sector)
 {
-    return w->cfg->stride ? MIN(w->per_window - sector % w->per_window, w->n_sectors - sector) : w->n_sectors - sector;
+    return w->cfg->stride ? MIN(w->per_window - sector % w->per_window, w->n_sectors - sector)
+                          : w->n_sectors - sector;
 }
 
 static inline void model_pattern(uint32_t id, uint8_t *buf)
@@ -92,7 +102,7 @@ static inline void model_pattern(uint32_t id, uint8_t *buf)
     }
 }
 
-/* --- Values ----------------------------------------------------------------------------------------------- */
+/* --- Values --------------------------------------------------------------------------------- */
 
 static inline void model_issue(struct world *w, uint32_t sector, uint32_t id)
 {
@@ -115,8 +125,10 @@ static inline void model_complete(struct world *w, uint32_t sector, int ret)
     }
 }
 
-/* Is this content one of the values from index `from` on that were issued before request `before`? */
-static inline bool model_matches(const struct sector *s, uint32_t from, uint64_t before, const uint8_t *bytes)
+/* Is this content one of the values from index `from` on that were issued before request `before`?
+ */
+static inline bool model_matches(const struct sector *s, uint32_t from, uint64_t before,
+                                 const uint8_t *bytes)
 {
     for (uint32_t i = from; i < s->n && (i == from || s->history[i].issued < before); i++) {
         uint8_t want[SECTOR];
@@ -151,15 +163,15 @@ static inline void model_expect_now(struct world *w, uint32_t sector, const uint
     bool good = s->torn ? model_matches_torn(s, bytes) : model_matches(s, s->now, 0, bytes);
 
     if (!good) {
-        print_message("%s: sector %u (byte %llu) holds %016llx, should hold value %u (%016llx)\n", w->cfg->options, sector,
-                      (unsigned long long)model_offset(w, sector), (unsigned long long)load_be64(bytes),
-                      s->history[s->now].id,
+        print_message("%s: sector %u (byte %llu) holds %016llx, should hold value %u (%016llx)\n",
+                      w->cfg->options, sector, (unsigned long long)model_offset(w, sector),
+                      (unsigned long long)load_be64(bytes), s->history[s->now].id,
                       (unsigned long long)(s->history[s->now].id * 0x9e3779b97f4a7c15ull));
     }
     assert_true(good);
 }
 
-/* --- Requests ------------------------------------------------------------------------------------------------ */
+/* --- Requests ------------------------------------------------------------------------------- */
 
 static inline void model_check_result(struct world *w, int ret, const char *what)
 {
@@ -222,7 +234,8 @@ static inline void co_model_write(struct world *w, uint32_t first, uint32_t n)
 {
     AUTOFREE uint8_t *buf = mem_alloc((size_t)n * SECTOR);
     struct iovec iov[3];
-    size_t len = (size_t)n * SECTOR, a = random_below(&w->rnd, len + 1), b = a + random_below(&w->rnd, len - a + 1);
+    size_t len = (size_t)n * SECTOR, a = random_below(&w->rnd, len + 1),
+           b = a + random_below(&w->rnd, len - a + 1);
     int ret;
 
     model_fill(w, first, n, buf);
@@ -263,7 +276,8 @@ static inline void co_model_zero(struct world *w, uint32_t first, uint32_t n)
 static inline void co_model_discard(struct world *w, uint32_t first, uint32_t n)
 {
     uint64_t start = model_offset(w, first), end = start + (uint64_t)n * SECTOR;
-    uint64_t from = ROUND_UP(start, (uint64_t)w->cluster), to = ROUND_DOWN(end, (uint64_t)w->cluster);
+    uint64_t from = ROUND_UP(start, (uint64_t)w->cluster),
+             to = ROUND_DOWN(end, (uint64_t)w->cluster);
     bool effect = !(w->old_version && w->cfg->backing);
     int ret;
 
@@ -422,7 +436,7 @@ static inline void co_model_settle(struct world *w)
     }
 }
 
-/* --- Images ---------------------------------------------------------------------------------------------------- */
+/* --- Images --------------------------------------------------------------------------------- */
 
 static inline void model_shell(const char *command)
 {
@@ -478,16 +492,18 @@ static inline void model_create_images(struct world *w)
     model_write_raw(w, "first.raw", true);
     if (cfg->backing) {
         model_shell("qemu-img convert -O qcow2 -o cluster_size=4096 first.raw base.qcow2");
-        AUTOFREE char *create = mem_printf("qemu-img create -q -f qcow2 -o %s -b base.qcow2 -F qcow2 image.qcow2 %llu",
-                                           cfg->options, (unsigned long long)w->size);
+        AUTOFREE char *create =
+            mem_printf("qemu-img create -q -f qcow2 -o %s -b base.qcow2 -F qcow2 image.qcow2 %llu",
+                       cfg->options, (unsigned long long)w->size);
         model_shell(create);
     } else if (cfg->preload) {
-        AUTOFREE char *convert = mem_printf("qemu-img convert -q %s -f raw -O qcow2 -o %s first.raw image.qcow2",
-                                            cfg->compress ? "-c" : "", cfg->options);
+        AUTOFREE char *convert =
+            mem_printf("qemu-img convert -q %s -f raw -O qcow2 -o %s first.raw image.qcow2",
+                       cfg->compress ? "-c" : "", cfg->options);
         model_shell(convert);
     } else {
-        AUTOFREE char *create = mem_printf("qemu-img create -q -f qcow2 -o %s image.qcow2 %llu", cfg->options,
-                                           (unsigned long long)w->size);
+        AUTOFREE char *create = mem_printf("qemu-img create -q -f qcow2 -o %s image.qcow2 %llu",
+                                           cfg->options, (unsigned long long)w->size);
         model_shell(create);
     }
     if (cfg->snapshot) {
@@ -519,7 +535,9 @@ static inline void co_model_open(struct world *w)
     assert_non_null(w->node);
     assert_int_equal(w->node->size, w->size);
     if (w->cfg->keep_stale) {
-        const struct io_sim_fault fault = { .kind = IO_SIM_FAULT_ERROR, .ops = IO_SIM_PUNCH, .error = EOPNOTSUPP };
+        const struct io_sim_fault fault = { .kind = IO_SIM_FAULT_ERROR,
+                                            .ops = IO_SIM_PUNCH,
+                                            .error = EOPNOTSUPP };
         io_sim_fault(&fault);
     }
     w->cluster = ((struct qcow2 *)w->node->state)->cluster_size;
@@ -559,7 +577,7 @@ static inline void model_free(struct world *w)
     model_shell("rm -f *.raw *.qcow2");
 }
 
-/* --- The judge ------------------------------------------------------------------------------------------------------ */
+/* --- The judge ------------------------------------------------------------------------------ */
 
 /* 0: clean; 3: leaked clusters only; anything else is said on the way. */
 static inline int model_qemu_check(const struct world *w)
@@ -568,7 +586,8 @@ static inline int model_qemu_check(const struct world *w)
 
     AUTOFREE char *image = mem_printf("%s/image.qcow2", rig_dir);
     assert_int_equal(io_sim_export(IMAGE, image), 0);
-    AUTOFREE char *out = rig_shell(&status, "cd %s && qemu-img check -f qcow2 image.qcow2", rig_dir);
+    AUTOFREE char *out =
+        rig_shell(&status, "cd %s && qemu-img check -f qcow2 image.qcow2", rig_dir);
     if (status != 0 && status != 3) {
         print_message("%s\n%s\n", w->cfg->options, out);
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the writing half of qcow2 does with the tables and the host, one behaviour at a time: how many flushes, which entries,
- * which clusters.
+ * What the writing half of qcow2 does with the tables and the host, one behaviour at a time: how
+ * many flushes, which entries, which clusters.
  */
 #include "tests/unit/qcow2-model.h"
 
@@ -21,7 +21,8 @@ static void co_image(const char *create, const char *options)
     AUTOFREE char *base = mem_printf("%s/base.qcow2", rig_dir);
 
     io_sim_reset();
-    model_shell("qemu-img create -q -f qcow2 base.qcow2 16M && qemu-io -f qcow2 -c 'write -P 5 0 2M' base.qcow2");
+    model_shell("qemu-img create -q -f qcow2 base.qcow2 16M && qemu-io -f qcow2 -c 'write -P 5 0 "
+                "2M' base.qcow2");
     model_shell(create);
     assert_int_equal(io_sim_import(IMAGE, image), 0);
     assert_int_equal(io_sim_import(BASE, base), 0);
@@ -43,8 +44,8 @@ static void co_plain_image(void)
 
 static void co_overlay(const char *options)
 {
-    AUTOFREE char *create = mem_printf("qemu-img create -q -f qcow2 -o %s -b base.qcow2 -F qcow2 image.qcow2 16M",
-                                       options);
+    AUTOFREE char *create = mem_printf(
+        "qemu-img create -q -f qcow2 -o %s -b base.qcow2 -F qcow2 image.qcow2 16M", options);
     co_image(create, "{\"discard\": \"unmap\"}");
 }
 
@@ -55,7 +56,8 @@ static void co_done(void)
 
     co_node_unref(node);
     assert_int_equal(io_sim_export(IMAGE, image), 0);
-    AUTOFREE char *out = rig_shell(&status, "cd %s && qemu-img check -f qcow2 image.qcow2", rig_dir);
+    AUTOFREE char *out =
+        rig_shell(&status, "cd %s && qemu-img check -f qcow2 image.qcow2", rig_dir);
     if (status != 0) {
         print_message("%s\n", out);
     }
@@ -103,7 +105,7 @@ static uint64_t flushes(void)
     return io_stats.flushes;
 }
 
-/* --- Flushes ----------------------------------------------------------------------------------------------- */
+/* --- Flushes -------------------------------------------------------------------------------- */
 
 static void co_flush_costs(void *arg)
 {
@@ -195,7 +197,7 @@ static void without_flushes_the_caches_keep_to_their_budget(void **state)
     loop_run_co(co_pressure, NULL);
 }
 
-/* --- Entries ----------------------------------------------------------------------------------------------------- */
+/* --- Entries -------------------------------------------------------------------------------- */
 
 static void co_zero_kinds(void *arg)
 {
@@ -211,7 +213,7 @@ static void co_zero_kinds(void *arg)
     assert_int_equal(co_node_zero(node, 0, CLUSTER, 0), 0);
     assert_int_equal(co_map(0).kind, EXTENT_ZERO);
     assert_int_equal(co_map(0).host, host); /* kept */
-    co_write_byte(4096, 4096, 2); /* into the stale cluster */
+    co_write_byte(4096, 4096, 2);           /* into the stale cluster */
     assert_int_equal(co_map(0).kind, EXTENT_DATA);
     assert_int_equal(co_map(0).host, host);
     co_expect_byte(0, 4096, 0);
@@ -295,7 +297,7 @@ static void subclusters_are_filled_one_by_one(void **state)
     loop_run_co(co_subclusters, NULL);
 }
 
-/* --- Clusters ------------------------------------------------------------------------------------------------------ */
+/* --- Clusters ------------------------------------------------------------------------------- */
 
 static int co_populate(struct node *target, uint64_t offset, uint64_t len, void *arg)
 {
@@ -373,7 +375,11 @@ static void co_slow_read(void *arg)
 
 static void co_embargo(void *arg)
 {
-    struct io_sim_fault stall = { .kind = IO_SIM_FAULT_STALL, .path = IMAGE, .ops = IO_SIM_READ, .times = 1, .ns = 1000 * NS_PER_MS };
+    struct io_sim_fault stall = { .kind = IO_SIM_FAULT_STALL,
+                                  .path = IMAGE,
+                                  .ops = IO_SIM_READ,
+                                  .times = 1,
+                                  .ns = 1000 * NS_PER_MS };
     struct slow_read *r = mem_zalloc(sizeof(*r));
     uint8_t want[CLUSTER];
     uint64_t host;
@@ -416,7 +422,8 @@ static void co_snapshot_kept(void *arg)
     uint64_t old_table, old_data;
 
     co_image("qemu-img create -q -f qcow2 image.qcow2 16M && "
-             "qemu-io -f qcow2 -c 'write -P 3 0 128k' image.qcow2 && qemu-img snapshot -c s1 image.qcow2",
+             "qemu-io -f qcow2 -c 'write -P 3 0 128k' image.qcow2 && qemu-img snapshot -c s1 "
+             "image.qcow2",
              "{\"discard\": \"unmap\"}");
     old_table = q->l1[0] & QCOW2_L1_OFFSET_MASK;
     old_data = co_map(0).host;
@@ -454,7 +461,8 @@ static void co_again_writable(void *arg)
     assert_int_equal(co_node_write_buf(node, 0, "x", 0), -EPERM);
     assert_int_equal(co_node_set_writable(node, true, &err), 0);
     end = q->file_end;
-    co_write_byte(8 * CLUSTER, CLUSTER, 2); /* its own request is the oldest: the hole may be used */
+    co_write_byte(8 * CLUSTER, CLUSTER,
+                  2); /* its own request is the oldest: the hole may be used */
     assert_int_equal(q->file_end, end);
     co_expect_byte(CLUSTER, 3 * CLUSTER, 1);
     co_done();
@@ -466,7 +474,7 @@ static void becoming_read_only_and_writable_again_keeps_all(void **state)
     loop_run_co(co_again_writable, NULL);
 }
 
-/* --- Refcounts of every width --------------------------------------------------------------------------------------- */
+/* --- Refcounts of every width --------------------------------------------------------------- */
 
 static void refcounts_of_every_width_are_stored_and_loaded(void **state)
 {
@@ -487,7 +495,8 @@ static void refcounts_of_every_width_are_stored_and_loaded(void **state)
         if (order == 6) {
             break;
         }
-        assert_int_equal(qcow2_refcount_load(&fake, bytes, 64), max); /* the neighbour is untouched */
+        assert_int_equal(qcow2_refcount_load(&fake, bytes, 64),
+                         max); /* the neighbour is untouched */
     }
     struct qcow2 bits = { .h.refcount_order = 0, .refcount_max = 1 };
     memset(bytes, 0, sizeof(bytes));
@@ -511,5 +520,5 @@ int main(void)
         cmocka_unit_test(what_a_snapshot_holds_is_copied_on_write),
         cmocka_unit_test(becoming_read_only_and_writable_again_keeps_all),
     };
-    return cmocka_run_group_tests(tests, rig_setup, rig_teardown);
+    return cmocka_run_group_tests(tests, model_setup, rig_teardown);
 }
