@@ -227,7 +227,7 @@ static int co_info_block(struct monitor *mon, json_t *args, json_t **result, str
     if (!name && !bool_arg(args, "nodes")) {
         return co_query_block(mon, args, result, err);
     }
-    *result = co_nodes_tree(name, false);
+    *result = co_nodes_tree(name, !bool_arg(args, "verbose"));
     if (name && !json_array_size(*result) && !mon->compat) {
         error_set(err, "Cannot find device='%s' nor node-name='%s'", name, name); /* QEMU says nothing */
         return -ENODEV;

@@ -534,7 +534,7 @@ int co_hmp_run(struct monitor *mon, const char *line)
         mon->last_outcome = OUTCOME_COMMAND;
     }
     mon->last_status = ret;
-    json_decref(result);
+    monitor_free_json(result);
     error_clear(&err);
     hmp_call_free(&call);
     return ret;

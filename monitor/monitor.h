@@ -6,6 +6,7 @@
  *   commands-*.c   the rows and handlers: job, block, machine, guest, script, info
  *   session.c      what all monitors share: output, history, interrupts, the request to quit, waiting
  *   hmp.c          one human line -> command + JSON arguments; errors in QEMU's words with our hints below
+ *   json-tree.c    trees for people, and their end
  *   hints.c        "did you mean", candidates
  *   chain-names.c  what a person may call an image of a chain, and what we call it
  *   chain-view.c   `info chain`: the tree and the drawing
@@ -135,8 +136,10 @@ void monitor_error(struct monitor *mon, const struct error *err);
 void monitor_hint(struct monitor *mon, const struct error *err);
 /* The greeting of a human monitor: "... monitor - type 'help' for more information". */
 void monitor_banner(struct monitor *mon);
-/* Any JSON value, indented, and a newline. */
+/* Any JSON value, indented, and a newline (json-tree.c).  The tree may be as deep as it likes. */
 void monitor_print_json(struct monitor *mon, const json_t *value);
+/* json_decref() for results: a tree of 1,000 levels does not take 1,000 frames of our small stack.  NULL is fine. */
+void monitor_free_json(json_t *tree);
 
 /* Run one human line (no prompt, no echo).  Errors are printed to the monitor.  0 or -errno.  Suspends. */
 int co_hmp_run(struct monitor *mon, const char *line);

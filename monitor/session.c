@@ -83,13 +83,6 @@ void monitor_banner(struct monitor *mon)
     }
 }
 
-void monitor_print_json(struct monitor *mon, const json_t *value)
-{
-    AUTOFREE char *text = json_dumps(value, JSON_INDENT(4) | JSON_PRESERVE_ORDER | JSON_ENCODE_ANY);
-
-    monitor_printf(mon, "%s\n", text ? text : "null");
-}
-
 /* --- Waiting ------------------------------------------------------------------------------------------------------ */
 
 struct waiter {

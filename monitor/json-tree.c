@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * JSON trees for people (`info ... -json`), and their end.
+ *
+ * A chain of 1,000 images is a tree of 1,000 levels, and a coroutine's stack is small: nothing here recurses.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/mem.h"
+#include "monitor/monitor.h"
+
+#define INDENT_MAX 40 /* deeper levels are not moved further to the right */
+
+/* --- Freeing --------------------------------------------------------------------------------------------------------- */
+
+struct stack {
+    json_t **items;
+    size_t count, room;
+};
+
+static void push(struct stack *s, json_t *value)
+{
+    if (s->count == s->room) {
+        s->room = s->room ? 2 * s->room : 64;
+        s->items = mem_reallocarray(s->items, s->room, sizeof(*s->items));
+    }
+    s->items[s->count++] = value;
+}
+
+static void push_children(struct stack *s, json_t *value)
+{
+    const char *key;
+    json_t *child;
+    size_t i;
+
+    if (json_is_object(value)) {
+        json_object_foreach(value, key, child) {
+            if (json_is_object(child) || json_is_array(child)) {
+                push(s, json_incref(child));
+            }
+        }
+        json_object_clear(value);
+    } else if (json_is_array(value)) {
+        json_array_foreach(value, i, child) {
+            if (json_is_object(child) || json_is_array(child)) {
+                push(s, json_incref(child));
+            }
+        }
+        json_array_clear(value);
+    }
+}
+
+void monitor_free_json(json_t *tree)
+{
+    struct stack s = { 0 };
+
+    if (tree) {
+        push(&s, tree);
+    }
+    while (s.count) {
+        json_t *value = s.items[--s.count];
+
+        if (value->refcount == 1) { /* nobody else wants what is in it */
+            push_children(&s, value);
+        }
+        json_decref(value);
+    }
+    free(s.items);
+}
+
+/* --- Printing --------------------------------------------------------------------------------------------------------- */
+
+/* A container being printed. */
+struct level {
+    json_t *value;
+    void *member;  /* of an object: the next one */
+    size_t index;  /* how many have been printed */
+};
+
+struct printer {
+    struct monitor *mon;
+    struct level *levels;
+    size_t depth, room;
+};
+
+static void new_line(struct printer *p)
+{
+    monitor_printf(p->mon, "\n%*s", (int)MIN(4 * p->depth, (size_t)INDENT_MAX), "");
+}
+
+static void print_scalar(struct printer *p, const json_t *value)
+{
+    AUTOFREE char *text = json_dumps(value, JSON_ENCODE_ANY);
+
+    monitor_puts(p->mon, text ? text : "null");
+}
+
+/* A scalar, an empty container, or the beginning of a container. */
+static void print_value(struct printer *p, json_t *value)
+{
+    size_t size = json_is_object(value) ? json_object_size(value) : json_array_size(value);
+
+    if (!json_is_object(value) && !json_is_array(value)) {
+        print_scalar(p, value);
+        return;
+    }
+    monitor_puts(p->mon, json_is_object(value) ? (size ? "{" : "{}") : (size ? "[" : "[]"));
+    if (!size) {
+        return;
+    }
+    if (p->depth == p->room) {
+        p->room = p->room ? 2 * p->room : 32;
+        p->levels = mem_reallocarray(p->levels, p->room, sizeof(*p->levels));
+    }
+    p->levels[p->depth++] = (struct level){
+        .value = value,
+        .member = json_is_object(value) ? json_object_iter(value) : NULL,
+    };
+}
+
+static void print_next(struct printer *p)
+{
+    struct level *level = &p->levels[p->depth - 1];
+    bool object = json_is_object(level->value);
+    json_t *child;
+
+    if (object ? !level->member : level->index == json_array_size(level->value)) {
+        p->depth--;
+        new_line(p);
+        monitor_puts(p->mon, object ? "}" : "]");
+        return;
+    }
+    if (level->index) {
+        monitor_puts(p->mon, ",");
+    }
+    new_line(p);
+    if (object) {
+        json_t *key = json_string(json_object_iter_key(level->member));
+
+        print_scalar(p, key);
+        json_decref(key);
+        monitor_puts(p->mon, ": ");
+        child = json_object_iter_value(level->member);
+        level->member = json_object_iter_next(level->value, level->member);
+    } else {
+        child = json_array_get(level->value, level->index);
+    }
+    level->index++;
+    print_value(p, child); /* `level` may have moved */
+}
+
+void monitor_print_json(struct monitor *mon, const json_t *value)
+{
+    struct printer p = { .mon = mon };
+
+    print_value(&p, (json_t *)value);
+    while (p.depth) {
+        print_next(&p);
+    }
+    monitor_puts(mon, "\n");
+    free(p.levels);
+}
