@@ -250,8 +250,10 @@ static int co_fill_layer(struct fill *f, const struct chain_layer *layer, uint64
             e = (struct extent){ .kind = EXTENT_OPAQUE, .len = MIN((uint64_t)end - at, node->size - offset) };
         } else {
             int ret = node->driver->co_map(node, offset, MIN((uint64_t)end - at, node->size - offset), &e);
-            if (ret < 0) {
-                return ret;
+            if (ret < 0) { /* only who reads this cluster is to see the error, not the whole slice */
+                e = (struct extent){ .kind = EXTENT_OPAQUE,
+                                     .len = MIN((uint64_t)node->cluster_size - offset % node->cluster_size,
+                                                MIN((uint64_t)end - at, node->size - offset)) };
             }
             assert(e.len > 0 && e.len <= end - at);
         }

@@ -47,6 +47,13 @@ static char *absolute(const char *path)
     return mem_printf("%s/%s", cwd && strcmp(cwd, "/") != 0 ? cwd : "", skip_dot(path));
 }
 
+bool path_same(const char *a, const char *b)
+{
+    AUTOFREE char *x = absolute(a);
+    AUTOFREE char *y = absolute(b);
+    return strcmp(x, y) == 0;
+}
+
 char *path_to_record(const char *overlay_path, const char *target_path)
 {
     AUTOFREE char *overlay = absolute(overlay_path);
@@ -66,9 +73,7 @@ char *path_to_record_layer(const struct node *overlay, const struct node *layer)
         if (n->backing == layer && n->backing_name) {
             AUTOFREE char *from_here = path_combine(overlay->filename, n->backing_name);
             AUTOFREE char *from_there = path_combine(n->filename, n->backing_name);
-            AUTOFREE char *a = absolute(from_here);
-            AUTOFREE char *b = absolute(from_there);
-            if (strcmp(a, b) == 0) {
+            if (path_same(from_here, from_there)) {
                 return mem_strdup(n->backing_name);
             }
         }

@@ -253,18 +253,17 @@ static const struct job_kind stream_kind = {
 
 /* --- Start ------------------------------------------------------------------------------------------------------------ */
 
-static bool same_path(const struct node *overlay, const char *name, const struct node *layer)
+static bool names_layer(const struct node *overlay, const char *name, const struct node *layer)
 {
     AUTOFREE char *path = path_combine(overlay->filename, name);
-    return strcmp(path, layer->filename) == 0;
+    return path_same(path, layer->filename) || path_same(name, layer->filename);
 }
 
-/* QEMU compares with the recorded name and with the full one; we also take a path as seen from the overlay. */
+/* By the name that is recorded, or by a path as seen from the overlay or from here. */
 static struct node *find_by_file(struct node *target, const char *base)
 {
     for (struct node *n = target; n->backing; n = n->backing) {
-        if ((n->backing_name && strcmp(n->backing_name, base) == 0) || strcmp(n->backing->filename, base) == 0 ||
-            same_path(n, base, n->backing)) {
+        if ((n->backing_name && strcmp(n->backing_name, base) == 0) || names_layer(n, base, n->backing)) {
             return n->backing;
         }
     }
