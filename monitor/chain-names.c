@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "block/path.h"
 #include "core/mem.h"
 
 enum { NAME_NODE, NAME_FILE, NAME_BASE, NAME_STEM, NAME_TAIL, NAME_KINDS };
@@ -63,7 +64,7 @@ static bool fits(const struct node *node, const struct node *overlay, int kind, 
     case NAME_NODE:
         return !strcmp(node->name, name);
     case NAME_FILE:
-        return (node->filename && !strcmp(node->filename, name)) ||
+        return (node->filename && (!strcmp(node->filename, name) || path_same(node->filename, name))) ||
                (overlay && overlay->backing_name && !strcmp(overlay->backing_name, name));
     case NAME_BASE:
         return !strcmp(base, name);
