@@ -83,6 +83,7 @@ void job_unref(struct job *job)
     }
     assert(LIST_EMPTY(&job->holds));
     error_clear(&job->err);
+    free(job->description);
     free(job->id);
     free(job);
 }

@@ -43,8 +43,6 @@ struct job_kind {
     int (*co_prepare)(struct job *job, struct error *err);
     /* Give back what start took; after all that, whatever its result. */
     void (*co_clean)(struct job *job);
-    /* For `info block-jobs -v` and `info chain`: what it does between which images. May be NULL. */
-    const char *(*describe)(struct job *job);
 };
 
 struct job_hold { /* a node that the job uses */
@@ -58,6 +56,7 @@ struct job {
     const struct job_kind *kind;
     enum job_status status;
     void *state;             /* the kind's own */
+    char *description;       /* what it does between which images, for people: "A.img <- D.img"; owned */
     uint64_t offset, len;    /* progress as QMP shows it, bytes */
     uint64_t data_done, data_total; /* bytes of real data copied / to copy (ours); total 0 = not known yet */
     uint64_t speed;          /* bytes per second, 0 = no limit */

@@ -43,7 +43,6 @@ struct stream {
     unsigned in_flight;
     struct co_queue ended;        /* a window has ended */
     bool made_writable;
-    char *description;
 };
 
 /* --- Copying ---------------------------------------------------------------------------------------------------- */
@@ -75,6 +74,7 @@ static void reap(struct job *job, int *error)
     }
     w = TAILQ_FIRST(&s->windows);
     job_progress(job, w ? w->offset : s->copier.offset);
+    job->data_done = s->copier.copied;
 }
 
 static void co_wait_window(struct stream *s)
@@ -232,15 +232,8 @@ static void co_stream_clean(struct job *job)
     co_node_unref(s->base);
     free(s->backing_name);
     free(s->backing_format);
-    free(s->description);
     free(s);
     job->state = NULL;
-}
-
-static const char *stream_describe(struct job *job)
-{
-    struct stream *s = job->state;
-    return s ? s->description : "";
 }
 
 static const struct job_kind stream_kind = {
@@ -248,7 +241,6 @@ static const struct job_kind stream_kind = {
     .co_run = co_stream_run,
     .co_prepare = co_stream_prepare,
     .co_clean = co_stream_clean,
-    .describe = stream_describe,
 };
 
 /* --- Start ------------------------------------------------------------------------------------------------------------ */
@@ -334,8 +326,13 @@ static int hold_layers(struct job *job, struct node *target, struct node *base, 
     return 0;
 }
 
-static int check_free(struct node *target, struct node *base, struct error *err)
+/* QEMU names the target as it was typed, and the layers below by their node names. */
+static int check_free(struct node *target, struct node *base, const char *device, struct error *err)
 {
+    if (target->busy_reason) {
+        error_set(err, "Node '%s' is busy: %s", device, target->busy_reason);
+        return -EBUSY;
+    }
     for (struct node *n = target; n && n != base; n = n->backing) {
         if (node_check_free(n, err) < 0) {
             return -EBUSY;
@@ -372,7 +369,6 @@ static void stream_free(struct stream *s)
 {
     free(s->backing_name);
     free(s->backing_format);
-    free(s->description);
     free(s);
 }
 
@@ -395,7 +391,7 @@ static int co_stream_begin(struct job *job, struct stream *s, struct error *err)
         node_ref(s->base);
     }
     copier_init(&s->copier, s->target, s->base);
-    s->description = describe_pair(s->target, s->base);
+    job->description = describe_pair(s->target, s->base);
     job_start(job);
     return 0;
 }
@@ -411,7 +407,7 @@ int co_stream_start(const struct stream_args *args, struct error *err)
     if (!target || find_base(args, target, &base, err) < 0) {
         return -ENOENT;
     }
-    if (check_free(target, base, err) < 0) {
+    if (check_free(target, base, args->device, err) < 0) {
         return -EBUSY;
     }
     disk = disk_of_root(target);

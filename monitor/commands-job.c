@@ -156,7 +156,7 @@ int co_query_block_jobs(struct monitor *mon, json_t *args, json_t **result, stru
 static void describe_more(json_t *tree, const struct job *job)
 {
     uint64_t ns = (job->ended_ns ? job->ended_ns : loop_now()) - job->started_ns;
-    const char *words = job->kind->describe ? job->kind->describe((struct job *)job) : NULL;
+    const char *words = job->description;
 
     uint64_t done = job->data_total ? job->data_done : job->offset;
 

@@ -61,7 +61,7 @@ static void job_status_changed(struct job_listener *l, struct job *job)
 
 static void tell_end(const struct job *job)
 {
-    const char *what = job->kind->describe ? job->kind->describe((struct job *)job) : NULL;
+    const char *what = job->description;
     char size[32], time[32];
 
     if (job->cancelled) {
