@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Looking at a guest's disk from outside of its workload: reading everything that it knows, and keeping it off a range
- * that somebody else writes.
+ * Looking at a guest's disk from outside of its workload: reading everything that it knows, and
+ * keeping it off a range that somebody else writes.
  *
  * Both go the way of the guest's own requests: they enter ranges, so they see no write half done.
  */
@@ -23,12 +23,15 @@ static bool co_wait_booted(struct guest *g)
     return g->booted && !g->gone;
 }
 
-/* Read one run of what is known.  As co_guest_read().  A run that a request waiting for `cont` has entered is left out. */
+/* Read one run of what is known.  As co_guest_read().  A run that a request waiting for `cont`
+ * has entered is left out. */
 static int co_verify_run(struct guest *g, uint64_t offset, uint32_t len, uint64_t gpa)
 {
     uint64_t ticket = guest_range_enter(&g->ranges, offset, len, false);
 
-    int ret = co_guest_range_wait_unless_stuck(&g->ranges, ticket) ? co_guest_read(g, offset, len, gpa) : 0;
+    int ret = co_guest_range_wait_unless_stuck(&g->ranges, ticket)
+                  ? co_guest_read(g, offset, len, gpa)
+                  : 0;
 
     guest_range_leave(&g->ranges, ticket);
     return ret;
@@ -94,7 +97,7 @@ int co_guest_verify_all(void)
     return result;
 }
 
-/* --- Holding --------------------------------------------------------------------------------------- */
+/* --- Holding ---------------------------------------------------------------------------------- */
 
 struct guest_hold {
     struct guest *g;

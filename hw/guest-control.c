@@ -2,8 +2,9 @@
 /*
  * Settings of guests before and after their disks exist, and the description of all guests.
  *
- * What -guest says before there are disks is kept here: one set of words for all, and one for each disk named.  A new
- * guest starts with the defaults, the words for all over them, and the words for its disk over those.
+ * What -guest says before there are disks is kept here: one set of words for all, and one for each
+ * disk named.  A new guest starts with the defaults, the words for all over them, and the words for
+ * its disk over those.
  */
 #include "hw/guest-control.h"
 
@@ -15,7 +16,7 @@
 #include "core/mem.h"
 #include "hw/guest-state.h"
 
-/* --- Before the disks exist ------------------------------------------------------------------------ */
+/* --- Before the disks exist ------------------------------------------------------------------- */
 
 static json_t *words_for_all;   /* NULL: none */
 static json_t *words_for_disks; /* disk id -> words */
@@ -93,23 +94,26 @@ void guest_initial_settings(struct guest *g)
     }
 }
 
-/* --- Changes --------------------------------------------------------------------------------------- */
+/* --- Changes ---------------------------------------------------------------------------------- */
 
 /* A replay that reaches beyond the disk is of another disk. */
-static int check_log(const struct guest *g, const char *path, const struct guest_iolog *log, struct error *err)
+static int check_log(const struct guest *g, const char *path, const struct guest_iolog *log,
+                     struct error *err)
 {
     uint64_t size = g->booted ? g->driver->capacity(g->drv) : disk_size(g->dev->disk);
 
     if (size && log->end > size) { /* 0: there is no medium to compare with */
-        error_set(err, "Iolog '%s', line %u: it reaches to byte %llu, but device '%s' ends at %llu", path,
-                  log->end_line, (unsigned long long)log->end, g->id, (unsigned long long)size);
+        error_set(err, "Iolog '%s', line %u: it reaches to byte %llu, but device '%s' ends at %llu",
+                  path, log->end_line, (unsigned long long)log->end, g->id,
+                  (unsigned long long)size);
         return -EINVAL;
     }
     return 0;
 }
 
 /* The guest's settings with words put over them, checked. */
-static int changed_settings(struct guest_settings *out, const struct guest *g, json_t *words, struct error *err)
+static int changed_settings(struct guest_settings *out, const struct guest *g, json_t *words,
+                            struct error *err)
 {
     guest_settings_copy(out, &g->settings);
     int ret = guest_settings_apply(out, words, err);
@@ -219,7 +223,7 @@ int co_guest_check_settings(struct error *err)
     return ret;
 }
 
-/* --- Description ----------------------------------------------------------------------------------- */
+/* --- Description ------------------------------------------------------------------------------ */
 
 static const char *state_name(const struct guest *g)
 {

@@ -52,7 +52,7 @@ static int __attribute__((format(printf, 2, 3))) complain(struct parser *p, cons
     return -EINVAL;
 }
 
-/* --- Words ----------------------------------------------------------------------------------------- */
+/* --- Words ------------------------------------------------------------------------------------ */
 
 /* Split a line in place; more than WORDS_MAX words count as WORDS_MAX. */
 static unsigned split(char *line, char *words[WORDS_MAX])
@@ -76,7 +76,7 @@ static bool parse_number(const char *text, uint64_t *out)
     return !errno;
 }
 
-/* --- Lines ----------------------------------------------------------------------------------------- */
+/* --- Lines ------------------------------------------------------------------------------------ */
 
 static int file_action(struct parser *p, const char *name, const char *action)
 {
@@ -136,7 +136,7 @@ static int action_of(const char *word)
         const char *name;
         enum guest_iolog_action action;
     } actions[] = {
-        { "read", IOLOG_READ }, { "write", IOLOG_WRITE },  { "trim", IOLOG_TRIM },
+        { "read", IOLOG_READ }, { "write", IOLOG_WRITE },   { "trim", IOLOG_TRIM },
         { "sync", IOLOG_SYNC }, { "datasync", IOLOG_SYNC },
     };
 
@@ -159,7 +159,8 @@ static int io_action(struct parser *p, char **words, unsigned n)
     if (!file || !file->open) {
         return complain(p, "'%s' is not open", words[0]);
     }
-    if (n > 4 || (n > 2 && !parse_number(words[2], &offset)) || (n > 3 && !parse_number(words[3], &len))) {
+    if (n > 4 || (n > 2 && !parse_number(words[2], &offset)) ||
+        (n > 3 && !parse_number(words[3], &len))) {
         return complain(p, "'%s' takes an offset and a length in bytes", words[1]);
     }
     if (strcmp(words[1], "wait") == 0) {
@@ -197,15 +198,19 @@ static int parse_line(struct parser *p, char *line)
         if (!parse_number(words[0], &at)) {
             return complain(p, "'%s' is not a time in microseconds", words[0]);
         }
-        p->now_us = at > p->now_us ? at : p->now_us; /* lines of several threads may be a little out of order */
+        p->now_us = at > p->now_us
+                        ? at
+                        : p->now_us; /* lines of several threads may be a little out of order */
         rest++;
         n--;
     }
     if (n < 2) {
         return complain(p, "a line is: file, action, and mostly offset and length");
     }
-    if (strcmp(rest[1], "add") == 0 || strcmp(rest[1], "open") == 0 || strcmp(rest[1], "close") == 0) {
-        return n == 2 ? file_action(p, rest[0], rest[1]) : complain(p, "'%s' takes nothing more", rest[1]);
+    if (strcmp(rest[1], "add") == 0 || strcmp(rest[1], "open") == 0 ||
+        strcmp(rest[1], "close") == 0) {
+        return n == 2 ? file_action(p, rest[0], rest[1])
+                      : complain(p, "'%s' takes nothing more", rest[1]);
     }
     return io_action(p, rest, n);
 }
@@ -236,13 +241,16 @@ static int parse_lines(struct parser *p, char *text, size_t len)
         }
     }
     if (!p->version) {
-        error_set(p->err, "'%s' is not an iolog of fio: it does not begin with 'fio version 2 iolog'", p->name);
+        error_set(p->err,
+                  "'%s' is not an iolog of fio: it does not begin with 'fio version 2 iolog'",
+                  p->name);
         return -EINVAL;
     }
     return 0;
 }
 
-int guest_iolog_parse(struct guest_iolog **out, const char *name, char *text, size_t len, struct error *err)
+int guest_iolog_parse(struct guest_iolog **out, const char *name, char *text, size_t len,
+                      struct error *err)
 {
     struct parser p = { .name = name, .log = mem_zalloc(sizeof(*p.log)), .err = err };
     int ret = parse_lines(&p, text, len);

@@ -2,8 +2,9 @@
 /*
  * Reading partition tables: see guest-partitions.h.  GPT as in the UEFI specification, chapter 5.
  *
- * Whatever a table says is checked against the disk's size, and no table makes us read without end: entries of a GPT
- * up to 1 MiB (the usual 128 take 16 KiB), and a chain of logical partitions leads upwards only.
+ * Whatever a table says is checked against the disk's size, and no table makes us read without end:
+ * entries of a GPT up to 1 MiB (the usual 128 take 16 KiB), and a chain of logical partitions leads
+ * upwards only.
  */
 #include "hw/guest-partitions.h"
 
@@ -64,7 +65,7 @@ static struct partition *add(struct reader *r, unsigned number, uint64_t first, 
     return p;
 }
 
-/* --- MBR ------------------------------------------------------------------------------------------- */
+/* --- MBR -------------------------------------------------------------------------------------- */
 
 static bool is_extended(uint8_t type)
 {
@@ -101,7 +102,8 @@ static void add_mbr(struct reader *r, unsigned number, const uint8_t *entry, uin
     }
 }
 
-/* Each logical partition has a sector like an MBR's: first entry the partition, second the next such sector. */
+/* Each logical partition has a sector like an MBR's: first entry the partition, second the next
+ * such sector. */
 static void co_read_logical(struct reader *r, uint64_t extended)
 {
     uint64_t at = extended;
@@ -145,7 +147,7 @@ static void co_read_mbr(struct reader *r, const uint8_t *sector)
     }
 }
 
-/* --- GPT ------------------------------------------------------------------------------------------- */
+/* --- GPT -------------------------------------------------------------------------------------- */
 
 struct gpt {
     uint64_t entries; /* the first sector of them */
@@ -156,8 +158,9 @@ struct gpt {
 /* A mixed-endian GUID in its usual form. */
 static void format_guid(const uint8_t *g, char *out, size_t room)
 {
-    snprintf(out, room, "%08x-%04x-%04x-%02x%02x-%02x%02x%02x%02x%02x%02x", load_le32(g), load_le16(g + 4),
-             load_le16(g + 6), g[8], g[9], g[10], g[11], g[12], g[13], g[14], g[15]);
+    snprintf(out, room, "%08x-%04x-%04x-%02x%02x-%02x%02x%02x%02x%02x%02x", load_le32(g),
+             load_le16(g + 4), load_le16(g + 6), g[8], g[9], g[10], g[11], g[12], g[13], g[14],
+             g[15]);
 }
 
 static bool parse_gpt_header(const uint8_t *sector, uint64_t lba, struct gpt *out)
@@ -165,7 +168,8 @@ static bool parse_gpt_header(const uint8_t *sector, uint64_t lba, struct gpt *ou
     uint8_t header[SECTOR];
     uint32_t size = load_le32(sector + 12);
 
-    if (memcmp(sector, "EFI PART", 8) || size < GPT_HEADER_MIN || size > SECTOR || load_le64(sector + 24) != lba) {
+    if (memcmp(sector, "EFI PART", 8) || size < GPT_HEADER_MIN || size > SECTOR ||
+        load_le64(sector + 24) != lba) {
         return false;
     }
     memcpy(header, sector, size);
@@ -177,8 +181,10 @@ static bool parse_gpt_header(const uint8_t *sector, uint64_t lba, struct gpt *ou
         .sum = load_le32(sector + 88),
     };
     return crc32(0, header, size) == load_le32(sector + 16) && out->entry_size >= GPT_ENTRY_MIN &&
-           out->entry_size <= PARTITION_READ_MAX && (out->entry_size & (out->entry_size - 1)) == 0 &&
-           (uint64_t)out->count * out->entry_size <= GPT_ENTRIES_MAX && out->entries < UINT64_MAX / SECTOR;
+           out->entry_size <= PARTITION_READ_MAX &&
+           (out->entry_size & (out->entry_size - 1)) == 0 &&
+           (uint64_t)out->count * out->entry_size <= GPT_ENTRIES_MAX &&
+           out->entries < UINT64_MAX / SECTOR;
 }
 
 static void add_gpt(struct reader *r, unsigned number, const uint8_t *e)
@@ -221,7 +227,7 @@ static bool co_read_gpt(struct reader *r, uint64_t lba)
     return sum == gpt.sum;
 }
 
-/* --- Both ------------------------------------------------------------------------------------------ */
+/* --- Both ------------------------------------------------------------------------------------- */
 
 static void forget_partitions(struct partition_table *t)
 {
@@ -245,7 +251,8 @@ static void co_read_either_gpt(struct reader *r)
     }
 }
 
-int co_partition_table_read(struct partition_table *out, uint64_t disk_bytes, co_partition_read *co_read, void *arg)
+int co_partition_table_read(struct partition_table *out, uint64_t disk_bytes,
+                            co_partition_read *co_read, void *arg)
 {
     struct reader r = { .out = out, .disk_bytes = disk_bytes, .co_read = co_read, .arg = arg };
     const uint8_t *sector;
@@ -280,8 +287,9 @@ json_t *partition_table_describe(const struct partition_table *table)
     for (unsigned i = 0; i < table->count; i++) {
         const struct partition *p = &table->partitions[i];
 
-        json_array_append_new(array, json_pack("{s:i, s:I, s:I, s:s}", "number", (int)p->number, "start",
-                                               (json_int_t)p->offset, "size", (json_int_t)p->len, "type", p->type));
+        json_array_append_new(array, json_pack("{s:i, s:I, s:I, s:s}", "number", (int)p->number,
+                                               "start", (json_int_t)p->offset, "size",
+                                               (json_int_t)p->len, "type", p->type));
     }
     return array;
 }

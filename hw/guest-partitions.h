@@ -26,13 +26,16 @@ struct partition_table {
     unsigned count;
 };
 
-/* Reads `len` bytes at `offset` (within the disk) and points *data to them; good until the next call.  0 or
- * a negative errno.  Suspends. */
+/* Reads `len` bytes at `offset` (within the disk) and points *data to them; good until the next
+ * call.  0 or a negative errno.  Suspends. */
 typedef int co_partition_read(void *arg, uint64_t offset, uint32_t len, const uint8_t **data);
 
-/* Fill *out (freed with partition_table_free).  A failed read gives "unreadable" and its error.  Suspends. */
-int co_partition_table_read(struct partition_table *out, uint64_t disk_bytes, co_partition_read *co_read, void *arg);
+/* Fill *out (freed with partition_table_free).  A failed read gives "unreadable" and its error.
+ * Suspends. */
+int co_partition_table_read(struct partition_table *out, uint64_t disk_bytes,
+                            co_partition_read *co_read, void *arg);
 void partition_table_free(struct partition_table *table);
-json_t *partition_table_describe(const struct partition_table *table); /* the array of partitions; new reference */
+json_t *partition_table_describe(
+    const struct partition_table *table); /* the array of partitions; new reference */
 
 #endif

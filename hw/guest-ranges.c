@@ -2,9 +2,9 @@
 /*
  * Ranges of the disk in use by a guest's own requests: see guest-state.h.
  *
- * A short list that is searched from end to end: it has as many entries as operations are in flight, mostly a few dozen, and
- * is one or two cache lines per four of them.  A range waits for earlier ones only, so nobody starves and no two
- * wait for each other.
+ * A short list that is searched from end to end: it has as many entries as operations are in
+ * flight, mostly a few dozen, and is one or two cache lines per four of them.  A range waits for
+ * earlier ones only, so nobody starves and no two wait for each other.
  */
 #include "hw/guest-state.h"
 
@@ -30,7 +30,8 @@ static bool blocked(const struct guest_ranges *r, unsigned index)
     for (unsigned i = 0; i < r->count; i++) {
         const struct guest_range *o = &r->list[i];
 
-        if (o->start < me->end && me->start < o->end && o->ticket < me->ticket && (o->exclusive || me->exclusive)) {
+        if (o->start < me->end && me->start < o->end && o->ticket < me->ticket &&
+            (o->exclusive || me->exclusive)) {
             return true;
         }
     }

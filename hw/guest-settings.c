@@ -15,11 +15,11 @@
 
 #define SECTOR 512u
 
-/* Each operation in flight is a coroutine with a stack of its own, and the host counts mappings.  No disk is
- * asked for more at once. */
+/* Each operation in flight is a coroutine with a stack of its own, and the host counts
+ * mappings.  No disk is asked for more at once. */
 #define IODEPTH_MAX 4096u
 
-/* --- Values ---------------------------------------------------------------------------------------- */
+/* --- Values ----------------------------------------------------------------------------------- */
 
 struct named {
     const char *name;
@@ -117,8 +117,8 @@ static int set_number(const char *key, const char *text, uint64_t min, uint64_t 
         return -EINVAL;
     }
     if (value < min || value > max) {
-        error_set(err, "Parameter '%s' expects a number from %llu to %llu", key, (unsigned long long)min,
-                  (unsigned long long)max);
+        error_set(err, "Parameter '%s' expects a number from %llu to %llu", key,
+                  (unsigned long long)min, (unsigned long long)max);
         return -EINVAL;
     }
     *out = value;
@@ -142,9 +142,10 @@ static int set_bytes(const char *key, const char *text, uint64_t *out, struct er
     return 0;
 }
 
-/* --- Words ----------------------------------------------------------------------------------------- */
+/* --- Words ------------------------------------------------------------------------------------ */
 
-static int set_profile(struct guest_settings *s, const char *key, const char *text, struct error *err)
+static int set_profile(struct guest_settings *s, const char *key, const char *text,
+                       struct error *err)
 {
     unsigned value = s->profile;
     int ret = set_named(profiles, key, text, &value, err);
@@ -158,7 +159,8 @@ static int set_rw(struct guest_settings *s, const char *key, const char *text, s
     return set_named(rw_names, key, text, &s->rw, err);
 }
 
-static int set_rwmixread(struct guest_settings *s, const char *key, const char *text, struct error *err)
+static int set_rwmixread(struct guest_settings *s, const char *key, const char *text,
+                         struct error *err)
 {
     uint64_t value = s->rwmixread;
     int ret = set_number(key, text, 0, 100, &value, err);
@@ -178,8 +180,10 @@ static int set_bs(struct guest_settings *s, const char *key, const char *text, s
         return -EINVAL;
     }
     if (!min || min > max || max > GUEST_BUFFERS_MAX) {
-        error_set(err, "Parameter '%s' expects a size from %u bytes to 64 MiB, or two of them (4k-64k), "
-                       "the smaller first", key, SECTOR);
+        error_set(err,
+                  "Parameter '%s' expects a size from %u bytes to 64 MiB, or two of them (4k-64k), "
+                  "the smaller first",
+                  key, SECTOR);
         return -EINVAL;
     }
     s->bs_min = min;
@@ -187,7 +191,8 @@ static int set_bs(struct guest_settings *s, const char *key, const char *text, s
     return 0;
 }
 
-static int set_iodepth(struct guest_settings *s, const char *key, const char *text, struct error *err)
+static int set_iodepth(struct guest_settings *s, const char *key, const char *text,
+                       struct error *err)
 {
     uint64_t value = s->iodepth;
     int ret = set_number(key, text, 1, IODEPTH_MAX, &value, err);
@@ -196,7 +201,8 @@ static int set_iodepth(struct guest_settings *s, const char *key, const char *te
     return ret;
 }
 
-static int set_rate_iops(struct guest_settings *s, const char *key, const char *text, struct error *err)
+static int set_rate_iops(struct guest_settings *s, const char *key, const char *text,
+                         struct error *err)
 {
     return set_number(key, text, 0, 1000000000, &s->rate_iops, err);
 }
@@ -229,7 +235,8 @@ static int set_size(struct guest_settings *s, const char *key, const char *text,
     return 0;
 }
 
-static int set_offset(struct guest_settings *s, const char *key, const char *text, struct error *err)
+static int set_offset(struct guest_settings *s, const char *key, const char *text,
+                      struct error *err)
 {
     int ret = set_bytes(key, text, &s->offset, err);
 
@@ -237,7 +244,8 @@ static int set_offset(struct guest_settings *s, const char *key, const char *tex
     return ret;
 }
 
-static int set_flush_every(struct guest_settings *s, const char *key, const char *text, struct error *err)
+static int set_flush_every(struct guest_settings *s, const char *key, const char *text,
+                           struct error *err)
 {
     return set_number(key, text, 0, UINT64_MAX, &s->flush_every, err);
 }
@@ -265,18 +273,27 @@ static const struct word {
     const char *name;
     int (*set)(struct guest_settings *s, const char *key, const char *text, struct error *err);
 } words_table[] = {
-    { "profile", set_profile },         { "rw", set_rw },     { "rwmixread", set_rwmixread },
-    { "bs", set_bs },                   { "iodepth", set_iodepth },
-    { "rate_iops", set_rate_iops },     { "size", set_size }, { "offset", set_offset },
-    { "flush_every", set_flush_every }, { "seed", set_seed }, { "iolog", set_iolog },
+    { "profile", set_profile },
+    { "rw", set_rw },
+    { "rwmixread", set_rwmixread },
+    { "bs", set_bs },
+    { "iodepth", set_iodepth },
+    { "rate_iops", set_rate_iops },
+    { "size", set_size },
+    { "offset", set_offset },
+    { "flush_every", set_flush_every },
+    { "seed", set_seed },
+    { "iolog", set_iolog },
     /* fio's other names for the same */
-    { "readwrite", set_rw },            { "blocksize", set_bs }, { "bsrange", set_bs },
+    { "readwrite", set_rw },
+    { "blocksize", set_bs },
+    { "bsrange", set_bs },
     { "fsync", set_flush_every },
 };
 
 const char *const guest_setting_names[] = {
-    "profile", "rw",   "rwmixread", "bs",    "iodepth", "rate_iops", "size", "offset", "flush_every",
-    "seed",    "iolog", NULL,
+    "profile", "rw",     "rwmixread",   "bs",   "iodepth", "rate_iops",
+    "size",    "offset", "flush_every", "seed", "iolog",   NULL,
 };
 
 static const struct word *find_word(const char *name)
@@ -321,7 +338,7 @@ int guest_settings_apply(struct guest_settings *s, json_t *words, struct error *
     json_t *value;
 
     guest_settings_copy(&changed, s);
-    json_object_foreach (words, key, value) {
+    json_object_foreach(words, key, value) {
         if (apply_word(&changed, key, value, err)) {
             guest_settings_fini(&changed);
             return -EINVAL;
@@ -344,19 +361,21 @@ int guest_settings_check(const struct guest_settings *s, struct error *err)
         return -EINVAL;
     }
     if ((uint64_t)s->bs_max * s->iodepth > GUEST_BUFFERS_MAX) {
-        error_set(err, "A guest's requests in flight may have 64 MiB together; iodepth=%u times bs=%u is more",
+        error_set(err,
+                  "A guest's requests in flight may have 64 MiB together; "
+                  "iodepth=%u times bs=%u is more",
                   s->iodepth, s->bs_max);
         return -EINVAL;
     }
     if (!s->size_percent && s->size < s->bs_max) {
-        error_set(err, "Parameter 'size' (%llu) is smaller than one block (%u)", (unsigned long long)s->size,
-                  s->bs_max);
+        error_set(err, "Parameter 'size' (%llu) is smaller than one block (%u)",
+                  (unsigned long long)s->size, s->bs_max);
         return -EINVAL;
     }
     return 0;
 }
 
-/* --- Life ------------------------------------------------------------------------------------------ */
+/* --- Life ------------------------------------------------------------------------------------- */
 
 void guest_settings_init(struct guest_settings *s)
 {

@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * One guest: what guest.c (life), guest-worker.c (requests) and guest-check.c (verifying, holding) share.  Private
- * to hw/guest*.c.
+ * One guest: what guest.c (life), guest-worker.c (requests) and guest-check.c (verifying, holding)
+ * share.  Private to hw/guest*.c.
  *
- * A guest is one coroutine, its life, which boots the disk and then starts `iodepth` workers, each a coroutine with
- * a buffer of guest memory that does one step after the other.  Whatever should make the life look up (stop,
- * cont, new settings, reset, removal) sets its flag and calls guest_poke(); workers end on their own between two requests
- * when guest_must_pause() says so, and the life decides what comes next:
+ * A guest is one coroutine, its life, which boots the disk and then starts `iodepth` workers, each
+ * a coroutine with a buffer of guest memory that does one step after the other.  Whatever should
+ * make the life look up (stop, cont, new settings, reset, removal) sets its flag and calls
+ * guest_poke(); workers end on their own between two requests when guest_must_pause() says so, and
+ * the life decides what comes next:
  *
  *     down --- boot ---> up, idle <--- workers end --- up, working
  *      ^                  |   +----- start workers -------->  |
  *      +------------------+-- the machine was reset ----------+
  *
- * Own requests that overlap are put in order (struct guest_ranges): readers together, a writer alone, first come
- * first served.  So a worker that has entered a range exclusively may read it, think, and write it.
+ * Own requests that overlap are put in order (struct guest_ranges): readers together, a writer
+ * alone, first come first served.  So a worker that has entered a range exclusively may read it,
+ * think, and write it.
  */
 #ifndef HW_GUEST_STATE_H
 #define HW_GUEST_STATE_H
@@ -29,7 +31,7 @@
 /* The last so many mismatches are kept in words. */
 #define MISMATCH_LIST 16u
 
-/* --- Ranges that are in use ------------------------------------------------------------------------- */
+/* --- Ranges that are in use ------------------------------------------------------------------- */
 
 struct guest_range {
     uint64_t start, end; /* bytes */
@@ -48,12 +50,12 @@ struct guest_ranges {
 uint64_t guest_range_enter(struct guest_ranges *r, uint64_t offset, uint64_t len, bool exclusive);
 /* Wait until nobody of before conflicts. */
 void co_guest_range_wait(struct guest_ranges *r, uint64_t ticket);
-/* The same for those who must not wait for a `cont`: false, at once, when the machine stopped over an error, since the one before
- * may be waiting for that. */
+/* The same for those who must not wait for a `cont`: false, at once, when the machine stopped
+ * over an error, since the one before may be waiting for that. */
 bool co_guest_range_wait_unless_stuck(struct guest_ranges *r, uint64_t ticket);
 void guest_range_leave(struct guest_ranges *r, uint64_t ticket);
 
-/* --- The guest --------------------------------------------------------------------------------------- */
+/* --- The guest -------------------------------------------------------------------------------- */
 
 struct guest_worker;
 
@@ -61,36 +63,36 @@ struct guest {
     TAILQ_ENTRY(guest) link;
     struct machine_device *dev;
     const struct guest_driver *driver;
-    const char *id;            /* the disk's */
-    uint64_t id_hash;          /* the mark in its stamps, and the source of its default seed */
+    const char *id;   /* the disk's */
+    uint64_t id_hash; /* the mark in its stamps, and the source of its default seed */
 
     struct guest_settings settings;
-    struct guest_iolog *log;   /* of settings.iolog, once it was needed */
+    struct guest_iolog *log; /* of settings.iolog, once it was needed */
 
     /* What others want of the life. */
-    bool stopped;              /* `guest DISK stop` */
-    bool gone;                 /* co_guest_free() */
-    bool reset;                /* the machine was reset: the driver must be brought up anew */
-    bool changed;              /* settings or the disk's size: begin the workload anew */
-    unsigned visitors;         /* who uses this guest from outside: it must not be freed */
-    unsigned verifiers;        /* those of them that need it booted */
+    bool stopped;       /* `guest DISK stop` */
+    bool gone;          /* co_guest_free() */
+    bool reset;         /* the machine was reset: the driver must be brought up anew */
+    bool changed;       /* settings or the disk's size: begin the workload anew */
+    unsigned visitors;  /* who uses this guest from outside: it must not be freed */
+    unsigned verifiers; /* those of them that need it booted */
 
     /* The life. */
-    struct co_queue life;      /* it alone waits here */
+    struct co_queue life; /* it alone waits here */
     bool poked;
-    bool active;               /* it boots, works, or shuts down */
-    bool booted;               /* the driver is up and the partition table read */
+    bool active; /* it boots, works, or shuts down */
+    bool booted; /* the driver is up and the partition table read */
     bool working;
-    bool finished;             /* the iolog was played to its end */
+    bool finished; /* the iolog was played to its end */
     bool ended;
-    char *why;                 /* why it does not work, or NULL */
+    char *why; /* why it does not work, or NULL */
     bool boot_failed;
-    struct co_queue watchers;  /* those who wait for a change */
-    void *drv;                 /* the driver's; NULL: down */
+    struct co_queue watchers; /* those who wait for a change */
+    void *drv;                /* the driver's; NULL: down */
     struct partition_table table;
 
     /* The workload. */
-    uint64_t disk_bytes;       /* the disk's size when the workload began */
+    uint64_t disk_bytes; /* the disk's size when the workload began */
     struct guest_work work;
     struct guest_worker *workers;
     unsigned worker_count;
@@ -130,19 +132,21 @@ void guest_leave(struct guest *g);
 /* An error that the guest should not have seen. */
 void guest_count_error(struct guest *g);
 
-/* One request through the driver, counted; -ECANCELED when the machine was reset or the guest is gone.  Suspends. */
+/* One request through the driver, counted; -ECANCELED when the machine was reset or the guest is
+ * gone.  Suspends. */
 int co_guest_request(struct guest *g, const struct guest_request *req);
-/* Read into the buffer at `gpa` and judge what came.  0, a negative errno, or 1 when it was wrong.  Suspends. */
+/* Read into the buffer at `gpa` and judge what came.  0, a negative errno, or 1 when it was
+ * wrong.  Suspends. */
 int co_guest_read(struct guest *g, uint64_t offset, uint32_t len, uint64_t gpa);
 
-/* Run the workload until guest_must_pause() or the end of the iolog.  -EINVAL with a sentence when it cannot be run.
- * Suspends. */
+/* Run the workload until guest_must_pause() or the end of the iolog.  -EINVAL with a sentence
+ * when it cannot be run. Suspends. */
 int co_guest_work(struct guest *g, struct error *err);
 /* Wake the workers that wait for their time. */
 void guest_wake_workers(struct guest *g);
 
-/* Guest memory for data.  All guests together take at most half of it: the result may be smaller than asked, but not
- * smaller than one page.  *len is in bytes. */
+/* Guest memory for data.  All guests together take at most half of it: the result may be smaller
+ * than asked, but not smaller than one page.  *len is in bytes. */
 uint64_t guest_buffer_alloc(uint32_t *len);
 void guest_buffer_free(uint64_t gpa, uint32_t len);
 

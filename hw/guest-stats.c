@@ -45,7 +45,7 @@ uint64_t guest_latency_percentile(const struct guest_latency *l, unsigned thousa
         return 0;
     }
     wanted = MAX(wanted, 1u);
-    for (unsigned class = 0; class < LATENCY_CLASSES; class++) {
+    for (unsigned class = 0; class < LATENCY_CLASSES; class ++) {
         below += l->classes[class];
         if (below >= wanted) {
             return MIN(class_top(class), l->max_ns);

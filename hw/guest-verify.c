@@ -2,8 +2,9 @@
 /*
  * The guest's knowledge: see guest-verify.h.
  *
- * A tree like a page table, six bits of the sector number a level.  It grows at the root as higher sectors are touched,
- * so a small disk has a shallow one.  The leaves' 64 cells hold hashes; two values are reserved:
+ * A tree like a page table, six bits of the sector number a level.  It grows at the root as higher
+ * sectors are touched, so a small disk has a shallow one.  The leaves' 64 cells hold hashes; two
+ * values are reserved:
  *
  *     0  nothing is known        1  one of several, see the side table        others: the hash
  *
@@ -56,7 +57,7 @@ struct guest_verify {
     struct guesses *guesses; /* uthash */
 };
 
-/* --- The tree -------------------------------------------------------------------------------------- */
+/* --- The tree --------------------------------------------------------------------------------- */
 
 static union tree *tree_new(struct guest_verify *v)
 {
@@ -149,7 +150,7 @@ static uint64_t leaf_next(const struct guest_verify *v, uint64_t sector)
     return UINT64_MAX;
 }
 
-/* --- Guesses --------------------------------------------------------------------------------------- */
+/* --- Guesses ---------------------------------------------------------------------------------- */
 
 static struct guesses *guesses_find(const struct guest_verify *v, uint64_t sector)
 {
@@ -213,7 +214,7 @@ static void cell_add_guess(struct guest_verify *v, uint64_t *cell, uint64_t sect
     g->hash[g->count++] = hash;
 }
 
-/* --- Knowledge ------------------------------------------------------------------------------------- */
+/* --- Knowledge -------------------------------------------------------------------------------- */
 
 static uint64_t sector_hash(const void *sector)
 {
@@ -261,7 +262,8 @@ void guest_verify_wrote(struct guest_verify *v, uint64_t offset, const void *dat
     }
 }
 
-void guest_verify_may_have_written(struct guest_verify *v, uint64_t offset, const void *data, size_t len)
+void guest_verify_may_have_written(struct guest_verify *v, uint64_t offset, const void *data,
+                                   size_t len)
 {
     uint64_t sector = offset / GUEST_SECTOR, end = sector + len / GUEST_SECTOR, *leaf = NULL;
 
@@ -285,10 +287,11 @@ void guest_verify_forget(struct guest_verify *v, uint64_t offset, uint64_t len)
     }
 }
 
-/* --- Judgement ------------------------------------------------------------------------------------- */
+/* --- Judgement -------------------------------------------------------------------------------- */
 
 /* Words for a sector that should hold something else. */
-static void describe(const void *sector, uint64_t address, const struct guest_verify *v, char *out, size_t room)
+static void describe(const void *sector, uint64_t address, const struct guest_verify *v, char *out,
+                     size_t room)
 {
     struct guest_stamp stamp;
 
@@ -297,12 +300,14 @@ static void describe(const void *sector, uint64_t address, const struct guest_ve
     } else if (!guest_stamp_parse(sector, &stamp)) {
         snprintf(out, room, "other bytes");
     } else if (stamp.id != v->id) {
-        snprintf(out, room, "another guest's stamp, of address %llu", (unsigned long long)stamp.address);
+        snprintf(out, room, "another guest's stamp, of address %llu",
+                 (unsigned long long)stamp.address);
     } else if (stamp.address != address) {
-        snprintf(out, room, "what was written to address %llu (write %llu)", (unsigned long long)stamp.address,
-                 (unsigned long long)stamp.generation);
+        snprintf(out, room, "what was written to address %llu (write %llu)",
+                 (unsigned long long)stamp.address, (unsigned long long)stamp.generation);
     } else {
-        snprintf(out, room, "an older content of this place (write %llu)", (unsigned long long)stamp.generation);
+        snprintf(out, room, "an older content of this place (write %llu)",
+                 (unsigned long long)stamp.generation);
     }
 }
 
@@ -393,7 +398,7 @@ size_t guest_verify_memory(const struct guest_verify *v)
     return v->memory;
 }
 
-/* --- Stamps ---------------------------------------------------------------------------------------- */
+/* --- Stamps ----------------------------------------------------------------------------------- */
 
 static const char stamp_magic[8] = { 'M', 'G', 'S', 'T', 'A', 'M', 'P', '1' };
 
@@ -426,7 +431,8 @@ bool guest_stamp_parse(const void *sector, struct guest_stamp *out)
 {
     const uint8_t *p = sector;
 
-    if (memcmp(p, stamp_magic, sizeof(stamp_magic)) || load_le64(p + STAMP_SUM) != XXH3_64bits(p, STAMP_SUM)) {
+    if (memcmp(p, stamp_magic, sizeof(stamp_magic)) ||
+        load_le64(p + STAMP_SUM) != XXH3_64bits(p, STAMP_SUM)) {
         return false;
     }
     *out = (struct guest_stamp){

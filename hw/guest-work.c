@@ -2,8 +2,8 @@
 /*
  * The choice of the next step: see guest-work.h.
  *
- * The mix counts requests at the disk.  A rewrite is one read and one write, so with rwmixread=50 profile
- * `preserve` does nothing but rewrites, and never writes more often than it reads.
+ * The mix counts requests at the disk.  A rewrite is one read and one write, so with rwmixread=50
+ * profile `preserve` does nothing but rewrites, and never writes more often than it reads.
  */
 #include "hw/guest-work.h"
 
@@ -15,10 +15,10 @@
 /* The seeds of a guest's two uses of chance must not give the same numbers. */
 #define PLACES_SALT 0x706c61636573ull
 
-/* --- The working set ------------------------------------------------------------------------------- */
+/* --- The working set -------------------------------------------------------------------------- */
 
-/* Pieces all over the disk: the first at its beginning, where the partition table is, each of the others somewhere
- * in its own sixteenth of the disk. */
+/* Pieces all over the disk: the first at its beginning, where the partition table is, each of
+ * the others somewhere in its own sixteenth of the disk. */
 static void spread(struct guest_work *w, uint64_t seed, uint64_t capacity)
 {
     uint64_t slots = capacity / GUEST_PIECE_SIZE;
@@ -34,7 +34,8 @@ static void spread(struct guest_work *w, uint64_t seed, uint64_t capacity)
     w->piece_units = GUEST_PIECE_SIZE / w->bs_min;
 }
 
-static int place(struct guest_work *w, const struct guest_settings *s, uint64_t capacity, struct error *err)
+static int place(struct guest_work *w, const struct guest_settings *s, uint64_t capacity,
+                 struct error *err)
 {
     if (s->spread && capacity >= GUEST_DEFAULT_SIZE && s->bs_max <= GUEST_PIECE_SIZE) {
         spread(w, s->seed, capacity);
@@ -47,15 +48,17 @@ static int place(struct guest_work *w, const struct guest_settings *s, uint64_t 
     w->piece_count = 1;
     w->piece_units = MIN(size, room) / w->bs_min;
     if (!w->piece_units) {
-        error_set(err, "The working set is empty: no block of %u bytes at offset %llu on a disk of %llu bytes",
-                  s->bs_min, (unsigned long long)s->offset, (unsigned long long)capacity);
+        error_set(
+            err,
+            "The working set is empty: no block of %u bytes at offset %llu on a disk of %llu bytes",
+            s->bs_min, (unsigned long long)s->offset, (unsigned long long)capacity);
         return -EINVAL;
     }
     return 0;
 }
 
-int guest_work_init(struct guest_work *w, const struct guest_settings *s, const struct guest_disk *disk,
-                    struct error *err)
+int guest_work_init(struct guest_work *w, const struct guest_settings *s,
+                    const struct guest_disk *disk, struct error *err)
 {
     *w = (struct guest_work){
         .profile = s->profile,
@@ -73,7 +76,7 @@ int guest_work_init(struct guest_work *w, const struct guest_settings *s, const 
     return place(w, s, disk->capacity, err);
 }
 
-/* --- Steps ----------------------------------------------------------------------------------------- */
+/* --- Steps ------------------------------------------------------------------------------------ */
 
 static bool percent(struct guest_work *w, unsigned of)
 {
@@ -85,8 +88,10 @@ static enum guest_action choose_action(struct guest_work *w)
     bool mixed = (w->rw & RW_READ) && (w->rw & RW_WRITE);
 
     if (w->profile == PROFILE_PRESERVE && (w->rw & RW_WRITE)) {
-        /* So many rewrites that rwmixread percent of all requests are reads: 100 / (100 + p) = mix / 100. */
-        unsigned rewrites = !mixed || w->rwmixread <= 50 ? 100 : (100 - w->rwmixread) * 100 / w->rwmixread;
+        /* So many rewrites that rwmixread percent of all requests are reads: 100 / (100 + p) =
+         * mix / 100. */
+        unsigned rewrites =
+            !mixed || w->rwmixread <= 50 ? 100 : (100 - w->rwmixread) * 100 / w->rwmixread;
 
         return percent(w, rewrites) ? STEP_REWRITE : STEP_READ;
     }

@@ -2,8 +2,8 @@
 /*
  * What a guest does next: the working set, the order (random or sequential), the mix and the pace.
  *
- * Pure: it draws numbers from a generator of its own and touches neither disk nor clock.  The same settings on a disk
- * of the same size give the same steps.
+ * Pure: it draws numbers from a generator of its own and touches neither disk nor clock.  The same
+ * settings on a disk of the same size give the same steps.
  */
 #ifndef HW_GUEST_WORK_H
 #define HW_GUEST_WORK_H
@@ -15,15 +15,15 @@
 #include "core/loop.h"
 #include "hw/guest-settings.h"
 
-/* A working set that is spread has this many pieces of this size: no cluster is larger than 2 MiB, so writing
- * to them allocates no more than they are. */
+/* A working set that is spread has this many pieces of this size: no cluster is larger than 2
+ * MiB, so writing to them allocates no more than they are. */
 #define GUEST_PIECES 16u
 #define GUEST_PIECE_SIZE (GUEST_DEFAULT_SIZE / GUEST_PIECES)
 
 enum guest_action {
     STEP_READ,
-    STEP_WRITE,      /* new content */
-    STEP_REWRITE,    /* read, then write the very same bytes */
+    STEP_WRITE,   /* new content */
+    STEP_REWRITE, /* read, then write the very same bytes */
     STEP_TRIM,
     STEP_TRIM_WRITE, /* trim, then write */
 };
@@ -55,12 +55,13 @@ struct guest_work {
     uint64_t next_unit[3]; /* sequential: where the next read, write, trim begins */
 };
 
-/* Set it up for a disk.  -EINVAL with one sentence when there is nothing that could be done (the working set lies behind
- * the end of the disk, ...). */
-int guest_work_init(struct guest_work *w, const struct guest_settings *s, const struct guest_disk *disk,
-                    struct error *err);
+/* Set it up for a disk.  -EINVAL with one sentence when there is nothing that could be done (the
+ * working set lies behind the end of the disk, ...). */
+int guest_work_init(struct guest_work *w, const struct guest_settings *s,
+                    const struct guest_disk *disk, struct error *err);
 void guest_work_next(struct guest_work *w, struct guest_step *out);
-/* Nanoseconds from this request to the next one: random around the mean, 0 when there is no limit. */
+/* Nanoseconds from this request to the next one: random around the mean, 0 when there is no
+ * limit. */
 uint64_t guest_work_interval(struct guest_work *w);
 
 #endif

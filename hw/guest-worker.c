@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The guest's requests: workers, each a coroutine with a buffer in guest memory, and what they share (pace, flushes,
- * the iolog).  Nothing is allocated per request.
+ * The guest's requests: workers, each a coroutine with a buffer in guest memory, and what they
+ * share (pace, flushes, the iolog).  Nothing is allocated per request.
  *
- * A step is one operation of the workload: one range, entered once, and one or two requests per buffer-full of it.
- * What happens to knowledge after each request is decided here:
+ * A step is one operation of the workload: one range, entered once, and one or two requests per
+ * buffer-full of it. What happens to knowledge after each request is decided here:
  *
  *     read      compare, learn         write done      it is so
  *     trim      forget                 write failed,
@@ -24,8 +24,8 @@
 #define CATCH_UP_NS (100 * NS_PER_MS)
 /* After an error a worker rests, so that a broken disk does not keep the program busy. */
 #define ERROR_REST_NS NS_PER_MS
-/* On the virtual clock nothing takes time but waiting, and requests that need no file do not wait.  A step
- * takes this long at least, or time would never come to anything else. */
+/* On the virtual clock nothing takes time but waiting, and requests that need no file do not
+ * wait.  A step takes this long at least, or time would never come to anything else. */
 #define VIRTUAL_STEP_NS NS_PER_US
 
 struct guest_worker {
@@ -56,7 +56,7 @@ void guest_count_error(struct guest *g)
     any_error = true;
 }
 
-/* --- Buffers --------------------------------------------------------------------------------------- */
+/* --- Buffers ---------------------------------------------------------------------------------- */
 
 static uint64_t buffers_total;
 
@@ -78,7 +78,7 @@ void guest_buffer_free(uint64_t gpa, uint32_t len)
     guest_free(gpa, len);
 }
 
-/* --- Requests -------------------------------------------------------------------------------------- */
+/* --- Requests --------------------------------------------------------------------------------- */
 
 static void count_request(struct guest *g, const struct guest_request *req)
 {
@@ -129,15 +129,17 @@ int co_guest_request(struct guest *g, const struct guest_request *req)
     return ret;
 }
 
-static void note_mismatch(struct guest *g, uint64_t offset, uint32_t len, const struct guest_finding *finding)
+static void note_mismatch(struct guest *g, uint64_t offset, uint32_t len,
+                          const struct guest_finding *finding)
 {
     char **slot = &g->mismatch_list[g->stats.mismatches++ % MISMATCH_LIST];
 
     any_mismatch = true;
     free(*slot);
-    *slot = mem_printf("%s: read of %u bytes at %llu: wrong sectors: %u, the first at %llu holds %s", g->id, len,
-                       (unsigned long long)offset, finding->wrong, (unsigned long long)finding->first,
-                       finding->found);
+    *slot =
+        mem_printf("%s: read of %u bytes at %llu: wrong sectors: %u, the first at %llu holds %s",
+                   g->id, len, (unsigned long long)offset, finding->wrong,
+                   (unsigned long long)finding->first, finding->found);
 }
 
 int co_guest_read(struct guest *g, uint64_t offset, uint32_t len, uint64_t gpa)
@@ -172,7 +174,8 @@ static int co_write(struct guest_worker *wk, uint64_t offset, uint32_t len)
     return ret;
 }
 
-static int co_write_stamp(struct guest_worker *wk, uint64_t offset, uint32_t len, uint64_t generation)
+static int co_write_stamp(struct guest_worker *wk, uint64_t offset, uint32_t len,
+                          uint64_t generation)
 {
     guest_stamp_fill(memory_map(wk->gpa, len), len, offset, generation, wk->g->id_hash);
     return co_write(wk, offset, len);
@@ -194,7 +197,7 @@ static int co_flush(struct guest *g)
     return g->drv && g->driver->can(g->drv, GUEST_FLUSH) ? co_guest_request(g, &req) : 0;
 }
 
-/* --- Waiting for the time -------------------------------------------------------------------------- */
+/* --- Waiting for the time --------------------------------------------------------------------- */
 
 static void worker_wake(void *arg)
 {
@@ -247,11 +250,11 @@ static void co_pace(struct guest_worker *wk)
     }
 }
 
-/* --- Steps ----------------------------------------------------------------------------------------- */
+/* --- Steps ------------------------------------------------------------------------------------ */
 
 /* One buffer-full. */
-static int co_do_part(struct guest_worker *wk, enum guest_action action, uint64_t offset, uint32_t len,
-                      uint64_t generation)
+static int co_do_part(struct guest_worker *wk, enum guest_action action, uint64_t offset,
+                      uint32_t len, uint64_t generation)
 {
     struct guest *g = wk->g;
     int ret;
@@ -271,9 +274,10 @@ static int co_do_part(struct guest_worker *wk, enum guest_action action, uint64_
     }
 }
 
-/* Do a step whose range was entered under `ticket`, and leave the range.  0, a negative errno, or 1 for wrong data. */
-static int co_do_step(struct guest_worker *wk, enum guest_action action, uint64_t offset, uint64_t len,
-                      uint64_t ticket)
+/* Do a step whose range was entered under `ticket`, and leave the range.  0, a negative errno,
+ * or 1 for wrong data. */
+static int co_do_step(struct guest_worker *wk, enum guest_action action, uint64_t offset,
+                      uint64_t len, uint64_t ticket)
 {
     struct guest *g = wk->g;
     uint64_t generation = ++g->generation;
@@ -285,7 +289,8 @@ static int co_do_step(struct guest_worker *wk, enum guest_action action, uint64_
     }
     if (action != STEP_TRIM) {
         for (uint64_t done = 0; done < len && !ret; done += wk->most) {
-            ret = co_do_part(wk, action, offset + done, MIN(len - done, (uint64_t)wk->most), generation);
+            ret = co_do_part(wk, action, offset + done, MIN(len - done, (uint64_t)wk->most),
+                             generation);
         }
     }
     guest_range_leave(&g->ranges, ticket);
@@ -307,7 +312,8 @@ static void co_generated_step(struct guest_worker *wk)
 
     guest_work_next(&g->work, &step);
     uint64_t began = guest_clock();
-    uint64_t ticket = guest_range_enter(&g->ranges, step.offset, step.len, step.action != STEP_READ);
+    uint64_t ticket =
+        guest_range_enter(&g->ranges, step.offset, step.len, step.action != STEP_READ);
     int ret = co_do_step(wk, step.action, step.offset, step.len, ticket);
 
     if (ret < 0) {
@@ -344,7 +350,7 @@ static void co_generated(struct guest_worker *wk)
     }
 }
 
-/* --- Replay ---------------------------------------------------------------------------------------- */
+/* --- Replay ----------------------------------------------------------------------------------- */
 
 static uint64_t replay_time(const struct guest *g, const struct guest_iolog_entry *entry)
 {
@@ -354,7 +360,9 @@ static uint64_t replay_time(const struct guest *g, const struct guest_iolog_entr
 static bool can_replay(const struct guest *g, const struct guest_iolog_entry *entry)
 {
     static const enum guest_op ops[] = {
-        [IOLOG_READ] = GUEST_READ, [IOLOG_WRITE] = GUEST_WRITE, [IOLOG_TRIM] = GUEST_DISCARD,
+        [IOLOG_READ] = GUEST_READ,
+        [IOLOG_WRITE] = GUEST_WRITE,
+        [IOLOG_TRIM] = GUEST_DISCARD,
     };
 
     if (entry->action != IOLOG_READ && g->dev->disk->read_only) {
@@ -373,8 +381,9 @@ static void co_replay_sync(struct guest *g)
     co_flush(g);
 }
 
-/* Take the next entry when its time has come, and enter its range while nobody else can take one: overlapping entries
- * keep the log's order.  False: there is none, or the guest should pause. */
+/* Take the next entry when its time has come, and enter its range while nobody else can take
+ * one: overlapping entries keep the log's order.  False: there is none, or the guest should
+ * pause. */
 static bool co_replay_take(struct guest_worker *wk, struct guest_iolog_entry *out, uint64_t *ticket)
 {
     struct guest *g = wk->g;
@@ -391,7 +400,8 @@ static bool co_replay_take(struct guest_worker *wk, struct guest_iolog_entry *ou
         } else if (!can_replay(g, out)) {
             g->stats.skipped++;
         } else {
-            *ticket = guest_range_enter(&g->ranges, out->offset, out->len, out->action != IOLOG_READ);
+            *ticket =
+                guest_range_enter(&g->ranges, out->offset, out->len, out->action != IOLOG_READ);
             g->busy++;
             return true;
         }
@@ -402,7 +412,9 @@ static bool co_replay_take(struct guest_worker *wk, struct guest_iolog_entry *ou
 static bool co_replay_step(struct guest_worker *wk)
 {
     static const enum guest_action actions[] = {
-        [IOLOG_READ] = STEP_READ, [IOLOG_WRITE] = STEP_WRITE, [IOLOG_TRIM] = STEP_TRIM,
+        [IOLOG_READ] = STEP_READ,
+        [IOLOG_WRITE] = STEP_WRITE,
+        [IOLOG_TRIM] = STEP_TRIM,
     };
     struct guest *g = wk->g;
     struct guest_iolog_entry entry;
@@ -426,7 +438,7 @@ static bool co_replay_step(struct guest_worker *wk)
     return true;
 }
 
-/* --- Workers --------------------------------------------------------------------------------------- */
+/* --- Workers ---------------------------------------------------------------------------------- */
 
 static CO_ENTRY void worker(void *arg)
 {
@@ -445,7 +457,8 @@ static int prepare(struct guest *g, struct error *err)
 {
     struct guest_disk disk = {
         .capacity = g->driver->capacity(g->drv),
-        /* An IDE disk cannot say that it is read-only, and a guest that tried would only count errors. */
+        /* An IDE disk cannot say that it is read-only, and a guest that tried would only count
+         * errors. */
         .read_only = g->driver->read_only(g->drv) || g->dev->disk->read_only,
         .can_trim = g->driver->can(g->drv, GUEST_DISCARD),
     };
@@ -466,7 +479,8 @@ static int prepare(struct guest *g, struct error *err)
     return ret;
 }
 
-static void worker_init(struct guest_worker *wk, struct guest *g, struct co_group *group, uint32_t size)
+static void worker_init(struct guest_worker *wk, struct guest *g, struct co_group *group,
+                        uint32_t size)
 {
     uint32_t limit = MAX(ROUND_DOWN(g->driver->max_bytes(g->drv), GUEST_SECTOR), GUEST_SECTOR);
 
@@ -481,8 +495,9 @@ static void worker_init(struct guest_worker *wk, struct guest *g, struct co_grou
 /* The largest buffer of use: a block, or what an iolog's requests are likely to be. */
 static uint32_t buffer_size(const struct guest *g)
 {
-    return g->settings.profile == PROFILE_REPLAY ? MIN(GUEST_BUFFERS_MAX / g->settings.iodepth, 1u << 20)
-                                                 : g->settings.bs_max;
+    return g->settings.profile == PROFILE_REPLAY
+               ? MIN(GUEST_BUFFERS_MAX / g->settings.iodepth, 1u << 20)
+               : g->settings.bs_max;
 }
 
 int co_guest_work(struct guest *g, struct error *err)
@@ -514,7 +529,8 @@ int co_guest_work(struct guest *g, struct error *err)
         guest_buffer_free(workers[i].gpa, workers[i].buffer);
     }
     free(workers);
-    if (g->settings.profile == PROFILE_REPLAY && g->log && g->cursor == g->log->count && !g->changed) {
+    if (g->settings.profile == PROFILE_REPLAY && g->log && g->cursor == g->log->count &&
+        !g->changed) {
         g->finished = true;
     }
     return 0;

@@ -2,9 +2,9 @@
 /*
  * The guest's life: boot, run, stop; and the table of guests.
  *
- * guest-state.h draws the states.  The life is the only one that brings a driver up, and one of two that bring it down: the
- * other is co_guest_free(), for a disk whose requests wait for a `cont` that will not come.  Whoever takes the driver's
- * pointer out of the guest shuts it down.
+ * guest-state.h draws the states.  The life is the only one that brings a driver up, and one of two
+ * that bring it down: the other is co_guest_free(), for a disk whose requests wait for a `cont`
+ * that will not come.  Whoever takes the driver's pointer out of the guest shuts it down.
  */
 #include <assert.h>
 #include <errno.h>
@@ -20,7 +20,7 @@
 
 struct guest_list guests = TAILQ_HEAD_INITIALIZER(guests);
 
-/* --- The guests' clock ----------------------------------------------------------------------------- */
+/* --- The guests' clock ------------------------------------------------------------------------ */
 
 static bool clock_runs;
 static uint64_t clock_stopped_at; /* while it does not run: loop_now() of that moment */
@@ -41,7 +41,7 @@ static void clock_set(bool runs)
     clock_runs = runs;
 }
 
-/* --- What the life is told ------------------------------------------------------------------------- */
+/* --- What the life is told -------------------------------------------------------------------- */
 
 struct guest *guest_find(const char *disk_id)
 {
@@ -124,7 +124,7 @@ static void on_reset(struct machine_listener *l)
 
 static struct machine_listener listener = { .state_changed = on_state, .reset = on_reset };
 
-/* --- Life ------------------------------------------------------------------------------------------ */
+/* --- Life ------------------------------------------------------------------------------------- */
 
 struct boot_reader {
     struct guest *g;
@@ -243,7 +243,8 @@ static bool wants_up(const struct guest *g)
 
 static bool wants_work(const struct guest *g)
 {
-    return g->booted && may_run(g) && !g->why && !g->finished && g->settings.profile != PROFILE_NONE;
+    return g->booted && may_run(g) && !g->why && !g->finished &&
+           g->settings.profile != PROFILE_NONE;
 }
 
 static CO_ENTRY void guest_life(void *arg)
@@ -268,7 +269,7 @@ static CO_ENTRY void guest_life(void *arg)
     co_queue_wake_all(&g->watchers);
 }
 
-/* --- Coming and going ------------------------------------------------------------------------------ */
+/* --- Coming and going ------------------------------------------------------------------------- */
 
 struct guest *guest_new(struct machine_device *dev, const struct guest_driver *driver)
 {
@@ -332,7 +333,7 @@ void co_guest_free(struct guest *g)
     free(g);
 }
 
-/* --- Stop and start -------------------------------------------------------------------------------- */
+/* --- Stop and start --------------------------------------------------------------------------- */
 
 struct guest *guest_by_name(const char *disk_id, struct error *err)
 {

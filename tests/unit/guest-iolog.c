@@ -36,8 +36,8 @@ static void refused(const char *text, const char *why)
     error_clear(&err);
 }
 
-static void check(const struct guest_iolog *log, size_t i, enum guest_iolog_action action, uint64_t at,
-                  uint64_t offset, uint64_t len)
+static void check(const struct guest_iolog *log, size_t i, enum guest_iolog_action action,
+                  uint64_t at, uint64_t offset, uint64_t len)
 {
     assert_true(i < log->count);
     assert_int_equal(log->entries[i].action, action);
@@ -76,11 +76,12 @@ static void version_2_is_read(void **state)
 /* Lines as fio 3.33 wrote them. */
 static void version_3_has_times_in_front(void **state)
 {
-    struct guest_iolog *log = parse("fio version 3 iolog\n"
-                                    "14 /tmp/f.img add\n111 /tmp/f.img open\n115 /tmp/f.img read 61440 4096\n"
-                                    "9569 /tmp/f.img datasync 954368 0\n9500 /tmp/f.img write 0 4096\n"
-                                    "21464 /tmp/f.img close\n",
-                                    NULL);
+    struct guest_iolog *log =
+        parse("fio version 3 iolog\n"
+              "14 /tmp/f.img add\n111 /tmp/f.img open\n115 /tmp/f.img read 61440 4096\n"
+              "9569 /tmp/f.img datasync 954368 0\n9500 /tmp/f.img write 0 4096\n"
+              "21464 /tmp/f.img close\n",
+              NULL);
 
     assert_non_null(log);
     assert_int_equal(log->count, 3);
@@ -114,26 +115,37 @@ static void bad_logs_are_refused_with_the_line(void **state)
     refused("", none);
     refused("fio version 1 iolog\n", none);
     refused("read 0 4096\n", none);
-    refused(HEAD "/dev/sda\n", "Iolog 'log', line 2: a line is: file, action, and mostly offset and length");
+    refused(HEAD "/dev/sda\n",
+            "Iolog 'log', line 2: a line is: file, action, and mostly offset and length");
     refused(HEAD "/dev/sda open\n", "Iolog 'log', line 2: '/dev/sda' was not added before");
     refused(HEAD "/dev/sda add\n/dev/sda close\n", "Iolog 'log', line 3: '/dev/sda' is not open");
-    refused(HEAD "/dev/sda add\n/dev/sda read 0 4096\n", "Iolog 'log', line 3: '/dev/sda' is not open");
-    refused(OPEN "/dev/sda close\n/dev/sda read 0 4096\n", "Iolog 'log', line 5: '/dev/sda' is not open");
+    refused(HEAD "/dev/sda add\n/dev/sda read 0 4096\n",
+            "Iolog 'log', line 3: '/dev/sda' is not open");
+    refused(OPEN "/dev/sda close\n/dev/sda read 0 4096\n",
+            "Iolog 'log', line 5: '/dev/sda' is not open");
     refused(OPEN "/dev/sda open now\n", "Iolog 'log', line 4: 'open' takes nothing more");
     refused(OPEN "/dev/sda erase 0 4096\n", "Iolog 'log', line 4: unknown action 'erase'");
-    refused(OPEN "/dev/sda read 0\n", "Iolog 'log', line 4: 'read' takes an offset and a length in bytes");
-    refused(OPEN "/dev/sda read 0 0\n", "Iolog 'log', line 4: 'read' takes an offset and a length in bytes");
-    refused(OPEN "/dev/sda read 0 4k\n", "Iolog 'log', line 4: 'read' takes an offset and a length in bytes");
-    refused(OPEN "/dev/sda read -4096 4096\n", "Iolog 'log', line 4: 'read' takes an offset and a length in bytes");
-    refused(OPEN "/dev/sda read 0 4096 1\n", "Iolog 'log', line 4: 'read' takes an offset and a length in bytes");
+    refused(OPEN "/dev/sda read 0\n",
+            "Iolog 'log', line 4: 'read' takes an offset and a length in bytes");
+    refused(OPEN "/dev/sda read 0 0\n",
+            "Iolog 'log', line 4: 'read' takes an offset and a length in bytes");
+    refused(OPEN "/dev/sda read 0 4k\n",
+            "Iolog 'log', line 4: 'read' takes an offset and a length in bytes");
+    refused(OPEN "/dev/sda read -4096 4096\n",
+            "Iolog 'log', line 4: 'read' takes an offset and a length in bytes");
+    refused(OPEN "/dev/sda read 0 4096 1\n",
+            "Iolog 'log', line 4: 'read' takes an offset and a length in bytes");
     refused(OPEN "/dev/sda wait\n", "Iolog 'log', line 4: 'wait' takes a time in microseconds");
-    refused(OPEN "/dev/sda read 18446744073709551615 512\n", "Iolog 'log', line 4: offset and length are too large");
-    refused(OPEN "/dev/sda read 9223372036854775807 1\n", "Iolog 'log', line 4: offset and length are too large");
+    refused(OPEN "/dev/sda read 18446744073709551615 512\n",
+            "Iolog 'log', line 4: offset and length are too large");
+    refused(OPEN "/dev/sda read 9223372036854775807 1\n",
+            "Iolog 'log', line 4: offset and length are too large");
     refused(OPEN "/dev/sda read 99999999999999999999 1\n",
             "Iolog 'log', line 4: 'read' takes an offset and a length in bytes");
     refused(OPEN "/dev/sda wait 18446744073709551615 0\n/dev/sda wait 100 0\n",
             "Iolog 'log', line 5: the waits add up to too long a time");
-    refused("fio version 3 iolog\n1 a add\nb a open\n", "Iolog 'log', line 3: 'b' is not a time in microseconds");
+    refused("fio version 3 iolog\n1 a add\nb a open\n",
+            "Iolog 'log', line 3: 'b' is not a time in microseconds");
     refused("fio version 3 iolog\n1 a add\n2 a open\n3 a wait 100 0\n",
             "Iolog 'log', line 4: there is no 'wait' in version 3");
 }

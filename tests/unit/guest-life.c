@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The guest's life on a disk of memory: it boots, works, stops, survives resets, and notices what is wrong.
+ * The guest's life on a disk of memory: it boots, works, stops, survives resets, and notices what
+ * is wrong.
  */
 #include "guest-rig.h"
 
-/* --- Running ---------------------------------------------------------------------------------------- */
+/* --- Running ---------------------------------------------------------------------------------- */
 
 static uint64_t run_ns;
 
@@ -65,7 +66,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* --- Profiles --------------------------------------------------------------------------------------- */
+/* --- Profiles --------------------------------------------------------------------------------- */
 
 static void the_default_keeps_its_pace_and_changes_nothing(void **state)
 {
@@ -182,7 +183,7 @@ static void the_partition_table_is_read_at_boot(void **state)
 
     memset(e, 0, 64);
     e[4] = 0x83;
-    e[9] = 8; /* sector 2048 */
+    e[9] = 8;  /* sector 2048 */
     e[13] = 4; /* 1024 sectors */
     fake.data[510] = 0x55;
     fake.data[511] = 0xaa;
@@ -196,7 +197,7 @@ static void the_partition_table_is_read_at_boot(void **state)
     assert_string_equal(json_string_value(json_object_get(p, "type")), "83");
 }
 
-/* --- Wrong data and errors -------------------------------------------------------------------------- */
+/* --- Wrong data and errors -------------------------------------------------------------------- */
 
 static void nothing_was_wrong_yet(void **state)
 {
@@ -214,7 +215,8 @@ static void one_wrong_byte_is_noticed_and_not_written_back(void **state)
     assert_true(fake.flip_at == UINT64_MAX);
     assert_int_equal(counter("mismatches"), 1);
     assert_string_equal(json_string_value(json_array_get(describe("mismatch_list"), 0)),
-                        "virtio0: read of 4096 bytes at 16384: wrong sectors: 1, the first at 19968 holds other bytes");
+                        "virtio0: read of 4096 bytes at 16384: wrong sectors: 1, the first at "
+                        "19968 holds other bytes");
     assert_true(disk_unchanged());
     assert_true(guest_any_mismatch());
     assert_int_equal(verify(), 0); /* it was wrong once only */
@@ -314,7 +316,7 @@ static void an_unreadable_partition_table_does_not_stop_the_guest(void **state)
     assert_true(counter("reads") > 50);
 }
 
-/* --- Reset ------------------------------------------------------------------------------------------ */
+/* --- Reset ------------------------------------------------------------------------------------ */
 
 static CO_ENTRY void run_with_resets(void *arg)
 {
@@ -414,7 +416,7 @@ static void a_reset_in_the_middle_of_verifying_is_survived(void **state)
     assert_clean();
 }
 
-/* --- Stop, start, change ---------------------------------------------------------------------------- */
+/* --- Stop, start, change ---------------------------------------------------------------------- */
 
 static CO_ENTRY void stop_guest(void *arg)
 {
@@ -435,7 +437,8 @@ static CO_ENTRY void stop_while_running(void *arg)
     assert(fake.count == count);
     assert(guest_start("virtio0", NULL) == 0);
     co_sleep_ns(NS_PER_S);
-    assert(fake.count >= count + 190 && fake.count <= count + 210); /* no burst for what it missed */
+    /* No burst for what it missed. */
+    assert(fake.count >= count + 190 && fake.count <= count + 210);
     co_machine_stop(RUN_PAUSED);
     count = fake.count;
     co_sleep_ns(NS_PER_S);
@@ -486,8 +489,11 @@ static void settings_change_while_it_runs_and_knowledge_stays(void **state)
 
 static CO_ENTRY void change_often(void *arg)
 {
-    static const char *const settings[] = { "profile=preserve,rw=randrw,iodepth=8", "profile=stamp,bs=1k-8k,iodepth=2",
-                                            "rate_iops=0,iodepth=5", "rate_iops=1,iodepth=7", "profile=none",
+    static const char *const settings[] = { "profile=preserve,rw=randrw,iodepth=8",
+                                            "profile=stamp,bs=1k-8k,iodepth=2",
+                                            "rate_iops=0,iodepth=5",
+                                            "rate_iops=1,iodepth=7",
+                                            "profile=none",
                                             "profile=stamp,rw=trimwrite,rate_iops=500" };
 
     machine_cont();
@@ -553,8 +559,9 @@ static CO_ENTRY void check_settings(void *arg)
 static void words_before_the_disks_exist_are_kept_for_them(void **state)
 {
     struct error err = ERROR_INIT;
-    json_t *all = words("iodepth=4,rate_iops=50"), *one = words("disk=virtio0,rate_iops=70"), *bad = words("disk=virtio0,x=1"),
-           *trim = words("disk=virtio0,rw=trim"), *other = words("disk=virtio9,rw=read");
+    json_t *all = words("iodepth=4,rate_iops=50"), *one = words("disk=virtio0,rate_iops=70"),
+           *bad = words("disk=virtio0,x=1"), *trim = words("disk=virtio0,rw=trim"),
+           *other = words("disk=virtio9,rw=read");
 
     assert_int_equal(guest_set_default(one, NULL), 0);
     assert_int_equal(guest_set_default(all, NULL), 0);
@@ -572,7 +579,8 @@ static void words_before_the_disks_exist_are_kept_for_them(void **state)
     loop_run_co(co_rig_free_guest, NULL);
     guest = guest_new(&fake.dev, &fake_driver);
     loop_run_co(check_settings, &err);
-    assert_string_equal(err.text, "Profile 'preserve' cannot trim: that would change what is on the disk");
+    assert_string_equal(err.text,
+                        "Profile 'preserve' cannot trim: that would change what is on the disk");
     error_clear(&err);
     run(NS_PER_S); /* nobody checked: it refuses by itself */
     assert_string_equal(words_of("state"), "failed");
@@ -589,7 +597,7 @@ static void words_before_the_disks_exist_are_kept_for_them(void **state)
     json_decref(other);
 }
 
-/* --- Time ------------------------------------------------------------------------------------------- */
+/* --- Time ------------------------------------------------------------------------------------- */
 
 static void latencies_are_those_of_the_disk(void **state)
 {
@@ -607,7 +615,9 @@ static CO_ENTRY void hang_then_pause(void *arg)
     co_sleep_ns(NS_PER_S);
     fake.hang = true;
     co_sleep_ns(NS_PER_S);
-    assert(counter("longest_stall_ns") >= NS_PER_S * 9 / 10 && counter("longest_stall_ns") <= NS_PER_S); /* it goes on */
+    uint64_t stall = counter("longest_stall_ns"); /* it goes on */
+
+    assert(stall >= NS_PER_S * 9 / 10 && stall <= NS_PER_S);
     machine_stop_request(RUN_IO_ERROR);
     co_sleep_ns(100 * NS_PER_S);
     machine_cont();
@@ -616,7 +626,8 @@ static CO_ENTRY void hang_then_pause(void *arg)
 
     fake_release();
     co_sleep_ns(NS_PER_S);
-    assert(fake.count - count >= 210 && fake.count - count <= 230); /* 20 of the 400 that it missed are made good */
+    /* 20 of the 400 that it missed are made good. */
+    assert(fake.count - count >= 210 && fake.count - count <= 230);
     co_machine_stop(RUN_PAUSED);
 }
 
@@ -671,13 +682,14 @@ static void it_works_on_the_real_clock(void **state)
     rig_end();
 }
 
-/* --- Others at the disk ----------------------------------------------------------------------------- */
+/* --- Others at the disk ----------------------------------------------------------------------- */
 
 static CO_ENTRY void write_behind_its_back(void *arg)
 {
     machine_cont();
     for (unsigned i = 0; i < 50; i++) {
-        uint64_t offset = 1 + random_below(&fake.random, 100 * KIB), len = 1 + random_below(&fake.random, 20 * KIB);
+        uint64_t offset = 1 + random_below(&fake.random, 100 * KIB),
+                 len = 1 + random_below(&fake.random, 20 * KIB);
 
         co_sleep_ns(random_below(&fake.random, NS_PER_MS));
         struct guest_hold *hold = co_guest_hold("virtio0", offset, len);
@@ -717,7 +729,7 @@ static void a_disk_that_changes_its_size_is_followed(void **state)
     assert_int_equal(verify(), 0);
 }
 
-/* --- The end ---------------------------------------------------------------------------------------- */
+/* --- The end ---------------------------------------------------------------------------------- */
 
 static CO_ENTRY void free_at_work(void *arg)
 {
@@ -745,7 +757,7 @@ static CO_ENTRY void free_while_stuck(void *arg)
     machine_stop_request(RUN_IO_ERROR);
     co_sleep_ns(NS_PER_S);
     assert(fake.inflight > 0);
-    assert(co_guest_verify_all() == 0); /* what is not in flight */
+    assert(co_guest_verify_all() == 0);          /* what is not in flight */
     assert(co_guest_stop("virtio0", NULL) == 0); /* does not wait for it */
     assert(fake.inflight > 0);
     co_guest_free(guest);
@@ -781,7 +793,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(nothing_was_wrong_yet), /* first: those flags stay */
         TEST(the_default_keeps_its_pace_and_changes_nothing),
-        cmocka_unit_test_setup_teardown(the_default_touches_64_mib_of_a_large_disk, setup_large, teardown),
+        cmocka_unit_test_setup_teardown(the_default_touches_64_mib_of_a_large_disk, setup_large,
+                                        teardown),
         TEST(preserve_changes_nothing_where_requests_overlap),
         TEST(a_read_only_disk_is_only_read),
         TEST(stamp_writes_and_finds_what_it_wrote),

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Partition tables on disks of memory: MBR with logical partitions, GPT and its spare, and what is no table.
+ * Partition tables on disks of memory: MBR with logical partitions, GPT and its spare, and what is
+ * no table.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -39,7 +40,8 @@ static int teardown(void **state)
 
 static int co_fake_read(void *arg, uint64_t offset, uint32_t len, const uint8_t **data)
 {
-    assert_true(len <= PARTITION_READ_MAX && len % 512 == 0 && offset % 512 == 0 && offset + len <= sizeof(disk));
+    assert_true(len <= PARTITION_READ_MAX && len % 512 == 0 && offset % 512 == 0 &&
+                offset + len <= sizeof(disk));
     assert_true(++reads < 1000);
     *data = disk + offset;
     return fail_with;
@@ -97,7 +99,7 @@ static void an_mbr_has_primary_and_logical_partitions(void **state)
 {
     mbr_entry(0, 0, 0x83, 63, 1000);
     mbr_entry(0, 2, 0x05, 2000, 8000);
-    mbr_entry(2000, 0, 0x82, 10, 500);  /* relative to its own sector */
+    mbr_entry(2000, 0, 0x82, 10, 500);   /* relative to its own sector */
     mbr_entry(2000, 1, 0x05, 3000, 600); /* relative to the extended partition */
     mbr_entry(5000, 0, 0x83, 20, 400);
     see("mbr", 4);
@@ -151,7 +153,8 @@ static void gpt(uint64_t header, uint64_t entries, uint32_t count, uint32_t size
     store_le64(h + 72, entries);
     store_le32(h + 80, count);
     store_le32(h + 84, size);
-    for (unsigned i = 0; i < 2; i++, e += 40 * size) { /* entries 1 and 41: the latter in the second read of 4 KiB */
+    for (unsigned i = 0; i < 2;
+         i++, e += 40 * size) { /* entries 1 and 41: the latter in the second read of 4 KiB */
         memcpy(e, "\x28\x73\x2a\xc1\x1f\xf8\xd2\x11\xba\x4b\x00\xa0\xc9\x3e\xc9\x3b", 16);
         store_le64(e + 32, 2048 * (i + 1));
         store_le64(e + 40, 2048 * (i + 2) - 1);
@@ -186,7 +189,8 @@ static void a_broken_gpt_is_replaced_by_its_spare(void **state)
 
 static void hostile_gpts_are_none(void **state)
 {
-    static const uint32_t bad[][2] = { { 128, 64 }, { 128, 200 }, { 128, 8192 }, { 128, 0 }, { UINT32_MAX, 4096 }, { 1, UINT32_MAX } };
+    static const uint32_t bad[][2] = { { 128, 64 }, { 128, 200 },         { 128, 8192 },
+                                       { 128, 0 },  { UINT32_MAX, 4096 }, { 1, UINT32_MAX } };
 
     for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
         setup(NULL);
@@ -222,7 +226,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(an_empty_disk_has_none, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_boot_sector_of_a_file_system_is_no_table, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_boot_sector_of_a_file_system_is_no_table, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(an_mbr_has_primary_and_logical_partitions, setup, teardown),
         cmocka_unit_test_setup_teardown(partitions_beyond_the_disk_are_left_out, setup, teardown),
         cmocka_unit_test_setup_teardown(a_chain_that_goes_round_ends, setup, teardown),

@@ -178,7 +178,8 @@ static CO_ENTRY void stop_in_between(void *arg)
 
 static void a_stopped_replay_goes_on_where_it_was(void **state)
 {
-    play("fio version 3 iolog\n0 a add\n0 a open\n0 a read 0 512\n500000 a read 512 512\n1000000 a read 1024 512\n",
+    play("fio version 3 iolog\n0 a add\n0 a open\n0 a read 0 512\n500000 a read 512 512\n1000000 a "
+         "read 1024 512\n",
          "iodepth=4");
     loop_run_co(stop_in_between, NULL);
 }
@@ -209,7 +210,8 @@ static void overlapping_entries_keep_the_order_of_the_log(void **state)
 
     for (unsigned i = 0; i < 300; i++) {
         end += sprintf(end, "/dev/sda %s %u %u\n", i % 3 ? "write" : "read",
-                       512 * (unsigned)random_below(&fake.random, 20), 512 * (1 + (unsigned)random_below(&fake.random, 20)));
+                       512 * (unsigned)random_below(&fake.random, 20),
+                       512 * (1 + (unsigned)random_below(&fake.random, 20)));
     }
     strcpy(end, "/dev/sda write 0 20480\n/dev/sda sync\n/dev/sda write 512 512\n");
     fake.max_bytes = 2048;
@@ -229,7 +231,10 @@ static void overlapping_entries_keep_the_order_of_the_log(void **state)
 static void what_the_disk_cannot_do_is_skipped(void **state)
 {
     fake.read_only = true;
-    play(OPEN "/dev/sda read 0 4096\n/dev/sda write 4096 8192\n/dev/sda trim 16384 4096\n/dev/sda sync\n", "iodepth=2");
+    play(
+        OPEN
+        "/dev/sda read 0 4096\n/dev/sda write 4096 8192\n/dev/sda trim 16384 4096\n/dev/sda sync\n",
+        "iodepth=2");
     run(NS_PER_S);
     assert_int_equal(counter("reads"), 2);
     assert_int_equal(counter("skipped"), 2);
@@ -249,10 +254,20 @@ static void a_bad_log_is_refused_and_nothing_changes(void **state)
     char why[200];
 
     run(NS_PER_S / 10); /* booted: the size is known */
-    refused("nonsense\n", (sprintf(why, "'%s' is not an iolog of fio: it does not begin with 'fio version 2 iolog'", path), why));
-    refused(OPEN "/dev/sda eat 0 512\n", (sprintf(why, "Iolog '%s', line 4: unknown action 'eat'", path), why));
-    refused(OPEN "/dev/sda read 1048576 512\n",
-            (sprintf(why, "Iolog '%s', line 4: it reaches to byte 1049088, but device 'virtio0' ends at 1048576", path), why));
+    refused(
+        "nonsense\n",
+        (sprintf(why, "'%s' is not an iolog of fio: it does not begin with 'fio version 2 iolog'",
+                 path),
+         why));
+    refused(OPEN "/dev/sda eat 0 512\n",
+            (sprintf(why, "Iolog '%s', line 4: unknown action 'eat'", path), why));
+    refused(
+        OPEN "/dev/sda read 1048576 512\n",
+        (sprintf(
+             why,
+             "Iolog '%s', line 4: it reaches to byte 1049088, but device 'virtio0' ends at 1048576",
+             path),
+         why));
     assert_int_equal(guest_configure("virtio0", missing, &err), -ENOENT);
     assert_string_equal(err.text, "Could not open '/nonexistent/log': No such file or directory");
     error_clear(&err);

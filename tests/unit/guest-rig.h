@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A disk of memory with a driver of its own, for tests of the guest: latencies by chance, faults by order, and a
- * host that does only a part of what it had begun when the machine is reset.
+ * A disk of memory with a driver of its own, for tests of the guest: latencies by chance, faults by
+ * order, and a host that does only a part of what it had begun when the machine is reset.
  *
- * It asserts what a guest must keep to: ranges within the disk, and no two requests at once that overlap and of
- * which one changes something.
+ * It asserts what a guest must keep to: ranges within the disk, and no two requests at once that
+ * overlap and of which one changes something.
  *
- * cmocka's assertions leave a test with a jump, which must not happen on a coroutine's stack: what runs in one uses assert().
+ * cmocka's assertions leave a test with a jump, which must not happen on a coroutine's stack: what
+ * runs in one uses assert().
  */
 #ifndef TESTS_UNIT_GUEST_RIG_H
 #define TESTS_UNIT_GUEST_RIG_H
@@ -49,12 +50,12 @@ static struct fake {
     struct random random;
     TAILQ_HEAD(, fake_request) pending;
     unsigned inflight, most_inflight, count, boots;
-    uint64_t trace;        /* a sum over all requests and their times */
+    uint64_t trace; /* a sum over all requests and their times */
     /* Orders: */
     unsigned fail_reads, fail_writes, fail_boots; /* so many fail with -EIO */
-    uint64_t flip_at;      /* the next read of this byte gives another one; UINT64_MAX: none */
-    bool flush_is_last;    /* asserted: a flush comes when everything before it is done */
-    bool hang;             /* requests wait until it is false and fake_release() is called */
+    uint64_t flip_at;   /* the next read of this byte gives another one; UINT64_MAX: none */
+    bool flush_is_last; /* asserted: a flush comes when everything before it is done */
+    bool hang;          /* requests wait until it is false and fake_release() is called */
 } fake;
 
 struct fake_driver {
@@ -87,7 +88,8 @@ static void fake_perform(const struct guest_request *req, bool half)
         } else if (req->op == GUEST_WRITE) {
             memcpy(sector, mem, 512);
         } else if (req->op == GUEST_DISCARD && random_below(&fake.random, 3)) {
-            memset(sector, random_below(&fake.random, 2) ? 0 : 0xbb, 512); /* old, zeroes, or the backing file's */
+            /* Old, zeroes, or the backing file's. */
+            memset(sector, random_below(&fake.random, 2) ? 0 : 0xbb, 512);
         }
     }
 }
@@ -137,10 +139,12 @@ static void fake_check(const struct guest_request *req)
     assert(!(fake.flush_is_last && req->op == GUEST_FLUSH && fake.inflight));
     TAILQ_FOREACH(r, &fake.pending, link) {
         if (r->req.op != GUEST_READ || req->op != GUEST_READ) {
-            assert(r->req.offset >= req->offset + req->len || req->offset >= r->req.offset + r->req.len);
+            assert(r->req.offset >= req->offset + req->len ||
+                   req->offset >= r->req.offset + r->req.len);
         }
     }
-    fake.trace = (fake.trace ^ (loop_now() + req->op * 7 + req->offset * 11 + req->len)) * 0x9e3779b97f4a7c15;
+    fake.trace = (fake.trace ^ (loop_now() + req->op * 7 + req->offset * 11 + req->len)) *
+                 0x9e3779b97f4a7c15;
 }
 
 static int co_fake_request(void *drv, const struct guest_request *req)
@@ -159,7 +163,8 @@ static int co_fake_request(void *drv, const struct guest_request *req)
     fake.most_inflight = MAX(fake.most_inflight, fake.inflight);
     TAILQ_INSERT_TAIL(&fake.pending, &r, link);
     loop_timer_init(&r.timer, fake_fire, &r);
-    loop_timer_arm(&r.timer, loop_now() + fake.min_ns + random_below(&fake.random, fake.max_ns - fake.min_ns + 1));
+    loop_timer_arm(&r.timer, loop_now() + fake.min_ns +
+                                 random_below(&fake.random, fake.max_ns - fake.min_ns + 1));
     co_suspend();
     fake.inflight--;
     return r.result;
@@ -216,7 +221,8 @@ static bool fake_read_only(void *drv)
 
 static bool fake_can(void *drv, enum guest_op op)
 {
-    return op == GUEST_READ || op == GUEST_FLUSH || (!fake.read_only && !(op == GUEST_DISCARD && fake.no_discard));
+    return op == GUEST_READ || op == GUEST_FLUSH ||
+           (!fake.read_only && !(op == GUEST_DISCARD && fake.no_discard));
 }
 
 static unsigned fake_depth(void *drv)
@@ -242,7 +248,8 @@ static const struct guest_driver fake_driver = {
     .max_bytes = fake_max_bytes,
 };
 
-/* The device behind the driver: requests that it has when it is reset stay undone until abort() tells their fate. */
+/* The device behind the driver: requests that it has when it is reset stay undone until abort()
+ * tells their fate. */
 static void co_fake_device_reset(struct machine_device *dev)
 {
     co_sleep_ns(10 * NS_PER_US);
@@ -250,11 +257,12 @@ static void co_fake_device_reset(struct machine_device *dev)
 
 static const struct device_kind fake_kind = { .name = "fake", .co_reset = co_fake_device_reset };
 
-/* --- Tests ------------------------------------------------------------------------------------------- */
+/* --- Tests ------------------------------------------------------------------------------------ */
 
 static struct guest *guest;
 
-/* Bring up clock, machine and disk (of `size` bytes, random content); the guest is made, the machine not started. */
+/* Bring up clock, machine and disk (of `size` bytes, random content); the guest is made, the
+ * machine not started. */
 static void rig_begin(enum loop_clock clock, uint64_t seed, uint64_t size)
 {
     loop_init(clock, seed);
@@ -273,7 +281,8 @@ static void rig_begin(enum loop_clock clock, uint64_t seed, uint64_t size)
     fake.data = mem_alloc(size);
     fake.before = mem_alloc(size);
     for (uint64_t i = 0; i < size; i += 8) {
-        uint64_t word = i % 65536 < 16384 ? 0 : random_next(&fake.random); /* some of it is zeroes */
+        /* Some of it is zeroes. */
+        uint64_t word = i % 65536 < 16384 ? 0 : random_next(&fake.random);
 
         memcpy(fake.data + i, &word, 8);
     }

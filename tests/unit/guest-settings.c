@@ -132,8 +132,12 @@ static void bad_words_are_refused(void **state)
     refused("rwmixread", "-1", "Parameter 'rwmixread' expects a number");
     refused("rwmixread", "50%", "Parameter 'rwmixread' expects a number");
     refused("rwmixread", "", "Parameter 'rwmixread' expects a number");
-    refused("bs", "0", "Parameter 'bs' expects a size from 512 bytes to 64 MiB, or two of them (4k-64k), the smaller first");
-    refused("bs", "8k-4k", "Parameter 'bs' expects a size from 512 bytes to 64 MiB, or two of them (4k-64k), the smaller first");
+    refused("bs", "0",
+            "Parameter 'bs' expects a size from 512 bytes to 64 MiB, or two of them (4k-64k), the "
+            "smaller first");
+    refused("bs", "8k-4k",
+            "Parameter 'bs' expects a size from 512 bytes to 64 MiB, or two of them (4k-64k), the "
+            "smaller first");
     refused("bs", "1000", "Parameter 'bs' expects a multiple of 512 bytes");
     refused("bs", "4k-", "Parameter 'bs' expects a size");
     refused("bs", "-4k", "Parameter 'bs' expects a size");
@@ -141,7 +145,8 @@ static void bad_words_are_refused(void **state)
     refused("iodepth", "0", "Parameter 'iodepth' expects a number from 1 to 4096");
     refused("iodepth", "1k", "Parameter 'iodepth' expects a number");
     refused("iodepth", "0x", "Parameter 'iodepth' expects a number");
-    refused("rate_iops", "1000000001", "Parameter 'rate_iops' expects a number from 0 to 1000000000");
+    refused("rate_iops", "1000000001",
+            "Parameter 'rate_iops' expects a number from 0 to 1000000000");
     refused("size", "0", "Parameter 'size' expects more than 0 bytes");
     refused("size", "101%", "Parameter 'size' expects a number from 1 to 100");
     refused("size", "%", "Parameter 'size' expects a number");
@@ -207,7 +212,8 @@ static void words_must_go_together(void **state)
     assert_int_equal(guest_settings_check(&s, NULL), 0);
     set("bs", "1M");
     set("iodepth", "65");
-    check_refused("A guest's requests in flight may have 64 MiB together; iodepth=65 times bs=1048576 is more");
+    check_refused("A guest's requests in flight may have 64 MiB together; iodepth=65 times "
+                  "bs=1048576 is more");
     set("iodepth", "64");
     assert_int_equal(guest_settings_check(&s, NULL), 0);
     set("size", "512k");
@@ -225,7 +231,7 @@ static void the_description_uses_the_words(void **state)
     assert_string_equal(json_string_value(json_object_get(object, "rw")), "randrw");
     assert_int_equal(json_integer_value(json_object_get(object, "bs")), 4096);
     /* What it says can be said to a guest again. */
-    json_object_foreach (object, key, value) {
+    json_object_foreach(object, key, value) {
         json_t *word = json_pack("{s:O}", key, value);
 
         assert_int_equal(guest_settings_apply(&s, word, NULL), 0);
@@ -242,7 +248,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(fios_other_names_mean_the_same, setup, teardown),
         cmocka_unit_test_setup_teardown(numbers_may_be_json_numbers, setup, teardown),
         cmocka_unit_test_setup_teardown(bad_words_are_refused, setup, teardown),
-        cmocka_unit_test_setup_teardown(one_bad_word_among_good_ones_changes_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(one_bad_word_among_good_ones_changes_nothing, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_hint_lists_what_could_be_meant, setup, teardown),
         cmocka_unit_test_setup_teardown(every_listed_word_is_known, setup, teardown),
         cmocka_unit_test_setup_teardown(words_must_go_together, setup, teardown),

@@ -259,7 +259,8 @@ static void random_stories_agree_with_a_naive_model(void **state)
         allowed[i] = UNKNOWN;
     }
     for (unsigned step = 0; step < 60000; step++) {
-        unsigned first = random_below(&rnd, SECTORS), n = 1 + random_below(&rnd, MIN(4u, SECTORS - first));
+        unsigned first = random_below(&rnd, SECTORS),
+                 n = 1 + random_below(&rnd, MIN(4u, SECTORS - first));
         unsigned c = random_below(&rnd, CONTENTS), op = random_below(&rnd, 10), wrong = 0;
         uint64_t offset = (uint64_t)first * 61 * GUEST_SECTOR; /* gaps: several leaves */
 
@@ -310,11 +311,15 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_was_read_once_must_stay, setup, teardown),
         cmocka_unit_test_setup_teardown(one_wrong_byte_in_a_large_read_is_found, setup, teardown),
         cmocka_unit_test_setup_teardown(a_failed_write_leaves_old_or_new, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_failed_write_of_the_same_bytes_leaves_no_doubt, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_failed_write_over_the_unknown_leaves_it_unknown, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_failed_write_of_the_same_bytes_leaves_no_doubt, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_failed_write_over_the_unknown_leaves_it_unknown, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(an_acknowledged_write_ends_all_guesses, setup, teardown),
-        cmocka_unit_test_setup_teardown(many_guesses_become_unknown_and_cost_nothing, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_discarded_range_is_unknown_until_it_is_read, setup, teardown),
+        cmocka_unit_test_setup_teardown(many_guesses_become_unknown_and_cost_nothing, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_discarded_range_is_unknown_until_it_is_read, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(forgetting_may_reach_beyond_everything, setup, teardown),
         cmocka_unit_test_setup_teardown(memory_follows_what_was_touched, setup, teardown),
         cmocka_unit_test_setup_teardown(runs_of_knowledge_are_found_in_order, setup, teardown),

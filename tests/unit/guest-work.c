@@ -51,7 +51,8 @@ static void count_steps(unsigned n)
 /* Reads per hundred requests of the disk. */
 static unsigned read_share(void)
 {
-    unsigned reads = counts[STEP_READ] + counts[STEP_REWRITE], writes = counts[STEP_WRITE] + counts[STEP_REWRITE];
+    unsigned reads = counts[STEP_READ] + counts[STEP_REWRITE],
+             writes = counts[STEP_WRITE] + counts[STEP_REWRITE];
 
     return 100 * reads / (reads + writes);
 }
@@ -173,8 +174,10 @@ static void a_working_set_behind_the_disk_is_refused(void **state)
     s.spread = false;
     s.offset = GIB;
     assert_int_not_equal(guest_work_init(&work, &s, &disk, &err), 0);
-    assert_string_equal(err.text, "The working set is empty: no block of 4096 bytes at offset 1073741824 on a disk of "
-                                  "1073741824 bytes");
+    assert_string_equal(
+        err.text,
+        "The working set is empty: no block of 4096 bytes at offset 1073741824 on a disk of "
+        "1073741824 bytes");
     error_clear(&err);
     setup(NULL);
     disk.capacity = 0;
