@@ -279,7 +279,7 @@ static void put_stats(json_t *object, const struct guest *g)
 
 static json_t *mismatch_list(const struct guest *g)
 {
-    uint64_t count = g->stats.mismatches;
+    uint64_t count = g->mismatches_listed;
     json_t *list = json_array();
 
     for (uint64_t n = count > MISMATCH_LIST ? count - MISMATCH_LIST : 0; n < count; n++) {

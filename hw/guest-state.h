@@ -109,7 +109,9 @@ struct guest {
     struct guest_ranges ranges;
     struct guest_verify *verify;
     struct guest_stats stats;
-    char *mismatch_list[MISMATCH_LIST]; /* a ring: number n, from 0, is at n % MISMATCH_LIST */
+    /* The last different ones, a ring: number n, from 0, is at n % MISMATCH_LIST. */
+    char *mismatch_list[MISMATCH_LIST];
+    uint64_t mismatches_listed;
 };
 TAILQ_HEAD(guest_list, guest);
 extern struct guest_list guests;

@@ -129,17 +129,35 @@ int co_guest_request(struct guest *g, const struct guest_request *req)
     return ret;
 }
 
+/* One place that is read again and again must not push the others out of the list. */
+static bool is_listed(const struct guest *g, const char *text)
+{
+    for (unsigned i = 0; i < MISMATCH_LIST; i++) {
+        if (g->mismatch_list[i] && strcmp(g->mismatch_list[i], text) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void note_mismatch(struct guest *g, uint64_t offset, uint32_t len,
                           const struct guest_finding *finding)
 {
-    char **slot = &g->mismatch_list[g->stats.mismatches++ % MISMATCH_LIST];
-
-    any_mismatch = true;
-    free(*slot);
-    *slot =
+    char *text =
         mem_printf("%s: read of %u bytes at %llu: wrong sectors: %u, the first at %llu holds %s",
                    g->id, len, (unsigned long long)offset, finding->wrong,
                    (unsigned long long)finding->first, finding->found);
+
+    any_mismatch = true;
+    g->stats.mismatches++;
+    if (is_listed(g, text)) {
+        free(text);
+        return;
+    }
+    char **slot = &g->mismatch_list[g->mismatches_listed++ % MISMATCH_LIST];
+
+    free(*slot);
+    *slot = text;
 }
 
 int co_guest_read(struct guest *g, uint64_t offset, uint32_t len, uint64_t gpa)

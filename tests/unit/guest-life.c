@@ -249,6 +249,17 @@ static void the_list_of_mismatches_keeps_the_last_ones(void **state)
     assert_int_equal(json_array_size(describe("mismatch_list")), 16);
 }
 
+static void a_wrong_place_that_is_read_often_is_listed_once(void **state)
+{
+    set("rw=read,rate_iops=0,size=64k");
+    run(NS_PER_S / 10);
+    fake.data[4096] ^= 1;
+    fake.data[40000] ^= 1;
+    run(NS_PER_S / 10);
+    assert_true(counter("mismatches") > 20);
+    assert_int_equal(json_array_size(describe("mismatch_list")), 2);
+}
+
 static void errors_are_counted_and_leave_old_or_new(void **state)
 {
     set("profile=stamp,iodepth=8,rate_iops=0,size=128k,bs=4k-32k");
@@ -806,6 +817,7 @@ int main(void)
         TEST(one_wrong_byte_is_noticed_and_not_written_back),
         TEST(a_change_on_the_disk_is_found_by_verifying),
         TEST(the_list_of_mismatches_keeps_the_last_ones),
+        TEST(a_wrong_place_that_is_read_often_is_listed_once),
         TEST(errors_are_counted_and_leave_old_or_new),
         TEST(failed_writes_of_preserve_do_no_harm),
         TEST(a_broken_disk_does_not_keep_the_guest_busy),
