@@ -43,7 +43,7 @@
 
 static const struct driver *const drivers[] = { &driver_qcow2, &driver_raw, &driver_file, NULL };
 
-/* How long commands may take to notice that the program ends. */
+/* How long commands may take to come back once the program is to end. */
 #define COMMANDS_END_NS (10 * NS_PER_S)
 
 struct program {
@@ -52,7 +52,8 @@ struct program {
     int signal;     /* that ends the program; 0: none has come */
     int signal_fd;
     struct loop_watch *signal_watch;
-    bool stuck;     /* something does not end: leave without giving back what it uses */
+    bool working;   /* co_work() runs */
+    bool stuck;     /* a command does not come back: leave without giving back what it uses */
     int exit_code;
 };
 
@@ -291,8 +292,10 @@ static void co_until_quit(void)
     co_monitor_wait(NULL, NULL, NULL, UINT64_MAX);
 }
 
-static void co_work(struct program *p)
+/* In a coroutine of its own: the program can end though a command does not. */
+static CO_ENTRY void co_work(void *arg)
 {
+    struct program *p = arg;
     struct monitor mon = {
         .compat = p->options.compat,
         .on_stdout = true,
@@ -315,6 +318,15 @@ static void co_work(struct program *p)
         co_run_stdin(p, &mon);
     }
     monitor_fini(&mon);
+    p->working = false;
+    monitor_wake_waiters();
+}
+
+static bool work_is_over(void *arg)
+{
+    struct program *p = arg;
+
+    return !p->working;
 }
 
 /* --- The end ---------------------------------------------------------------------------------------------------------- */
@@ -334,10 +346,10 @@ static void co_end_commands(struct program *p)
 {
     uint64_t deadline = loop_now() + COMMANDS_END_NS;
 
-    while (commands_running() && loop_now() < deadline) {
+    while ((p->working || commands_running()) && loop_now() < deadline) {
         co_sleep_ns(NS_PER_MS);
     }
-    if (commands_running()) {
+    if (p->working || commands_running()) {
         fprintf(stderr, "merganser: a command does not end, leaving without it\n");
         p->stuck = true;
     }
@@ -356,18 +368,19 @@ static void co_end(struct program *p, bool began)
     terminal_stop();
     events_shutdown(p->signal ? "host-signal" : "host-qmp-quit");
     co_end_jobs();
-    co_machine_stop(RUN_SHUTDOWN);
     co_end_commands(p);
-    if (!p->stuck && co_drives_end(&err) < 0) {
-        complain(NULL, &err);
-        p->exit_code = p->exit_code ? p->exit_code : OUTCOME_GUEST; /* what the guest wrote may be lost */
+    if (p->stuck) {
+        return;
     }
+    co_machine_stop(RUN_SHUTDOWN);
     if (began && monitor_quit_code() < 0 && !p->exit_code) {
         p->exit_code = outcome_exit_code(); /* the guests' last requests count too */
     }
-    if (!p->stuck) {
-        co_chardevs_end();
+    if (co_drives_end(&err) < 0) {
+        complain(NULL, &err);
+        p->exit_code = p->exit_code ? p->exit_code : OUTCOME_GUEST; /* what the guest wrote may be lost */
     }
+    co_chardevs_end();
 }
 
 static CO_ENTRY void co_life(void *arg)
@@ -376,7 +389,9 @@ static CO_ENTRY void co_life(void *arg)
     bool began = co_begin(p) == 0;
 
     if (began) {
-        co_work(p);
+        p->working = true;
+        co_start(co_work, p);
+        co_monitor_wait(NULL, work_is_over, p, UINT64_MAX);
     }
     co_end(p, began);
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "block/disk.h"
+#include "core/loop.h"
 #include "core/mem.h"
 #include "jobs/job.h"
 #include "monitor/handlers.h"
@@ -75,6 +76,54 @@ static int co_qmp_block_stream(struct monitor *mon, json_t *args, json_t **resul
     return ret ? ret : co_block_stream(mon, args, result, err);
 }
 
+/* QEMU's jobs obey at once when they can, so that the answer comes behind the events.  Ours obey in the next turn of the loop;
+ * one that is in the midst of a request obeys later in both. */
+#define OBEDIENCE_NS (100 * NS_PER_MS)
+
+static bool has_ended(void *arg)
+{
+    struct job *job = job_find(arg);
+
+    return !job || job_ended(job);
+}
+
+static bool is_paused(void *arg)
+{
+    struct job *job = job_find(arg);
+
+    return !job || job_ended(job) || job->paused;
+}
+
+static bool is_not_paused(void *arg)
+{
+    struct job *job = job_find(arg);
+
+    return !job || !job->paused;
+}
+
+static int co_obeyed(struct monitor *mon, int ret, bool (*done)(void *arg), const char *id)
+{
+    if (!ret) {
+        co_monitor_wait(mon, done, (void *)id, loop_now() + OBEDIENCE_NS);
+    }
+    return ret;
+}
+
+static int co_qmp_block_job_cancel(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    return co_obeyed(mon, co_block_job_cancel(mon, args, result, err), has_ended, str_arg(args, "device"));
+}
+
+static int co_qmp_block_job_pause(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    return co_obeyed(mon, co_block_job_pause(mon, args, result, err), is_paused, str_arg(args, "device"));
+}
+
+static int co_qmp_block_job_resume(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    return co_obeyed(mon, co_block_job_resume(mon, args, result, err), is_not_paused, str_arg(args, "device"));
+}
+
 static struct job *find_job(const json_t *args, struct error *err)
 {
     const char *id = str_arg(args, "id");
@@ -90,7 +139,7 @@ static int co_block_job_finalize(struct monitor *mon, json_t *args, json_t **res
 {
     struct job *job = find_job(args, err);
 
-    return job ? job_finalize(job, err) : -ENOENT;
+    return co_obeyed(mon, job ? job_finalize(job, err) : -ENOENT, has_ended, str_arg(args, "id"));
 }
 
 static int co_block_job_dismiss(struct monitor *mon, json_t *args, json_t **result, struct error *err)
@@ -168,9 +217,9 @@ static const struct command job_rows[] = {
     { .name = "block-job-set-speed", .args = { { "device", ARG_STRING }, { "speed", ARG_INT } },
       .co_run = co_block_job_set_speed },
     { .name = "block-job-cancel", .args = { { "device", ARG_STRING }, { "force", ARG_BOOL, .optional = true } },
-      .co_run = co_block_job_cancel },
-    { .name = "block-job-pause", .args = { { "device", ARG_STRING } }, .co_run = co_block_job_pause },
-    { .name = "block-job-resume", .args = { { "device", ARG_STRING } }, .co_run = co_block_job_resume },
+      .co_run = co_qmp_block_job_cancel },
+    { .name = "block-job-pause", .args = { { "device", ARG_STRING } }, .co_run = co_qmp_block_job_pause },
+    { .name = "block-job-resume", .args = { { "device", ARG_STRING } }, .co_run = co_qmp_block_job_resume },
     { .name = "block-job-finalize", .args = { { "id", ARG_STRING } }, .co_run = co_block_job_finalize },
     { .name = "block-job-dismiss", .args = { { "id", ARG_STRING } }, .co_run = co_block_job_dismiss },
     { 0 },

@@ -57,7 +57,7 @@ static void send_answer(struct qmp_session *s, const char *key, json_t *value, j
         json_object_set_new(answer, "id", id);
     }
     send_line(s, answer);
-    json_decref(answer);
+    monitor_free_json(answer);
 }
 
 static json_t *error_tree(const struct error *err)
@@ -292,7 +292,7 @@ static void co_handle(struct qmp_session *s, json_t *tree, struct error *err)
     json_incref(r.id);
     if (error_is_set(err)) {
         send_answer(s, "error", error_tree(err), r.id);
-        json_decref(result);
+        monitor_free_json(result);
     } else {
         send_answer(s, "return", result ? result : json_object(), r.id);
     }

@@ -423,6 +423,9 @@ int co_drives_end(struct error *err)
     struct disk *disk;
     int first = 0;
 
+    TAILQ_FOREACH(disk, &all_disks, link) {
+        disk->werror = disk->rerror = DISK_REPORT; /* nobody will say `cont` any more */
+    }
     while (guest_count > 0) {
         co_guest_free(guests[--guest_count]);
     }
