@@ -227,7 +227,7 @@ void qcow2_embargo_lift(struct qcow2 *q)
     struct qcow2_embargo *e = next_over(refs);
 
     if (e && q->node->discard_unmap) {
-        qcow2_writeback_kick(q); /* punches, then lifts */
+        qcow2_embargo_kick(q); /* punches, then lifts */
         return;
     }
     for (; e; e = next_over(refs)) {

@@ -112,6 +112,8 @@ uint64_t qcow2_embargo_end(struct qcow2 *q, uint64_t index);
 void qcow2_embargo_lift(struct qcow2 *q);
 /* As above, and punch the holes.  q->lock not held. */
 void co_qcow2_embargo_lift(struct qcow2 *q);
+/* Do that in the background (qcow2-writeback.c). */
+void qcow2_embargo_kick(struct qcow2 *q);
 /* The generation failed: what it unlinked waits for the next one. */
 void qcow2_quarantine_thaw(struct qcow2 *q);
 /* Unlinked on disk already: goes with the generation that is being written. */

@@ -43,9 +43,10 @@ struct commit {
 
 /* q->priv_writeback */
 struct writeback {
-    struct commit *next;    /* open to newcomers; NULL: the next caller opens one */
-    bool background;        /* a coroutine of ours is on its way */
-    bool background_failed; /* do not try again before somebody else succeeded */
+    struct commit *next;             /* open to newcomers; NULL: the next caller opens one */
+    bool background;                 /* a coroutine of ours is on its way */
+    bool want_generation, want_lift; /* ... and has this to do */
+    bool background_failed;          /* do not try again before somebody else succeeded */
     struct co_queue background_ended;
 };
 
@@ -305,19 +306,43 @@ static CO_ENTRY void co_background(void *arg)
     struct qcow2 *q = arg;
     struct writeback *wb = writeback_of(q);
 
-    wb->background_failed = co_qcow2_writeback(q) < 0;
+    while (wb->want_generation || wb->want_lift) {
+        if (wb->want_generation) {
+            wb->want_generation = false;
+            wb->background_failed = co_qcow2_writeback(q) < 0;
+        } else {
+            wb->want_lift = false;
+            co_qcow2_embargo_lift(q);
+        }
+    }
     wb->background = false;
     co_queue_wake_all(&wb->background_ended);
+}
+
+static void start_background(struct qcow2 *q)
+{
+    struct writeback *wb = writeback_of(q);
+
+    if (!wb->background) {
+        wb->background = true;
+        co_start_later(co_background, q);
+    }
 }
 
 void qcow2_writeback_kick(struct qcow2 *q)
 {
     struct writeback *wb = writeback_of(q);
 
-    if (!wb->background && !wb->background_failed) {
-        wb->background = true;
-        co_start_later(co_background, q);
+    if (!wb->background_failed) {
+        wb->want_generation = true;
+        start_background(q);
     }
+}
+
+void qcow2_embargo_kick(struct qcow2 *q)
+{
+    writeback_of(q)->want_lift = true;
+    start_background(q);
 }
 
 int co_qcow2_writeback_throttle(struct qcow2 *q)

@@ -10,10 +10,14 @@
  */
 #include "tests/unit/qcow2-model.h"
 
+#include "block/qcow2-refcount.h"
+
 #define OPS 250
-#define STATES 6u
+#define STATES 4u
 
 static const struct config configs[] = {
+    { .options = "cluster_size=512,refcount_bits=64", .window = 2 << 20, .cache = 16384 },
+    { .options = "cluster_size=512,refcount_bits=64", .window = 1 << 20, .preload = true },
     { .options = "cluster_size=65536", .window = 1 << 20, .tail = 1536 },
     { .options = "cluster_size=65536", .window = 1 << 20, .stride = 1ull << 30, .backing = true },
     { .options = "cluster_size=65536,compat=0.10", .window = 512 << 10, .backing = true,
@@ -25,12 +29,21 @@ static const struct config configs[] = {
       .preload = true },
     { .options = "cluster_size=4096,refcount_bits=8", .window = 512 << 10, .preload = true,
       .compress = true },
+    { .options = "cluster_size=4096", .window = 512 << 10, .preload = true, .compress = true,
+      .keep_stale = true },
     { .options = "cluster_size=4096", .window = 512 << 10, .backing = true, .cache = 4096,
       .keep_stale = true },
     { .options = "cluster_size=16384,extended_l2=on", .window = 512 << 10, .backing = true,
       .tail = 1536 },
     { .options = "cluster_size=65536,extended_l2=on", .window = 512 << 10, .preload = true,
       .snapshot = true },
+};
+
+/* Which moments are taken. */
+enum when {
+    ANY,
+    GENERATION, /* while changes are being written in their order */
+    GROWTH,     /* while the reftable is on its way to a new place */
 };
 
 /* A state, and what is known of it. */
@@ -44,6 +57,7 @@ struct camera {
     struct world *w;
     struct moment moments[STATES];
     uint64_t seen;
+    enum when when;
 };
 
 static void moment_free(struct moment *m)
@@ -55,14 +69,33 @@ static void moment_free(struct moment *m)
     }
 }
 
+static bool is_time(const struct world *w, enum when when)
+{
+    const struct qcow2 *q = w->node->state;
+    const struct qcow2_refs *refs = q->priv_refcount;
+
+    switch (when) {
+    case GENERATION:
+        return q->writeback_lock.holder != NULL;
+    case GROWTH:
+        return refs->place != 0;
+    default:
+        return true;
+    }
+}
+
 /* Any moment is as likely as any other to be among those that are kept. */
 static void maybe_take(void *arg, const struct io_sim_event *event)
 {
     struct camera *camera = arg;
     struct world *w = camera->w;
-    uint64_t slot = random_below(&w->rnd, ++camera->seen);
+    uint64_t slot;
     struct moment *m;
 
+    if (!is_time(w, camera->when)) {
+        return;
+    }
+    slot = random_below(&w->rnd, ++camera->seen);
     if (camera->seen <= STATES) {
         slot = camera->seen - 1;
     } else if (slot >= STATES) {
@@ -167,21 +200,38 @@ static void co_judge_moment(struct world *w, const struct moment *m)
 struct run {
     const struct config *cfg;
     uint64_t seed;
+    enum when when;
 };
+
+/* Every cluster, with a flush now and then. */
+static void co_fill_all(struct world *w)
+{
+    for (uint32_t i = 0, n; i < w->n_sectors; i += n) {
+        n = MIN(model_room(w, i), 64u);
+        co_model_write(w, i, n);
+        if (random_below(&w->rnd, 8) == 0) {
+            co_model_flush(w);
+        }
+    }
+}
 
 static void co_run(void *arg)
 {
     const struct run *run = arg;
     struct world w;
-    struct camera camera = { .w = &w };
+    struct camera camera = { .w = &w, .when = run->when };
 
     model_init(&w, run->cfg, run->seed);
     model_create_images(&w);
     co_model_open(&w);
     io_sim_on_op(maybe_take, &camera);
+    if (run->when == GROWTH) {
+        co_fill_all(&w);
+    }
     co_model_work(&w, OPS);
     io_sim_on_op(NULL, NULL);
     co_model_close(&w);
+    assert_true(camera.seen > STATES);
     for (unsigned i = 0; i < STATES; i++) {
         co_judge_moment(&w, &camera.moments[i]);
         moment_free(&camera.moments[i]);
@@ -189,22 +239,40 @@ static void co_run(void *arg)
     model_free(&w);
 }
 
-static void death_at_any_moment_corrupts_nothing(void **state)
+static void run_all(size_t n, enum when when, uint64_t first_seed)
 {
     const char *seed = getenv("SEED");
 
     rig_need_qemu_img();
-    for (size_t i = 0; i < ARRAY_SIZE(configs); i++) {
+    for (size_t i = 0; i < n; i++) {
         struct run run = { .cfg = &configs[i],
-                           .seed = seed ? strtoull(seed, NULL, 0) + i : 200 + i };
+                           .seed = (seed ? strtoull(seed, NULL, 0) : first_seed) + i,
+                           .when = when };
         loop_run_co(co_run, &run);
     }
+}
+
+static void death_at_any_moment_corrupts_nothing(void **state)
+{
+    run_all(ARRAY_SIZE(configs), ANY, 200);
+}
+
+static void death_while_tables_are_written_corrupts_nothing(void **state)
+{
+    run_all(ARRAY_SIZE(configs), GENERATION, 250);
+}
+
+static void death_while_the_reftable_moves_corrupts_nothing(void **state)
+{
+    run_all(2, GROWTH, 700); /* the shapes that fill the reftable */
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(death_at_any_moment_corrupts_nothing),
+        cmocka_unit_test(death_while_tables_are_written_corrupts_nothing),
+        cmocka_unit_test(death_while_the_reftable_moves_corrupts_nothing),
     };
     return cmocka_run_group_tests(tests, model_setup, rig_teardown);
 }

@@ -474,6 +474,35 @@ static void becoming_read_only_and_writable_again_keeps_all(void **state)
     loop_run_co(co_again_writable, NULL);
 }
 
+static void co_limit(void *arg)
+{
+    uint64_t limit;
+    int ret = 0;
+
+    co_image("qemu-img create -q -f qcow2 -o cluster_size=512,refcount_bits=64 image.qcow2 64M",
+             "{}");
+    co_write_byte(0, 1 << 20, 1);
+    limit = qcow2_reftable_limit(q);
+    q->free_hint = qcow2_refs(q)->run_hint = limit - 12000; /* pretend */
+    for (uint64_t at = 1 << 20; at < node->size && ret == 0; at += 65536) {
+        AUTOFREE uint8_t *buf = mem_zalloc(65536);
+        ret = co_node_write_buf(node, at, buf, 65536);
+    }
+    assert_int_equal(ret, -EFBIG);
+    assert_int_equal(co_node_flush(node), 0);
+    co_expect_byte(0, 1 << 20, 1);
+    q->free_hint = 0; /* there is room elsewhere after all */
+    co_write_byte(32 << 20, 1 << 20, 2);
+    co_expect_byte(32 << 20, 1 << 20, 2);
+    co_done();
+}
+
+static void at_the_formats_limit_writes_fail_cleanly(void **state)
+{
+    rig_need_qemu_img();
+    loop_run_co(co_limit, NULL);
+}
+
 /* --- Refcounts of every width --------------------------------------------------------------- */
 
 static void refcounts_of_every_width_are_stored_and_loaded(void **state)
@@ -517,6 +546,7 @@ int main(void)
         cmocka_unit_test(a_copied_run_is_one_host_operation),
         cmocka_unit_test(freed_clusters_are_used_again_once_that_is_durable),
         cmocka_unit_test(a_slow_reader_keeps_its_cluster),
+        cmocka_unit_test(at_the_formats_limit_writes_fail_cleanly),
         cmocka_unit_test(what_a_snapshot_holds_is_copied_on_write),
         cmocka_unit_test(becoming_read_only_and_writable_again_keeps_all),
     };

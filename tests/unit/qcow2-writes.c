@@ -26,6 +26,8 @@ static const struct config configs[] = {
       .preload = true, .compress = true },
     { .options = "cluster_size=16384,refcount_bits=32", .window = 1 << 20, .tail = 512,
       .preload = true, .snapshot = true, .cache = 16384 },
+    { .options = "cluster_size=4096", .window = 1 << 20, .preload = true, .compress = true,
+      .keep_stale = true },
     { .options = "cluster_size=2M", .window = 6 << 20, .tail = 1024, .backing = true },
     { .options = "cluster_size=65536", .window = 2 << 20, .preload = true, .compress = true,
       .snapshot = true },
