@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The guest's own driver for IDE disks: reset, IDENTIFY, PIO and bus-master DMA.
+ * The guest's own driver for IDE disks: boot and requests.  How a command is given to a drive is
+ * guest-ata.c's.
  *
- * It is software of the guest: it knows the disk by its ports and an interrupt line only.  The two drives of a channel share its
- * registers, so they share one `struct channel` here and take turns.
- *
- * Requests go by DMA, in the 28-bit form where it fits and the 48-bit form elsewhere; now and then one goes by READ/WRITE SECTORS or
- * MULTIPLE instead, so that every path of the device is walked by any guest that runs for a while.
+ * Requests go by DMA, in the 28-bit form where it fits and the 48-bit form elsewhere; now and then
+ * one goes by READ/WRITE SECTORS or MULTIPLE instead, so that every path of the device is walked by
+ * any guest that runs for a while.
  */
 #include <assert.h>
 #include <errno.h>
@@ -14,377 +13,119 @@
 
 #include "core/bytes.h"
 #include "core/mem.h"
+#include "hw/guest-ata.h"
 #include "hw/guest.h"
-#include "hw/ide.h"
 
-#define RESET_TIMEOUT_NS (5 * NS_PER_S)
-#define POLL_NS (20 * NS_PER_US)
-#define REQUEST_MAX (1u << 20)
-#define PRD_ENTRIES (REQUEST_MAX / 65536 + 2)
-#define PRD_TABLE_BYTES 4096u
-#define UDMA5 0x45
-/* Every so many requests one goes by PIO, if it is small. */
+#define RANGES_BYTES 4096u /* memory for lists of ranges */
+#define RANGE_BYTES 8u
+#define RANGE_SECTORS 0xffffu
+/* One transfer in so many goes by PIO, if it is small. */
 #define PIO_EVERY 64
 #define MULTIPLE_EVERY 32
 #define PIO_MAX (64u << 10)
 
-struct channel {
-    unsigned users;             /* drivers that hold it */
-    struct irq_line *irq;
-    struct co_mutex lock;       /* one command at a time */
-    struct co *waiter;          /* for an interrupt */
-    bool interrupted, aborted;
-    struct machine_listener listener;
-};
-static struct channel channels[IDE_CHANNELS];
-
 struct ide_guest {
-    struct machine_device *dev;
-    struct channel *ch;
+    struct ata ata;
     uint64_t sectors;
     uint8_t identify[IDE_SECTOR];
-    uint64_t prd;               /* guest-physical, one page */
-    unsigned multiple;
-    uint64_t counter;
-    bool aborted;
+    uint64_t ranges;      /* guest-physical */
+    unsigned multiple;    /* sectors a block; 0: no such commands */
+    unsigned trim_blocks; /* most in one command */
+    bool lba48;
+    uint64_t transfers, flushes; /* so far */
+    unsigned users; /* coroutines inside co_ide_request() */
+    struct co_queue idle;
 };
 
-/* --- Ports ---------------------------------------------------------------------------------------------------- */
+/* --- Boot ------------------------------------------------------------------------------------- */
 
-static void out(const struct ide_guest *d, unsigned reg, uint8_t value)
+/* The fastest DMA mode that the drive has. */
+static uint8_t best_mode(const struct ide_guest *d)
 {
-    machine_port_out(IDE_PORT(d->dev->channel) + reg, value, 1);
+    unsigned ultra = d->identify[88 * 2] & 0x7f, multiword = d->identify[63 * 2] & 0x07;
+
+    return ultra ? IDE_MODE_UDMA | (31 - __builtin_clz(ultra))
+                 : IDE_MODE_MWDMA | (multiword ? 31 - __builtin_clz(multiword) : 0);
 }
 
-static uint8_t in(const struct ide_guest *d, unsigned reg)
+static void take_identity(struct ide_guest *d)
 {
-    return machine_port_in(IDE_PORT(d->dev->channel) + reg, 1);
-}
+    const uint8_t *id = d->identify;
+    unsigned blocks = load_le16(id + 105 * 2);
 
-static uint8_t alternate_status(const struct ide_guest *d)
-{
-    return machine_port_in(IDE_CONTROL_PORT(d->dev->channel), 1);
-}
-
-static void bm_out(const struct ide_guest *d, unsigned reg, uint32_t value, unsigned size)
-{
-    machine_port_out(IDE_DMA_PORT(d->dev->channel) + reg, value, size);
-}
-
-static void select_drive(const struct ide_guest *d, uint8_t bits)
-{
-    out(d, IDE_DEVICE, IDE_DEV_FIXED | (d->dev->unit ? IDE_DEV_UNIT : 0) | bits);
-}
-
-/* --- Interrupts -------------------------------------------------------------------------------------------------- */
-
-static void wake(struct channel *ch)
-{
-    struct co *waiter = ch->waiter;
-
-    ch->waiter = NULL;
-    if (waiter) {
-        co_wake(waiter);
+    d->lba48 = load_le16(id + 83 * 2) & 1 << 10;
+    d->sectors = d->lba48 ? load_le64(id + 100 * 2) : load_le32(id + 60 * 2);
+    d->ata.wide = load_le16(id + 48 * 2) & 1;
+    d->multiple = id[47 * 2];
+    if (load_le16(id + 169 * 2) & 1) {
+        d->trim_blocks = MIN(MAX(blocks, 1u), RANGES_BYTES / IDE_SECTOR);
     }
 }
 
-static void on_interrupt(void *arg)
-{
-    struct channel *ch = arg;
-
-    ch->interrupted = true;
-    wake(ch);
-}
-
-static void on_machine_reset(struct machine_listener *l)
-{
-    struct channel *ch = CONTAINER_OF(l, struct channel, listener);
-
-    ch->aborted = true;
-    wake(ch);
-}
-
-/* 0, or -ECANCELED when the machine was reset. */
-static int co_wait_interrupt(struct ide_guest *d)
-{
-    struct channel *ch = d->ch;
-
-    while (!ch->interrupted && !ch->aborted && !d->aborted) {
-        ch->waiter = co_self();
-        co_suspend();
-    }
-    ch->interrupted = false;
-    return ch->aborted || d->aborted ? -ECANCELED : 0;
-}
-
-/* --- Commands ------------------------------------------------------------------------------------------------------- */
-
-struct command {
-    uint8_t code;
-    uint64_t lba;
-    uint32_t count;   /* sectors, or the count register's value */
-    uint8_t feature;
-    bool ext;
-};
-
-static void issue(struct ide_guest *d, const struct command *c)
-{
-    d->ch->interrupted = false;
-    select_drive(d, IDE_DEV_LBA | (c->ext ? 0 : (c->lba >> 24) & 0x0f));
-    if (c->ext) { /* the bytes of the high half go first */
-        out(d, IDE_FEATURE, 0);
-        out(d, IDE_NSECTOR, c->count >> 8);
-        out(d, IDE_LBA_LOW, c->lba >> 24);
-        out(d, IDE_LBA_MID, c->lba >> 32);
-        out(d, IDE_LBA_HIGH, c->lba >> 40);
-    }
-    out(d, IDE_FEATURE, c->feature);
-    out(d, IDE_NSECTOR, c->count);
-    out(d, IDE_LBA_LOW, c->lba);
-    out(d, IDE_LBA_MID, c->lba >> 8);
-    out(d, IDE_LBA_HIGH, c->lba >> 16);
-    out(d, IDE_COMMAND, c->code);
-}
-
-/* The interrupt has come: what does the status say? */
-static int status_result(struct ide_guest *d)
-{
-    uint8_t status = in(d, IDE_STATUS);
-
-    return status & (IDE_ST_ERR | IDE_ST_DF) ? -EIO : 0;
-}
-
-static int co_simple(struct ide_guest *d, uint8_t code, uint8_t feature, uint32_t count)
-{
-    struct command c = { .code = code, .feature = feature, .count = count };
-    int ret;
-
-    issue(d, &c);
-    ret = co_wait_interrupt(d);
-    return ret < 0 ? ret : status_result(d);
-}
-
-static void port_read(struct ide_guest *d, uint8_t *buf, size_t len)
-{
-    for (size_t i = 0; i < len; i += 2) {
-        store_le16(buf + i, machine_port_in(IDE_PORT(d->dev->channel), 2));
-    }
-}
-
-static void port_write(struct ide_guest *d, const uint8_t *buf, size_t len)
-{
-    for (size_t i = 0; i < len; i += 2) {
-        machine_port_out(IDE_PORT(d->dev->channel), load_le16(buf + i), 2);
-    }
-}
-
-static int co_pio_in(struct ide_guest *d, const struct command *c, uint8_t *buf, size_t len, size_t block)
-{
-    issue(d, c);
-    while (len > 0) {
-        size_t now = MIN(block, len);
-        int ret = co_wait_interrupt(d);
-
-        if (ret == 0) {
-            ret = status_result(d);
-        }
-        if (ret < 0) {
-            return ret;
-        }
-        port_read(d, buf, now);
-        buf += now;
-        len -= now;
-    }
-    return 0;
-}
-
-/* Wait for DRQ without an interrupt: the first block of a write. */
-static int co_poll_drq(struct ide_guest *d)
-{
-    while (!(alternate_status(d) & (IDE_ST_DRQ | IDE_ST_ERR))) {
-        if (d->aborted || d->ch->aborted) {
-            return -ECANCELED;
-        }
-        co_sleep_ns(POLL_NS);
-    }
-    return alternate_status(d) & IDE_ST_ERR ? -EIO : 0;
-}
-
-static int co_pio_out(struct ide_guest *d, const struct command *c, const uint8_t *buf, size_t len, size_t block)
-{
-    int ret;
-
-    issue(d, c);
-    ret = co_poll_drq(d);
-    while (ret == 0 && len > 0) {
-        size_t now = MIN(block, len);
-
-        port_write(d, buf, now);
-        buf += now;
-        len -= now;
-        ret = co_wait_interrupt(d);
-        if (ret == 0) {
-            ret = status_result(d);
-        }
-    }
-    return ret;
-}
-
-/* A PRD may not cross 64 KiB. */
-static void build_prd(struct ide_guest *d, uint64_t gpa, size_t len)
-{
-    uint8_t *prd = memory_map(d->prd, PRD_TABLE_BYTES);
-
-    for (size_t done = 0; done < len;) {
-        uint64_t at = gpa + done;
-        size_t now = MIN(len - done, 0x10000 - (size_t)(at & 0xffff));
-
-        done += now;
-        store_le32(prd, at);
-        store_le32(prd + 4, (now & 0xffff) | (done == len ? 0x80000000u : 0));
-        prd += 8;
-    }
-}
-
-static int co_dma(struct ide_guest *d, const struct command *c, uint64_t gpa, size_t len, bool to_memory)
-{
-    uint8_t direction = to_memory ? IDE_BM_CMD_TO_MEMORY : 0;
-    int ret;
-
-    build_prd(d, gpa, len);
-    bm_out(d, IDE_BM_PRD, d->prd, 4);
-    bm_out(d, IDE_BM_STATUS, IDE_BM_ST_ERROR | IDE_BM_ST_IRQ, 1);
-    bm_out(d, IDE_BM_COMMAND, direction, 1);
-    issue(d, c);
-    bm_out(d, IDE_BM_COMMAND, direction | IDE_BM_CMD_START, 1);
-    ret = co_wait_interrupt(d);
-    if (ret < 0) {
-        return ret;
-    }
-    uint8_t bm = machine_port_in(IDE_DMA_PORT(d->dev->channel) + IDE_BM_STATUS, 1);
-    bm_out(d, IDE_BM_COMMAND, 0, 1);
-    ret = status_result(d);
-    return ret < 0 ? ret : bm & IDE_BM_ST_ERROR ? -EIO : 0;
-}
-
-/* --- Boot -------------------------------------------------------------------------------------------------------------- */
-
-static void channel_get(struct ide_guest *d)
-{
-    struct channel *ch = &channels[d->dev->channel];
-
-    d->ch = ch;
-    if (ch->users++ == 0) {
-        memset(ch, 0, sizeof(*ch));
-        ch->users = 1;
-        ch->irq = d->dev->irq;
-        co_mutex_init(&ch->lock);
-        irq_attach(ch->irq, on_interrupt, ch);
-        ch->listener.reset = on_machine_reset;
-        machine_listen(&ch->listener);
-    }
-}
-
-static void channel_put(struct channel *ch)
-{
-    if (--ch->users == 0) {
-        machine_unlisten(&ch->listener);
-        irq_attach(ch->irq, NULL, NULL);
-    }
-}
-
-/* Wait until the drive is ready; -ETIMEDOUT, -ENODEV when nobody is there. */
-static int co_wait_ready(struct ide_guest *d)
-{
-    uint64_t limit = loop_now() + RESET_TIMEOUT_NS;
-
-    select_drive(d, 0);
-    while (alternate_status(d) & IDE_ST_BSY) {
-        if (d->aborted || d->ch->aborted) {
-            return -ECANCELED;
-        }
-        if (loop_now() > limit) {
-            return -ETIMEDOUT;
-        }
-        co_sleep_ns(POLL_NS);
-        select_drive(d, 0);
-    }
-    return alternate_status(d) & IDE_ST_DRDY ? 0 : -ENODEV;
-}
-
+/* The write cache stays as we find it: whoever set up the machine has chosen. */
 static int co_bring_up(struct ide_guest *d)
 {
-    struct command identify = { .code = IDE_CMD_IDENTIFY };
-    uint16_t features;
-    int ret = co_wait_ready(d);
+    struct ata_command identify = { .code = IDE_CMD_IDENTIFY };
+    int ret = co_ata_pio_in(&d->ata, &identify, d->identify, IDE_SECTOR, IDE_SECTOR);
 
-    if (ret == 0) {
-        ret = co_pio_in(d, &identify, d->identify, IDE_SECTOR, IDE_SECTOR);
-    }
     if (ret < 0) {
         return ret;
     }
-    features = load_le16(d->identify + 83 * 2);
-    d->sectors = features & 1 << 10 ? load_le64(d->identify + 200) : load_le32(d->identify + 120);
-    d->multiple = d->identify[47 * 2];
-    ret = co_simple(d, IDE_CMD_SET_FEATURES, 0x03, UDMA5);
-    if (ret == 0) {
-        ret = co_simple(d, IDE_CMD_SET_FEATURES, 0x02, 0); /* write cache on */
-    }
+    take_identity(d);
+    ret = co_ata_simple(&d->ata, IDE_CMD_SET_FEATURES, IDE_FEATURE_TRANSFER_MODE, best_mode(d));
     if (ret == 0 && d->multiple > 0) {
-        ret = co_simple(d, IDE_CMD_SET_MULTIPLE, 0, d->multiple);
+        ret = co_ata_simple(&d->ata, IDE_CMD_SET_MULTIPLE, 0, d->multiple);
+    }
+    if (ret == 0) { /* the other driver may reset the channel */
+        ret = co_ata_simple(&d->ata, IDE_CMD_SET_FEATURES, IDE_FEATURE_KEEP, 0);
     }
     return ret;
 }
 
 /* The first driver of a channel resets it, the second one finds it ready. */
-static int co_reset_channel(struct ide_guest *d)
+static int co_boot_channel(struct ide_guest *d)
 {
-    if (d->ch->users > 1) {
-        return 0;
+    if (ata_alone(&d->ata)) {
+        co_ata_software_reset(&d->ata);
     }
-    machine_port_out(IDE_CONTROL_PORT(d->dev->channel), IDE_CTL_SRST, 1);
-    co_sleep_ns(5 * NS_PER_US); /* ATA: SRST is held for 5 us or more */
-    machine_port_out(IDE_CONTROL_PORT(d->dev->channel), 0, 1);
-    return co_wait_ready(d);
+    int ret = co_ata_wait_ready(&d->ata);
+
+    return ret < 0 ? ret : co_bring_up(d);
 }
 
 static void ide_abort(void *arg)
 {
-    struct ide_guest *d = arg;
-
-    d->aborted = true;
-    wake(d->ch);
+    ata_abort(&((struct ide_guest *)arg)->ata);
 }
 
 static void co_ide_shutdown(void *arg)
 {
     struct ide_guest *d = arg;
-    struct channel *ch = d->ch;
 
-    ide_abort(d);
-    co_mutex_lock(&ch->lock); /* whoever is inside leaves with -ECANCELED first */
-    co_mutex_unlock(&ch->lock);
-    guest_free(d->prd, PRD_TABLE_BYTES);
-    channel_put(ch);
+    ata_abort(&d->ata);
+    while (d->users) {
+        co_queue_wait(&d->idle);
+    }
+    guest_free(d->ranges, RANGES_BYTES);
+    ata_close(&d->ata);
     free(d);
 }
 
 static int co_ide_boot(struct machine_device *dev, void **out_driver)
 {
     struct ide_guest *d = mem_zalloc(sizeof(*d));
-    int ret;
+    int ret = -ECANCELED;
 
-    d->dev = dev;
-    d->prd = guest_alloc(PRD_TABLE_BYTES);
-    channel_get(d);
-    co_mutex_lock(&d->ch->lock);
-    d->ch->aborted = false;
-    ret = co_reset_channel(d);
-    if (ret == 0) {
-        ret = co_bring_up(d);
+    d->ranges = guest_alloc(RANGES_BYTES);
+    co_queue_init(&d->idle);
+    ata_open(&d->ata, dev);
+    if (co_ata_turn_take(&d->ata)) {
+        ret = co_boot_channel(d);
+        ata_turn_give_up(&d->ata);
     }
-    co_mutex_unlock(&d->ch->lock);
+    if (ret == 0 && d->ata.aborted) {
+        ret = -ECANCELED;
+    }
     if (ret < 0) {
         co_ide_shutdown(d);
         return ret;
@@ -393,78 +134,129 @@ static int co_ide_boot(struct machine_device *dev, void **out_driver)
     return 0;
 }
 
-/* --- Requests ------------------------------------------------------------------------------------------------------------- */
+/* --- Requests --------------------------------------------------------------------------------- */
+
+static uint8_t pio_code(bool write, bool ext, bool multiple)
+{
+    static const uint8_t codes[2][2][2] = {
+        { { IDE_CMD_READ, IDE_CMD_READ_MULTIPLE },
+          { IDE_CMD_READ_EXT, IDE_CMD_READ_MULTIPLE_EXT } },
+        { { IDE_CMD_WRITE, IDE_CMD_WRITE_MULTIPLE },
+          { IDE_CMD_WRITE_EXT, IDE_CMD_WRITE_MULTIPLE_EXT } },
+    };
+
+    return codes[write][ext][multiple];
+}
+
+static int co_pio(struct ide_guest *d, struct ata_command *c, const struct guest_request *req,
+                  bool multiple)
+{
+    bool write = req->op == GUEST_WRITE;
+    size_t block = multiple ? d->multiple * IDE_SECTOR : IDE_SECTOR;
+    uint8_t *buf = memory_map(req->gpa, req->len);
+
+    c->code = pio_code(write, c->ext, multiple);
+    return write ? co_ata_pio_out(&d->ata, c, buf, req->len, block)
+                 : co_ata_pio_in(&d->ata, c, buf, req->len, block);
+}
 
 static int co_transfer(struct ide_guest *d, const struct guest_request *req)
 {
-    bool write = req->op == GUEST_WRITE;
-    struct command c = { .lba = req->offset / IDE_SECTOR, .count = req->len / IDE_SECTOR };
-    uint64_t turn = d->counter++;
+    bool write = req->op == GUEST_WRITE, small = req->len <= PIO_MAX;
+    struct ata_command c = { .lba = req->offset / IDE_SECTOR, .count = req->len / IDE_SECTOR };
+    uint64_t turn = d->transfers++;
 
-    c.ext = c.lba + c.count > (1u << 28) || c.count > 256 || turn % 2; /* both forms get their share */
-    if (turn % PIO_EVERY == PIO_EVERY - 1 && req->len <= PIO_MAX) {
-        c.code = write ? (c.ext ? IDE_CMD_WRITE_EXT : IDE_CMD_WRITE) : (c.ext ? IDE_CMD_READ_EXT : IDE_CMD_READ);
-        return write ? co_pio_out(d, &c, memory_map(req->gpa, req->len), req->len, IDE_SECTOR)
-                     : co_pio_in(d, &c, memory_map(req->gpa, req->len), req->len, IDE_SECTOR);
+    /* Both forms get their share, of DMA as of PIO. */
+    c.ext = c.lba + c.count > 1u << 28 || c.count > 256 ||
+            (d->lba48 && (turn + turn / PIO_EVERY) % 2);
+    if (small && turn % PIO_EVERY == PIO_EVERY - 1) {
+        return co_pio(d, &c, req, false);
     }
-    if (turn % MULTIPLE_EVERY == MULTIPLE_EVERY - 1 && req->len <= PIO_MAX && d->multiple > 0) {
-        c.code = write ? (c.ext ? IDE_CMD_WRITE_MULTIPLE_EXT : IDE_CMD_WRITE_MULTIPLE)
-                       : (c.ext ? IDE_CMD_READ_MULTIPLE_EXT : IDE_CMD_READ_MULTIPLE);
-        return write ? co_pio_out(d, &c, memory_map(req->gpa, req->len), req->len, d->multiple * IDE_SECTOR)
-                     : co_pio_in(d, &c, memory_map(req->gpa, req->len), req->len, d->multiple * IDE_SECTOR);
+    if (small && turn % MULTIPLE_EVERY == MULTIPLE_EVERY - 1 && d->multiple > 0) {
+        int ret = co_pio(d, &c, req, true);
+
+        if (ret != -EIO || !(ata_error(&d->ata) & IDE_ERR_ABRT)) {
+            return ret;
+        }
+        d->multiple = 0; /* it forgot the setting, in a reset that we have not heard of yet */
     }
     c.code = write ? (c.ext ? IDE_CMD_WRITE_DMA_EXT : IDE_CMD_WRITE_DMA)
                    : (c.ext ? IDE_CMD_READ_DMA_EXT : IDE_CMD_READ_DMA);
-    return co_dma(d, &c, req->gpa, req->len, !write);
+    return co_ata_dma(&d->ata, &c, req->gpa, req->len, !write);
 }
 
-/* Ranges of at most 65,535 sectors, eight bytes each, in blocks of 512 bytes. */
 static int co_trim(struct ide_guest *d, const struct guest_request *req)
 {
-    size_t room = IDE_DSM_MAX_BLOCKS * IDE_SECTOR;
-    uint64_t gpa = guest_alloc(room), lba = req->offset / IDE_SECTOR, left = req->len / IDE_SECTOR;
-    uint8_t *ranges = memory_map(gpa, room);
+    uint64_t lba = req->offset / IDE_SECTOR, left = req->len / IDE_SECTOR;
+    size_t room = d->trim_blocks * IDE_SECTOR;
+    uint8_t *ranges = memory_map(d->ranges, room);
     int ret = 0;
 
     while (left > 0 && ret == 0) {
-        struct command c = { .code = IDE_CMD_DSM, .feature = 1, .ext = true };
+        struct ata_command c = { .code = IDE_CMD_DSM, .feature = 1, .ext = true };
         size_t n = 0;
 
         memset(ranges, 0, room);
-        for (; n < room / 8 && left > 0; n++) {
-            uint64_t now = MIN(left, (uint64_t)0xffff);
-            store_le64(ranges + n * 8, lba | now << 48);
+        for (; n < room && left > 0; n += RANGE_BYTES) {
+            uint64_t now = MIN(left, (uint64_t)RANGE_SECTORS);
+
+            store_le64(ranges + n, lba | now << 48);
             lba += now;
             left -= now;
         }
-        c.count = DIV_ROUND_UP(n * 8, IDE_SECTOR);
-        ret = co_dma(d, &c, gpa, c.count * IDE_SECTOR, false);
+        c.count = DIV_ROUND_UP(n, IDE_SECTOR);
+        ret = co_ata_dma(&d->ata, &c, d->ranges, c.count * IDE_SECTOR, false);
     }
-    guest_free(gpa, room);
     return ret;
+}
+
+static bool ide_can(void *arg, enum guest_op op)
+{
+    const struct ide_guest *d = arg;
+
+    return op == GUEST_DISCARD ? d->trim_blocks > 0 : op != GUEST_ZERO;
+}
+
+static int co_dispatch(struct ide_guest *d, const struct guest_request *req)
+{
+    if (!ide_can(d, req->op)) {
+        return -EIO;
+    }
+    switch (req->op) {
+    case GUEST_READ:
+    case GUEST_WRITE:
+        assert(req->len <= ATA_TRANSFER_MAX);
+        return req->len ? co_transfer(d, req) : 0;
+    case GUEST_FLUSH: {
+        bool ext = d->lba48 && d->flushes++ % 2;
+
+        return co_ata_simple(&d->ata, ext ? IDE_CMD_FLUSH_EXT : IDE_CMD_FLUSH, 0, 0);
+    }
+    default:
+        return co_trim(d, req);
+    }
 }
 
 static int co_ide_request(void *arg, const struct guest_request *req)
 {
     struct ide_guest *d = arg;
-    struct channel *ch = d->ch;
-    int ret;
+    int ret = -ECANCELED;
 
-    co_mutex_lock(&ch->lock);
-    if (d->aborted || ch->aborted) {
-        ret = -ECANCELED;
-    } else if (req->op == GUEST_READ || req->op == GUEST_WRITE) {
-        ret = co_transfer(d, req);
-    } else if (req->op == GUEST_FLUSH) {
-        ret = co_simple(d, d->counter % 2 ? IDE_CMD_FLUSH : IDE_CMD_FLUSH_EXT, 0, 0);
-    } else if (req->op == GUEST_DISCARD) {
-        ret = co_trim(d, req);
-    } else {
-        ret = -EOPNOTSUPP;
+    assert(req->offset % IDE_SECTOR == 0 && req->len % IDE_SECTOR == 0);
+    d->users++;
+    if (co_ata_turn_take(&d->ata)) {
+        if (!d->ata.aborted) {
+            ret = co_dispatch(d, req);
+        }
+        ata_turn_give_up(&d->ata);
     }
-    co_mutex_unlock(&ch->lock);
-    return ret;
+    if (!--d->users) {
+        co_queue_wake_all(&d->idle);
+    }
+    return ret == 0 || ret == -ECANCELED ? ret : -EIO;
 }
+
+/* --- What the guest asks ---------------------------------------------------------------------- */
 
 static uint64_t ide_capacity(void *arg)
 {
@@ -476,11 +268,6 @@ static bool ide_read_only(void *arg)
     return false; /* ATA has no such disks */
 }
 
-static bool ide_can(void *arg, enum guest_op op)
-{
-    return op != GUEST_ZERO && (op != GUEST_DISCARD || ((struct ide_guest *)arg)->identify[169 * 2] & 1);
-}
-
 static unsigned ide_depth(void *arg)
 {
     return 1;
@@ -488,7 +275,7 @@ static unsigned ide_depth(void *arg)
 
 static uint32_t ide_max_bytes(void *arg)
 {
-    return REQUEST_MAX;
+    return ((struct ide_guest *)arg)->lba48 ? ATA_TRANSFER_MAX : 256 * IDE_SECTOR;
 }
 
 const struct guest_driver guest_ide_driver = {

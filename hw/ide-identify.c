@@ -9,15 +9,25 @@
 #include "hw/ide.h"
 
 #define LBA28_MAX 0x0fffffffull
-#define MAX_CYLINDERS 16383u
+#define DEFAULT_HEADS 16u
+#define DEFAULT_SECTORS 63u
+#define DEFAULT_CYLINDERS_MAX 16383u
+#define CYLINDERS_MAX 65535u
 
-void ide_default_geometry(uint64_t sectors, unsigned *cylinders, unsigned *heads, unsigned *per_track)
+#define BIT(n) (1u << (n))
+
+void ide_default_geometry(struct ide_drive *drive)
 {
-    uint64_t c = sectors / (16 * 63);
+    drive->heads = DEFAULT_HEADS;
+    drive->sectors = DEFAULT_SECTORS;
+}
 
-    *heads = 16;
-    *per_track = 63;
-    *cylinders = c > MAX_CYLINDERS ? MAX_CYLINDERS : c < 2 ? 2 : c;
+/* Whole cylinders only, but at least one: there is no disk without. */
+static unsigned cylinders(uint64_t sectors, unsigned per_cylinder, unsigned most)
+{
+    uint64_t count = MIN(sectors / per_cylinder, (uint64_t)most);
+
+    return MAX(count, 1u);
 }
 
 static void put_word(uint8_t *out, unsigned word, uint16_t value)
@@ -40,60 +50,77 @@ static void put_string(uint8_t *out, unsigned word, unsigned words, const char *
     }
 }
 
+/* Words 1 to 6: the translation it begins with; 54 to 58: the current one. */
+static void put_geometry(uint8_t *out, const struct ide_drive *drive)
+{
+    uint64_t sectors = ide_sectors(drive);
+    unsigned per_cylinder = drive->heads * drive->sectors;
+    unsigned current = cylinders(sectors, per_cylinder, CYLINDERS_MAX);
+
+    put_word(out, 1, cylinders(sectors, DEFAULT_HEADS * DEFAULT_SECTORS, DEFAULT_CYLINDERS_MAX));
+    put_word(out, 3, DEFAULT_HEADS);
+    put_word(out, 6, DEFAULT_SECTORS);
+    put_word(out, 54, current);
+    put_word(out, 55, drive->heads);
+    put_word(out, 56, drive->sectors);
+    put_long(out, 57, MIN((uint64_t)current * per_cylinder, sectors));
+}
+
 /* Words 82 to 87: what is supported, and what is on. */
 static void put_features(uint8_t *out, const struct ide_drive *drive)
 {
-    uint16_t cache = drive->write_cache ? 1 << 5 : 0;
+    const unsigned power = BIT(3), cache = BIT(5), nop = BIT(14);
+    const unsigned lba48 = BIT(10), flush = BIT(12), flush_ext = BIT(13);
 
-    put_word(out, 82, 1 << 14 | 1 << 5);                     /* NOP, write cache */
-    put_word(out, 83, 1 << 14 | 1 << 13 | 1 << 12 | 1 << 10); /* FLUSH CACHE EXT, FLUSH CACHE, 48-bit addresses */
-    put_word(out, 84, 1 << 14);
-    put_word(out, 85, 1 << 14 | cache);
-    put_word(out, 86, 1 << 13 | 1 << 12 | 1 << 10);
-    put_word(out, 87, 1 << 14);
+    put_word(out, 82, power | cache | nop);
+    put_word(out, 83, lba48 | flush | flush_ext | BIT(14)); /* bit 14: the word is valid */
+    put_word(out, 84, BIT(14));
+    put_word(out, 85, power | nop | (drive->write_cache ? cache : 0));
+    put_word(out, 86, lba48 | flush | flush_ext);
+    put_word(out, 87, BIT(14));
+}
+
+/* Words 49 to 68, 88 and 93: how data moves.  A mode that was chosen shows in the high byte. */
+static void put_transfer(uint8_t *out, const struct ide_drive *drive)
+{
+    unsigned kind = drive->dma_mode & ~7u, chosen = BIT(8 + (drive->dma_mode & 7));
+
+    put_word(out, 47, 0x8000 | IDE_MULTIPLE_MAX);
+    put_word(out, 48, 1);                                /* 32-bit accesses of the data port */
+    put_word(out, 49, BIT(8) | BIT(9) | BIT(10) | BIT(11)); /* DMA, LBA, IORDY */
+    put_word(out, 50, BIT(14));
+    put_word(out, 51, 0x0200);
+    put_word(out, 52, 0x0200);
+    put_word(out, 53, BIT(0) | BIT(1) | BIT(2)); /* words 54-58, 64-70 and 88 are valid */
+    put_word(out, 59, drive->multiple ? BIT(8) | drive->multiple : 0);
+    put_word(out, 63, (BIT(IDE_MWDMA_MAX + 1) - 1) | (kind == IDE_MODE_MWDMA ? chosen : 0));
+    put_word(out, 64, BIT(0) | BIT(1)); /* PIO 3 and 4 */
+    for (unsigned word = 65; word <= 68; word++) {
+        put_word(out, word, 120); /* ns a cycle */
+    }
+    put_word(out, 88, (BIT(IDE_UDMA_MAX + 1) - 1) | (kind == IDE_MODE_UDMA ? chosen : 0));
+    /* The hardware reset went well, 80 wires, the number of the drive is set by a jumper. */
+    put_word(out, 93, BIT(14) | BIT(13) | (drive->dev.unit ? 0x0b00 : 0x000b));
 }
 
 void ide_identify(const struct ide_drive *drive, uint8_t out[IDE_SECTOR])
 {
-    uint64_t sectors = disk_size(drive->disk) / IDE_SECTOR;
-    unsigned cylinders, heads, per_track;
-    uint8_t mode = drive->transfer_mode;
+    uint64_t sectors = ide_sectors(drive);
     AUTOFREE char *serial = mem_printf("MG%02u%02u", drive->dev.channel, drive->dev.unit);
 
     memset(out, 0, IDE_SECTOR);
-    ide_default_geometry(sectors, &cylinders, &heads, &per_track);
-    put_word(out, 0, 0x0040); /* a fixed disk */
-    put_word(out, 1, cylinders);
-    put_word(out, 3, heads);
-    put_word(out, 6, per_track);
+    put_word(out, 0, BIT(6));  /* a fixed disk */
+    put_word(out, 2, 0xc837);  /* it spins, and this answer is complete */
     put_string(out, 10, 10, serial);
     put_string(out, 23, 4, "1.0");
     put_string(out, 27, 20, "MERGANSER HARDDISK");
-    put_word(out, 47, 0x8000 | IDE_MULTIPLE_MAX);
-    put_word(out, 48, 1);                              /* 32-bit accesses of the data port */
-    put_word(out, 49, 1 << 11 | 1 << 10 | 1 << 9 | 1 << 8); /* IORDY, LBA, DMA */
-    put_word(out, 50, 0x4000);
-    put_word(out, 51, 0x0200);
-    put_word(out, 52, 0x0200);
-    put_word(out, 53, 1 | 2 | 4);                      /* words 54-58, 64-70 and 88 are valid */
-    put_word(out, 54, cylinders);
-    put_word(out, 55, drive->heads);
-    put_word(out, 56, drive->sectors);
-    put_long(out, 57, MIN((uint64_t)cylinders * drive->heads * drive->sectors, sectors));
-    put_word(out, 59, drive->multiple ? 0x100 | drive->multiple : 0);
-    put_long(out, 60, MIN(sectors, LBA28_MAX));
-    put_word(out, 63, 0x07 | ((mode >> 3) == 4 ? 1 << (8 + (mode & 7)) : 0)); /* multiword DMA 0-2 */
-    put_word(out, 64, 0x03);                           /* PIO 3 and 4 */
-    for (unsigned word = 65; word <= 68; word++) {
-        put_word(out, word, 120);                      /* ns a cycle */
-    }
-    put_word(out, 80, 0x00f0);                         /* ATA/ATAPI-4 to -7 */
-    put_word(out, 81, 0x0016);
+    put_geometry(out, drive);
+    put_transfer(out, drive);
     put_features(out, drive);
-    put_word(out, 88, 0x3f | ((mode >> 3) == 8 ? 1 << (8 + (mode & 7)) : 0)); /* Ultra DMA 0-5 */
-    put_word(out, 93, 1 | 1 << 14 | 0x2000);           /* hardware reset result: 80 wires */
-    store_le64(out + 200, sectors);
+    put_long(out, 60, MIN(sectors, LBA28_MAX));
+    put_word(out, 80, BIT(4) | BIT(5) | BIT(6) | BIT(7)); /* ATA/ATAPI-4 to -7 */
+    store_le64(out + 100 * 2, sectors);
     put_word(out, 105, IDE_DSM_MAX_BLOCKS);
-    put_word(out, 106, 0x6000);                        /* 512-byte sectors, one logical in a physical one */
-    put_word(out, 169, 1);                             /* TRIM */
+    put_word(out, 106, BIT(14)); /* a physical sector is a logical one */
+    put_word(out, 169, 1);       /* TRIM */
 }

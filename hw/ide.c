@@ -1,18 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * IDE channels: the task file, resets, interrupts, and the coroutine in which a command runs (see ide.h).
+ * IDE channels: the task file, resets, interrupts, and the coroutine in which a command runs (see
+ * ide.h).
+ *
+ * A drive that is not there reads as zeroes, and commands to it are lost; on a channel without
+ * drives nobody answers at all.
  */
 #include "hw/ide.h"
 
 #include <assert.h>
-#include <string.h>
 
-#include "core/bytes.h"
 #include "core/mem.h"
+
+#define ST_READY (IDE_ST_DRDY | IDE_ST_DSC)
+#define ST_BUSY (IDE_ST_BSY | IDE_ST_DRDY)
+#define DIAGNOSTICS_PASSED 1
 
 static struct ide_channel *channels[IDE_CHANNELS];
 
-struct ide_drive *ide_selected(struct ide_channel *ch)
+static struct ide_drive *selected(const struct ide_channel *ch)
 {
     return ch->drive[ch->device & IDE_DEV_UNIT ? 1 : 0];
 }
@@ -22,33 +28,43 @@ bool ide_stale(const struct ide_task *t)
     return t->epoch != t->ch->epoch;
 }
 
-/* --- Interrupts ---------------------------------------------------------------------------------------------- */
+/* --- Interrupts ------------------------------------------------------------------------------- */
 
-void ide_raise(struct ide_channel *ch)
+static void let_interrupt_out(struct ide_channel *ch)
 {
-    ch->bm_status |= IDE_BM_ST_IRQ;
+    ch->bm_status |= IDE_BM_ST_IRQ; /* it notes the edge of the line */
+    irq_raise(&ch->irq);
+}
+
+static void raise_interrupt(struct ide_channel *ch)
+{
+    ch->interrupt = true;
     if (!(ch->control & IDE_CTL_NIEN)) {
-        irq_raise(&ch->irq);
+        let_interrupt_out(ch);
     }
 }
 
-/* --- The life of a command -------------------------------------------------------------------------------------- */
+static void withdraw_interrupt(struct ide_channel *ch)
+{
+    ch->interrupt = false;
+    irq_lower(&ch->irq);
+}
+
+/* --- The life of a command -------------------------------------------------------------------- */
 
 void ide_finish(struct ide_task *t, uint8_t error)
 {
-    struct ide_channel *ch = t->ch;
-
     if (ide_stale(t)) {
         return;
     }
-    ch->error = error;
-    ch->status = IDE_ST_DRDY | IDE_ST_DSC | (error ? IDE_ST_ERR : 0);
-    ide_raise(ch);
+    t->drive->error = error;
+    t->drive->status = ST_READY | (error ? IDE_ST_ERR : 0);
+    raise_interrupt(t->ch);
 }
 
 bool co_ide_wait(struct ide_task *t)
 {
-    assert(!t->ch->waiter);
+    assert(!t->ch->waiter && !ide_stale(t));
     t->ch->waiter = co_self();
     co_suspend();
     return !ide_stale(t);
@@ -64,102 +80,154 @@ void ide_wake(struct ide_channel *ch)
     }
 }
 
-bool co_ide_pio(struct ide_task *t, uint8_t *buf, size_t len, bool data_in, bool raise)
+bool co_ide_pio(struct ide_task *t, uint8_t *buf, size_t len, unsigned flags)
 {
     struct ide_channel *ch = t->ch;
 
     ch->data = buf;
     ch->data_pos = 0;
     ch->data_len = len;
-    ch->data_in = data_in;
-    ch->status = IDE_ST_DRDY | IDE_ST_DSC | IDE_ST_DRQ;
-    if (raise) {
-        ide_raise(ch);
+    ch->data_in = flags & IDE_PIO_IN;
+    ch->data_last = flags & IDE_PIO_LAST;
+    t->drive->status = ST_READY | IDE_ST_DRQ;
+    if (flags & IDE_PIO_RAISE) {
+        raise_interrupt(ch);
     }
     return co_ide_wait(t);
 }
 
-/* All bytes of a block have passed: the command goes on. */
+/* All bytes of a block have passed.  The last block's interrupt was the last one, so whoever has
+ * taken that block may go on to the next command at once. */
 static void pio_done(struct ide_channel *ch)
 {
     ch->data = NULL;
-    ch->status = IDE_ST_BSY | IDE_ST_DRDY;
+    selected(ch)->status = ch->data_last ? ST_READY : ST_BUSY;
     ide_wake(ch);
 }
 
-/* ATA: what the registers hold after a reset tells that this is an ATA device. */
-static void set_signature(struct ide_channel *ch)
+void ide_set_signature(struct ide_channel *ch)
 {
     ch->nsector[0] = ch->lba_low[0] = 1;
     ch->lba_mid[0] = ch->lba_high[0] = 0;
     ch->device = IDE_DEV_FIXED;
-    ch->error = 1; /* diagnostics passed */
-    ch->status = IDE_ST_DRDY | IDE_ST_DSC;
-    ch->reset_pending = false;
+    for (unsigned i = 0; i < 2; i++) {
+        if (ch->drive[i]) {
+            ch->drive[i]->error = DIAGNOSTICS_PASSED;
+        }
+    }
 }
 
-static CO_ENTRY void co_ide_command(void *arg)
+/* A reset is over when nothing of before runs any more (I2) and nobody holds it. */
+static void end_reset(struct ide_channel *ch)
+{
+    if (!ch->reset_pending || ch->running || ch->hard_resets || (ch->control & IDE_CTL_SRST)) {
+        return;
+    }
+    ch->reset_pending = false;
+    ide_set_signature(ch);
+    for (unsigned i = 0; i < 2; i++) {
+        if (ch->drive[i]) {
+            ch->drive[i]->status = ST_READY;
+            disk_cancel(ch->drive[i]->disk, false);
+        }
+    }
+}
+
+static CO_ENTRY void command_entry(void *arg)
 {
     struct ide_task t = *(struct ide_task *)arg;
     struct ide_channel *ch = t.ch;
 
     free(arg);
-    co_ide_execute(&t);
+    if (!ide_stale(&t)) {
+        co_ide_execute(&t);
+    }
     if (--ch->running == 0) {
-        if (ch->reset_pending && !(ch->control & IDE_CTL_SRST)) {
-            set_signature(ch);
-        }
+        end_reset(ch);
         co_queue_wake_all(&ch->idle);
     }
 }
 
 static void start_command(struct ide_channel *ch, uint8_t command)
 {
-    struct ide_drive *drive = ide_selected(ch);
+    struct ide_drive *drive = selected(ch);
     struct ide_task *t;
 
-    if (!drive || (ch->status & (IDE_ST_BSY | IDE_ST_DRQ))) {
-        return; /* nobody there, or I1 */
+    if (!drive && command == IDE_CMD_DIAGNOSTIC) {
+        drive = ch->drive[0] ? ch->drive[0] : ch->drive[1]; /* all hear it, whoever is selected */
+    }
+    if (!drive || (drive->status & IDE_ST_BSY)) {
+        return;
     }
     t = mem_alloc(sizeof(*t));
     *t = (struct ide_task){ .ch = ch, .drive = drive, .command = command, .epoch = ch->epoch };
-    irq_lower(&ch->irq);
-    ch->error = 0;
-    ch->status = IDE_ST_BSY | IDE_ST_DRDY;
+    withdraw_interrupt(ch);
+    drive->error = 0;
+    drive->status = ST_BUSY;
     ch->running++;
-    co_start_later(co_ide_command, t);
+    co_start_later(command_entry, t);
 }
 
-/* Whatever runs becomes stale; the signature appears at once, or when it has ended (I2). */
+/* What runs becomes stale; the signature appears when it has ended. */
 static void begin_reset(struct ide_channel *ch)
 {
     ch->epoch++;
     ch->data = NULL;
-    ch->status = IDE_ST_BSY;
     ch->reset_pending = true;
-    irq_lower(&ch->irq);
-    ide_dma_reset(ch);
+    withdraw_interrupt(ch);
+    ide_dma_disarm(ch);
     for (unsigned i = 0; i < 2; i++) {
-        if (ch->drive[i]) {
-            ch->drive[i]->multiple = 0;
+        struct ide_drive *drive = ch->drive[i];
+
+        if (drive) {
+            drive->status = IDE_ST_BSY;
+            disk_cancel(drive->disk, true);
         }
     }
     ide_wake(ch);
 }
 
-/* --- Registers ---------------------------------------------------------------------------------------------------- */
+/* --- Settings --------------------------------------------------------------------------------- */
 
-static uint32_t read_data(struct ide_channel *ch, unsigned size)
+/* The cache is not among them: whoever switched it off relies on it, and the software reset may
+ * have been meant for the other drive of the channel. */
+static void settings_soft(struct ide_drive *drive)
 {
-    uint32_t value = 0;
-    size_t left;
+    drive->multiple = 0;
+    drive->dma_mode = 0;
+    ide_default_geometry(drive);
+}
+
+static void settings_hard(struct ide_drive *drive)
+{
+    const struct node *root = drive->disk->root;
+
+    settings_soft(drive);
+    drive->keeps_settings = false;
+    drive->write_cache = !root || !root->writethrough;
+}
+
+static void soft_reset(struct ide_channel *ch)
+{
+    begin_reset(ch);
+    for (unsigned i = 0; i < 2; i++) {
+        if (ch->drive[i] && !ch->drive[i]->keeps_settings) {
+            settings_soft(ch->drive[i]);
+        }
+    }
+}
+
+/* --- Registers -------------------------------------------------------------------------------- */
+
+static uint64_t read_data(struct ide_channel *ch, unsigned size)
+{
+    uint64_t value = 0;
 
     if (!ch->data || !ch->data_in) {
         return 0;
     }
-    left = ch->data_len - ch->data_pos;
-    for (unsigned i = 0; i < size && i < left; i++) {
-        value |= (uint32_t)ch->data[ch->data_pos++] << (8 * i);
+    for (unsigned i = 0; i < size && ch->data_pos < ch->data_len; i++) {
+        value |= (uint64_t)ch->data[ch->data_pos++] << (8 * i);
     }
     if (ch->data_pos == ch->data_len) {
         pio_done(ch);
@@ -167,15 +235,12 @@ static uint32_t read_data(struct ide_channel *ch, unsigned size)
     return value;
 }
 
-static void write_data(struct ide_channel *ch, uint32_t value, unsigned size)
+static void write_data(struct ide_channel *ch, uint64_t value, unsigned size)
 {
-    size_t left;
-
     if (!ch->data || ch->data_in) {
         return;
     }
-    left = ch->data_len - ch->data_pos;
-    for (unsigned i = 0; i < size && i < left; i++) {
+    for (unsigned i = 0; i < size && ch->data_pos < ch->data_len; i++) {
         ch->data[ch->data_pos++] = value >> (8 * i);
     }
     if (ch->data_pos == ch->data_len) {
@@ -183,25 +248,23 @@ static void write_data(struct ide_channel *ch, uint32_t value, unsigned size)
     }
 }
 
-static uint8_t read_status(struct ide_channel *ch)
-{
-    return ide_selected(ch) ? ch->status : 0;
-}
-
 static uint64_t command_block_read(void *arg, uint64_t offset, unsigned size)
 {
     struct ide_channel *ch = arg;
+    const struct ide_drive *drive = selected(ch);
     unsigned hob = ch->control & IDE_CTL_HOB ? 1 : 0;
 
-    if (offset == IDE_DATA) {
-        return read_data(ch, size);
+    if (offset == IDE_DEVICE) {
+        return ch->device;
     }
-    if (!ide_selected(ch)) {
-        return offset == IDE_DEVICE ? ch->device : 0;
+    if (!drive) {
+        return 0;
     }
     switch (offset) {
+    case IDE_DATA:
+        return read_data(ch, size);
     case IDE_ERROR:
-        return hob ? 0 : ch->error;
+        return drive->error;
     case IDE_NSECTOR:
         return ch->nsector[hob];
     case IDE_LBA_LOW:
@@ -210,11 +273,9 @@ static uint64_t command_block_read(void *arg, uint64_t offset, unsigned size)
         return ch->lba_mid[hob];
     case IDE_LBA_HIGH:
         return ch->lba_high[hob];
-    case IDE_DEVICE:
-        return ch->device;
     default:
-        irq_lower(&ch->irq); /* reading the status acknowledges the interrupt */
-        return read_status(ch);
+        withdraw_interrupt(ch); /* reading the status acknowledges */
+        return drive->status;
     }
 }
 
@@ -227,12 +288,13 @@ static void push(uint8_t reg[2], uint8_t value)
 static void command_block_write(void *arg, uint64_t offset, uint64_t value, unsigned size)
 {
     struct ide_channel *ch = arg;
+    const struct ide_drive *drive = selected(ch);
 
     if (offset == IDE_DATA) {
         write_data(ch, value, size);
         return;
     }
-    if ((ch->status & IDE_ST_BSY) && !(offset == IDE_COMMAND && value == IDE_CMD_DEVICE_RESET)) {
+    if (drive && (drive->status & (IDE_ST_BSY | IDE_ST_DRQ))) {
         return; /* I1 */
     }
     ch->control &= ~IDE_CTL_HOB; /* any write to the command block clears it */
@@ -260,9 +322,12 @@ static void command_block_write(void *arg, uint64_t offset, uint64_t value, unsi
     }
 }
 
+/* The alternate status: does not acknowledge. */
 static uint64_t control_read(void *arg, uint64_t offset, unsigned size)
 {
-    return read_status(arg); /* the alternate status does not acknowledge */
+    const struct ide_drive *drive = selected(arg);
+
+    return drive ? drive->status : 0;
 }
 
 static void control_write(void *arg, uint64_t offset, uint64_t value, unsigned size)
@@ -271,20 +336,21 @@ static void control_write(void *arg, uint64_t offset, uint64_t value, unsigned s
     uint8_t before = ch->control;
 
     ch->control = value;
-    if ((value & IDE_CTL_SRST) && !(before & IDE_CTL_SRST)) {
-        begin_reset(ch);
-    } else if (!(value & IDE_CTL_SRST) && (before & IDE_CTL_SRST) && ch->running == 0) {
-        set_signature(ch);
+    if (value & ~before & IDE_CTL_SRST) {
+        soft_reset(ch);
     }
+    end_reset(ch); /* if SRST was all that held it */
     if (value & IDE_CTL_NIEN) {
         irq_lower(&ch->irq);
+    } else if ((before & IDE_CTL_NIEN) && ch->interrupt) {
+        let_interrupt_out(ch);
     }
 }
 
 static const struct region_ops command_block_ops = { command_block_read, command_block_write };
 static const struct region_ops control_ops = { control_read, control_write };
 
-/* --- Devices --------------------------------------------------------------------------------------------------------- */
+/* --- Devices ---------------------------------------------------------------------------------- */
 
 static struct ide_channel *channel_get(unsigned number)
 {
@@ -294,7 +360,7 @@ static struct ide_channel *channel_get(unsigned number)
         ch = channels[number] = mem_zalloc(sizeof(*ch));
         ch->number = number;
         co_queue_init(&ch->idle);
-        set_signature(ch);
+        ide_set_signature(ch);
         machine_add_ports(IDE_PORT(number), 8, &command_block_ops, ch);
         machine_add_ports(IDE_CONTROL_PORT(number), 1, &control_ops, ch);
         machine_add_ports(IDE_DMA_PORT(number), 8, &ide_dma_ops, ch);
@@ -302,17 +368,26 @@ static struct ide_channel *channel_get(unsigned number)
     return ch;
 }
 
-/* A hard reset of the machine resets the channel, so both drives of it. */
+/* A reset of the machine resets the channel, so both of its drives; nothing of before runs when it
+ * returns. */
 static void co_ide_reset(struct machine_device *dev)
 {
     struct ide_channel *ch = CONTAINER_OF(dev, struct ide_drive, dev)->channel;
 
+    ch->hard_resets++;
     begin_reset(ch);
     ch->control = 0;
+    ide_dma_reset(ch);
+    for (unsigned i = 0; i < 2; i++) {
+        if (ch->drive[i]) {
+            settings_hard(ch->drive[i]);
+        }
+    }
     while (ch->running > 0) {
         co_queue_wait(&ch->idle);
     }
-    set_signature(ch);
+    ch->hard_resets--;
+    end_reset(ch);
 }
 
 static void co_ide_remove(struct machine_device *dev)
@@ -322,13 +397,12 @@ static void co_ide_remove(struct machine_device *dev)
 
     co_ide_reset(dev);
     machine_remove_device(dev);
-    drive->disk->on_resize = NULL;
     ch->drive[dev->unit] = NULL;
     free(drive);
     if (!ch->drive[0] && !ch->drive[1]) {
         machine_remove_regions(ch);
-        co_irq_close(&ch->irq);
         channels[ch->number] = NULL;
+        co_irq_close(&ch->irq);
         free(ch);
     }
 }
@@ -339,11 +413,11 @@ static const struct device_kind ide_kind = {
     .co_remove = co_ide_remove,
 };
 
-struct machine_device *ide_disk_new(struct disk *disk, unsigned channel, unsigned unit, struct error *err)
+struct machine_device *ide_disk_new(struct disk *disk, unsigned channel, unsigned unit,
+                                    struct error *err)
 {
     struct ide_channel *ch;
     struct ide_drive *drive;
-    unsigned cylinders;
 
     assert(channel < IDE_CHANNELS && unit < 2);
     ch = channel_get(channel);
@@ -354,8 +428,9 @@ struct machine_device *ide_disk_new(struct disk *disk, unsigned channel, unsigne
     drive = mem_zalloc(sizeof(*drive));
     drive->channel = ch;
     drive->disk = disk;
-    drive->write_cache = true;
-    ide_default_geometry(disk_size(disk) / IDE_SECTOR, &cylinders, &drive->heads, &drive->sectors);
+    drive->status = ST_READY;
+    drive->error = DIAGNOSTICS_PASSED;
+    settings_hard(drive);
     drive->dev = (struct machine_device){
         .kind = &ide_kind, .disk = disk, .irq = &ch->irq, .channel = channel, .unit = unit,
     };
