@@ -37,6 +37,17 @@
 #include "hw/ide-command.c"
 #include "hw/ide-dma.c"
 #include "hw/ide-identify.c"
+
+static unsigned commands_seen[256]; /* by code */
+
+static void co_noted_execute(struct ide_task *t)
+{
+    commands_seen[t->command]++;
+    co_ide_execute(t);
+}
+
+#undef co_ide_execute
+#define co_ide_execute co_noted_execute
 #include "hw/ide.c"
 
 #include <setjmp.h>
@@ -455,6 +466,7 @@ static inline void rig_new(unsigned drives)
     loop_init(LOOP_CLOCK_VIRTUAL, 1);
     machine_init(64 << 20);
     memset(&rig, 0, sizeof(rig));
+    memset(commands_seen, 0, sizeof(commands_seen));
     for (unsigned i = 0; i < drives; i++) {
         disk_make(i, DISK_SECTORS, true);
         rig.dev[i] = ide_disk_new(&disks[i].disk, 0, i, NULL);
