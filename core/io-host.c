@@ -347,7 +347,24 @@ static void co_host_close(struct io_file *file)
     co_carry_fn(file->engine, close_run, &host(file)->fd);
 }
 
-/* Two handles hold the same read locks for a moment; they do not exclude each other. */
+struct handover {
+    int from, to;
+    int result;
+};
+
+static void handover_run(void *arg)
+{
+    struct handover *h = arg;
+
+    h->result = dup3(h->from, h->to, O_CLOEXEC) < 0 ? -errno : 0;
+    close(h->from);
+}
+
+/*
+ * Two handles hold the same read locks for a moment; they do not exclude each other.  The number of the
+ * descriptor stays what it was: requests that are on their way with it find the old file or the new one, never
+ * none, and never what somebody else opened meanwhile.
+ */
 static int co_host_reopen(struct io_file *file, unsigned flags)
 {
     struct host_file *f = host(file);
@@ -355,16 +372,18 @@ static int co_host_reopen(struct io_file *file, unsigned flags)
         .path = file->path, .flags = flags, .old_fd = f->fd,
         .lock_used = file->lock_used, .lock_shared = file->lock_shared,
     };
-    int old = f->fd;
+    struct handover h = { .to = f->fd };
 
     co_carry_fn(file->engine, io_open_run, &o);
     if (o.result) {
         return o.result;
     }
-    f->fd = o.fd;
-    f->io.align = o.align;
-    co_carry_fn(file->engine, close_run, &old);
-    return 0;
+    h.from = o.fd;
+    co_carry_fn(file->engine, handover_run, &h);
+    if (h.result == 0) {
+        f->io.align = o.align;
+    }
+    return h.result;
 }
 
 /* --- Names ------------------------------------------------------------------------------------ */
