@@ -320,16 +320,13 @@ uint64_t sim_world_held(const struct sim_world *world)
 
 /* --- Cuts ------------------------------------------------------------------------------------- */
 
-static void cut_names(struct sim_cut *cut, struct sim_world *world)
+/* Names are as they are durable: forget the rest. */
+static void drop_names(struct sim_world *world)
 {
     struct sim_name *name, *next_name;
     struct sim_file *file, *next_file;
     struct sim_dirop *dirop;
-    unsigned goes_on = cut->keep;
 
-    while ((dirop = TAILQ_FIRST(&world->dirops)) && sim_cut_chance(cut, goes_on)) {
-        dirop_commit(world, dirop);
-    }
     while ((dirop = TAILQ_FIRST(&world->dirops))) {
         dirop_free(world, dirop);
     }
@@ -351,6 +348,17 @@ static void cut_names(struct sim_cut *cut, struct sim_world *world)
             file_unlist(file);
         }
     }
+}
+
+static void cut_names(struct sim_cut *cut, struct sim_world *world)
+{
+    unsigned goes_on = cut->keep;
+    struct sim_dirop *dirop;
+
+    while ((dirop = TAILQ_FIRST(&world->dirops)) && sim_cut_chance(cut, goes_on)) {
+        dirop_commit(world, dirop);
+    }
+    drop_names(world);
 }
 
 void sim_world_cut(struct sim_world *world, enum io_sim_cut mode, uint64_t seed)
@@ -376,5 +384,58 @@ void sim_world_cut(struct sim_world *world, enum io_sim_cut mode, uint64_t seed)
         } else {
             sim_file_cut(&cut, file);
         }
+    }
+}
+
+static int by_age(const void *a, const void *b)
+{
+    const struct sim_file *const *x = a, *const *y = b;
+
+    return (*x)->id < (*y)->id ? -1 : (*x)->id > (*y)->id;
+}
+
+size_t sim_world_files(const struct sim_world *world, struct sim_file ***list)
+{
+    struct sim_file *file;
+    size_t n = 0;
+
+    LIST_FOREACH(file, &world->files, link) {
+        n++;
+    }
+    *list = mem_calloc(n + 1, sizeof(**list));
+    n = 0;
+    LIST_FOREACH(file, &world->files, link) {
+        (*list)[n++] = file;
+    }
+    qsort(*list, n, sizeof(**list), by_age);
+    return n;
+}
+
+void sim_world_cut_exact(struct sim_world *world, bool kill, const char *fates)
+{
+    AUTOFREE struct sim_file **list = NULL;
+    struct sim_dirop *dirop, *next;
+    bool kept = !kill;
+    size_t n = sim_world_files(world, &list);
+
+    for (dirop = TAILQ_FIRST(&world->dirops); dirop; dirop = next, fates++) {
+        next = TAILQ_NEXT(dirop, link);
+        kept = kept && *fates == '1';
+        if (kept) {
+            dirop_commit(world, dirop);
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        size_t pending = list[i]->cached.n + list[i]->flying.n;
+
+        if (kill) {
+            sim_file_kill_exact(list[i], fates);
+        } else {
+            sim_file_cut_exact(list[i], fates);
+        }
+        fates += pending;
+    }
+    if (!kill) {
+        drop_names(world);
     }
 }

@@ -15,6 +15,7 @@
 /* A change of a file.  Never changed once made, so snapshots share it. */
 struct sim_op {
     unsigned refs;
+    uint64_t id; /* counts all that were ever made */
     enum io_sim_op kind;
     uint64_t offset, len; /* truncate: offset is the new size */
     unsigned char data[]; /* write and copy: `len` bytes */
@@ -85,6 +86,9 @@ struct sim_world *sim_world_new(void);
 struct sim_world *sim_world_copy(const struct sim_world *from);
 void sim_world_free(struct sim_world *world);
 void sim_world_cut(struct sim_world *world, enum io_sim_cut mode, uint64_t seed);
+void sim_world_cut_exact(struct sim_world *world, bool kill, const char *fates);
+/* The files in the order in which they were made; malloc'ed. */
+size_t sim_world_files(const struct sim_world *world, struct sim_file ***list);
 uint64_t sim_world_held(const struct sim_world *world); /* blocks */
 
 /* "/" and the path without ".", ".." and doubled slashes; the caller frees it. */
@@ -135,6 +139,9 @@ void sim_file_cut(struct sim_cut *cut, struct sim_file *file);
 /* The process dies: a system call that was under way has been carried out, or not, or a write in
  * part. */
 void sim_file_kill(struct sim_cut *cut, struct sim_file *file);
+/* One letter (see io_sim_cut_exact()) for each operation, the cached ones first. */
+void sim_file_cut_exact(struct sim_file *file, const char *fates);
+void sim_file_kill_exact(struct sim_file *file, const char *fates);
 
 /* --- The bracket around an operation ---------------------------------------------------------- */
 

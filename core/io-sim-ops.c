@@ -18,6 +18,8 @@
 
 uint64_t sim_writeback;
 
+static uint64_t last_op;
+
 /* --- Operations ------------------------------------------------------------------------------- */
 
 struct sim_op *sim_op_new(enum io_sim_op kind, uint64_t offset, uint64_t len, bool with_data)
@@ -25,6 +27,7 @@ struct sim_op *sim_op_new(enum io_sim_op kind, uint64_t offset, uint64_t len, bo
     struct sim_op *op = mem_alloc(sizeof(*op) + (with_data ? len : 0));
 
     op->refs = 1;
+    op->id = ++last_op;
     op->kind = kind;
     op->offset = offset;
     op->len = len;
@@ -238,6 +241,16 @@ static void cut_op(struct sim_cut *cut, struct sim_content *content, const struc
     }
 }
 
+static void only_durable_is_left(struct sim_file *file)
+{
+    sim_pages_zero(&file->durable.pages, file->durable.size, UINT64_MAX, false);
+    content_set(&file->now, &file->durable);
+    file->cached_before += file->cached.n;
+    file->cached_bytes = 0;
+    sim_op_list_free(&file->cached);
+    sim_op_list_free(&file->flying);
+}
+
 void sim_file_cut(struct sim_cut *cut, struct sim_file *file)
 {
     bool backwards = sim_cut_chance(cut, SIM_EIGHTHS / 2);
@@ -250,12 +263,20 @@ void sim_file_cut(struct sim_cut *cut, struct sim_file *file)
     for (size_t i = 0; i < flying->n; i++) {
         cut_op(cut, &file->durable, flying->op[backwards ? flying->n - 1 - i : i]);
     }
-    sim_pages_zero(&file->durable.pages, file->durable.size, UINT64_MAX, false);
-    content_set(&file->now, &file->durable);
-    file->cached_before += file->cached.n;
-    file->cached_bytes = 0;
-    sim_op_list_free(&file->cached);
-    sim_op_list_free(flying);
+    only_durable_is_left(file);
+}
+
+/* The write got so far, then the process died. */
+static void cache_part(struct sim_file *file, const struct sim_op *op, uint64_t bytes)
+{
+    uint64_t end = MAX(ROUND_DOWN(op->offset + bytes, SIM_BLOCK_SIZE), op->offset);
+
+    if (end > op->offset) {
+        struct sim_op *part = sim_op_new(op->kind, op->offset, end - op->offset, true);
+
+        memcpy(part->data, op->data, part->len);
+        sim_op_cache(file, part);
+    }
 }
 
 void sim_file_kill(struct sim_cut *cut, struct sim_file *file)
@@ -268,18 +289,58 @@ void sim_file_kill(struct sim_cut *cut, struct sim_file *file)
         unsigned fate = random_below(&cut->random, 3);
 
         if (fate == 2 && has_data(op)) {
-            uint64_t end = op->offset + random_below(&cut->random, op->len + 1);
-
-            end = MAX(ROUND_DOWN(end, SIM_BLOCK_SIZE), op->offset);
-            if (end > op->offset) {
-                struct sim_op *part = sim_op_new(op->kind, op->offset, end - op->offset, true);
-
-                memcpy(part->data, op->data, part->len);
-                sim_op_cache(file, part);
-            }
+            cache_part(file, op, random_below(&cut->random, op->len + 1));
         } else if (fate) {
             op->refs++;
             sim_op_cache(file, op);
+        }
+    }
+    sim_op_list_free(&flying);
+}
+
+/* --- Cuts that are told everything ------------------------------------------------------------ */
+
+static void cut_op_exact(struct sim_content *content, const struct sim_op *op, char fate)
+{
+    struct sim_cut cut = { .grain = fate == 't' ? 512 : SIM_BLOCK_SIZE };
+
+    if (fate == '1' || fate == 'd') {
+        apply_data(content, op, 0, op->len);
+    } else if (fate == 't' || fate == 'T') {
+        random_seed(&cut.random, op->offset ^ op->len << 32); /* the same in every replay */
+        tear_op(&cut, content, op);
+    }
+    if (fate != '0' && fate != 'd') {
+        apply_size(content, op);
+    }
+}
+
+void sim_file_cut_exact(struct sim_file *file, const char *fates)
+{
+    for (size_t i = 0; i < file->cached.n; i++) {
+        cut_op_exact(&file->durable, file->cached.op[i], fates[i]);
+    }
+    fates += file->cached.n;
+    for (size_t i = 0; i < file->flying.n; i++) {
+        cut_op_exact(&file->durable, file->flying.op[i], fates[i]);
+    }
+    only_durable_is_left(file);
+}
+
+void sim_file_kill_exact(struct sim_file *file, const char *fates)
+{
+    struct sim_op_list flying = file->flying;
+
+    fates += file->cached.n;
+    file->flying = (struct sim_op_list){ 0 };
+    for (size_t i = 0; i < flying.n; i++) {
+        struct sim_op *op = flying.op[i];
+
+        if (fates[i] == '1') {
+            op->refs++;
+            sim_op_cache(file, op);
+        } else if (fates[i] != '0' && has_data(op)) {
+            cache_part(file, op, op->len / 2);
         }
     }
     sim_op_list_free(&flying);

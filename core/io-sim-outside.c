@@ -38,6 +38,82 @@ void io_sim_cut(enum io_sim_cut mode, uint64_t seed)
     sim_generation++;
 }
 
+static void describe_name(const struct sim_dirop *d, struct io_sim_pending *out)
+{
+    *out = (struct io_sim_pending){
+        .id = ~d->order, /* from the other end than those of contents */
+        .op = !d->file ? IO_SIM_UNLINK : d->from ? IO_SIM_RENAME : IO_SIM_OPEN,
+        .is_name = true,
+        .path = d->path,
+    };
+}
+
+static void describe_op(const struct sim_file *file, const struct sim_op *op, bool in_flight,
+                        struct io_sim_pending *out)
+{
+    *out = (struct io_sim_pending){ .id = op->id, .op = op->kind, .in_flight = in_flight,
+                                    .path = file->path, .offset = op->offset, .len = op->len };
+}
+
+size_t io_sim_pending(struct io_sim_pending **list)
+{
+    AUTOFREE struct sim_file **files = NULL;
+    size_t n_files = sim_world_files(sim_world, &files), n = 0, room = 1;
+    const struct sim_dirop *d;
+
+    TAILQ_FOREACH(d, &sim_world->dirops, link) {
+        room++;
+    }
+    for (size_t i = 0; i < n_files; i++) {
+        room += files[i]->cached.n + files[i]->flying.n;
+    }
+    *list = mem_calloc(room, sizeof(**list));
+    TAILQ_FOREACH(d, &sim_world->dirops, link) {
+        describe_name(d, &(*list)[n++]);
+    }
+    for (size_t i = 0; i < n_files; i++) {
+        const struct sim_file *file = files[i];
+
+        for (size_t k = 0; k < file->cached.n; k++) {
+            describe_op(file, file->cached.op[k], false, &(*list)[n++]);
+        }
+        for (size_t k = 0; k < file->flying.n; k++) {
+            describe_op(file, file->flying.op[k], true, &(*list)[n++]);
+        }
+    }
+    return n;
+}
+
+void io_sim_cut_exact(bool kill, const char *fates)
+{
+    sim_world_cut_exact(sim_world, kill, fates);
+    sim_generation++;
+}
+
+static uint64_t content_hash(const struct sim_content *content)
+{
+    return sim_pages_hash(content->pages) + (content->size + 1) * 0x9e3779b97f4a7c15u;
+}
+
+uint64_t io_sim_hash(const char *path)
+{
+    AUTOFREE char *name = sim_path(path);
+    const struct sim_file *file = sim_find(sim_world, name);
+
+    return file ? content_hash(&file->now) : 0;
+}
+
+uint64_t io_sim_hash_durable(void)
+{
+    const struct sim_file *file;
+    uint64_t sum = 0;
+
+    LIST_FOREACH(file, &sim_world->files, link) {
+        sum += content_hash(&file->durable) * (file->id * 2 + 1);
+    }
+    return sum;
+}
+
 struct io_sim_snapshot {
     struct sim_world *world;
 };

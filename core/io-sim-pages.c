@@ -11,6 +11,7 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "core/mem.h"
 
@@ -21,6 +22,8 @@ struct page {
     unsigned refs;
     uint16_t held;        /* bit i: space is held for block i; includes all of `data` */
     uint16_t data;        /* bit i: block i holds bytes; the others read as zeroes */
+    bool hashed;
+    uint64_t hash;        /* while `hashed` */
     unsigned char *bytes; /* SIM_PAGE_SIZE, good where `data` says so; NULL: none at all */
 };
 
@@ -220,6 +223,7 @@ static struct page *page_for_change(struct sim_pages *pages, uint64_t number)
     struct page *page = find(pages, number);
 
     if (page && page->refs == 1) {
+        page->hashed = false;
         return page;
     }
     if (page) {
@@ -398,4 +402,43 @@ uint64_t sim_pages_missing(const struct sim_pages *pages, uint64_t offset, uint6
         len -= piece;
     }
     return missing;
+}
+
+/* --- Hashes ----------------------------------------------------------------------------------- */
+
+static uint64_t block_hash(const unsigned char *bytes)
+{
+    static uint64_t of_zeroes;
+    static const unsigned char zeroes[SIM_BLOCK_SIZE];
+
+    if (!of_zeroes) {
+        of_zeroes = XXH3_64bits(zeroes, SIM_BLOCK_SIZE);
+    }
+    return XXH3_64bits(bytes, SIM_BLOCK_SIZE) - of_zeroes;
+}
+
+static uint64_t page_hash(struct page *page)
+{
+    if (!page->hashed) {
+        page->hash = 0;
+        for (unsigned block = 0; block < BLOCKS_PER_PAGE; block++) {
+            if (page->data & 1u << block) {
+                page->hash += block_hash(page->bytes + block * SIM_BLOCK_SIZE) * (2 * block + 1);
+            }
+        }
+        page->hashed = true;
+    }
+    return page->hash;
+}
+
+uint64_t sim_pages_hash(const struct sim_pages *pages)
+{
+    uint64_t hash = 0;
+
+    for (size_t i = 0; i < pages->slots; i++) {
+        if (pages->slot[i].page) {
+            hash += page_hash(pages->slot[i].page) * (pages->slot[i].number * 0x9e3779b97f4a7c16u + 1);
+        }
+    }
+    return hash;
 }

@@ -40,6 +40,9 @@ void sim_pages_read(const struct sim_pages *pages, uint64_t offset, void *buf, s
 bool sim_pages_map(const struct sim_pages *pages, uint64_t offset, uint64_t *len);
 /* Blocks for which space is held, in all. */
 uint64_t sim_pages_held(const struct sim_pages *pages);
+/* The bytes as a number; what is zero counts alike, held or not.  Pages remember theirs, so a
+ * change costs its page only. */
+uint64_t sim_pages_hash(const struct sim_pages *pages);
 /* Blocks that a write to the range would have to find space for. */
 uint64_t sim_pages_missing(const struct sim_pages *pages, uint64_t offset, uint64_t len);
 

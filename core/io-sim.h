@@ -113,6 +113,28 @@ enum io_sim_cut {
 };
 void io_sim_cut(enum io_sim_cut mode, uint64_t seed);
 
+/* What a cut would decide about, in a fixed order: changes of names as they were made, then file by
+ * file (the oldest file first) what is cached and what is in flight, each in its order. */
+struct io_sim_pending {
+    uint64_t id;       /* one operation has one, in all snapshots that hold it */
+    enum io_sim_op op; /* of a name: OPEN (it appears), UNLINK, RENAME (`path` is the new one) */
+    bool is_name, in_flight;
+    const char *path;  /* until the next change */
+    uint64_t offset, len;
+};
+/* How many; *list is malloc'ed. */
+size_t io_sim_pending(struct io_sim_pending **list);
+/* A cut that is told everything: one letter for each pending operation.
+ *   0 lost   1 kept   d its data but not the new size   s the new size but not the data
+ *   t torn at 512 bytes   T torn at 4 KiB (for `kill`: the first blocks of a write)
+ * Names are kept up to the first that is not '1'.  `kill`: the process dies; names and what had
+ * completed stay whatever their letters say, and stay pending. */
+void io_sim_cut_exact(bool kill, const char *fates);
+/* What readers see of a file, size included, as a number; 0 when there is no such file. */
+uint64_t io_sim_hash(const char *path);
+/* What is durable on all files, whatever their names, as a number. */
+uint64_t io_sim_hash_durable(void);
+
 /* All files and names with what is durable, cached and in flight.  Restoring invalidates open
  * handles as a cut does, and leaves requests that were in flight at the time of the snapshot in
  * flight for ever: cut next.  A snapshot may be restored any number of times. */
