@@ -4,8 +4,6 @@
  */
 #include "block/copier.h"
 
-#include <errno.h>
-
 #include "core/bytes.h"
 #include "core/mem.h"
 
@@ -25,12 +23,16 @@ void copier_fini(struct copier *c)
 
 /*
  * Does the target need this extent for itself?  Its own content: no.  The base's or what lies below it: no, that
- * stays readable.  Zeroes of a layer that goes: only when a base stays that could have something else there.
+ * stays readable.  Zeroes of a layer that goes: only when a base stays that could have something else there.  Where the
+ * target's own tables could not be read, nobody knows whether it has anything there: whoever tries to find out gets the error.
  */
 static bool wanted(const struct copier *c, const struct chain_extent *ext)
 {
     int base_depth = c->base ? node_depth(c->target, c->base) : -1;
 
+    if (ext->layer == c->target && ext->kind == EXTENT_OPAQUE) {
+        return true;
+    }
     if (!ext->layer || ext->layer == c->target || (c->base && ext->depth >= (unsigned)base_depth)) {
         return false;
     }
@@ -44,10 +46,7 @@ int co_copier_next(struct copier *c, uint64_t max, uint64_t *offset, uint64_t *l
     struct chain_extent ext;
 
     *len = 0;
-    for (int step = 0; step < LOOK_AHEAD_STEPS; step++) {
-        if (c->offset >= size) {
-            return -ENODATA;
-        }
+    for (int step = 0; step < LOOK_AHEAD_STEPS && c->offset < size; step++) {
         int ret = co_chain_map_find(c->map, c->offset, size - c->offset, &ext);
         if (ret < 0) {
             return ret;

@@ -26,8 +26,9 @@ struct copier {
 void copier_init(struct copier *c, struct node *target, struct node *base);
 void copier_fini(struct copier *c);
 /* The next window at or behind c->offset that holds something to bring in: aligned to the target's clusters, at most `max` bytes (at least
- * one cluster), and c->offset moves behind it.  0; -ENODATA at the end; other errors from reading tables.  Looks at a
- * bounded piece of the map a call: *len = 0 means "nothing here, ask again" (so that the caller can pause). */
+ * one cluster), and c->offset moves behind it.  0, or the error of reading tables.  *len = 0 means "nothing found so far": all is
+ * seen when c->offset has come to the target's size; else ask again (a call looks at a bounded piece of the map, so that the
+ * caller can pause). */
 int co_copier_next(struct copier *c, uint64_t max, uint64_t *offset, uint64_t *len);
 /* Bring in what the window holds.  Can be repeated after an error. */
 int co_copier_fill(struct copier *c, uint64_t offset, uint64_t len);

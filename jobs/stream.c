@@ -84,6 +84,23 @@ static void co_wait_window(struct stream *s)
     }
 }
 
+/* Nothing in flight any more, and every window judged: what failed together is one error. */
+static void co_settle(struct job *job, int *error)
+{
+    struct stream *s = job->state;
+
+    while (s->in_flight > 0) {
+        co_wait_window(s);
+    }
+    reap(job, error);
+}
+
+/* All before this is in the target. */
+static uint64_t copied_to(const struct stream *s)
+{
+    return TAILQ_EMPTY(&s->windows) ? s->copier.offset : TAILQ_FIRST(&s->windows)->offset;
+}
+
 static void start_window(struct job *job, uint64_t offset, uint64_t len)
 {
     struct stream *s = job->state;
@@ -101,17 +118,20 @@ static uint64_t window_max(const struct job *job)
     return MIN(slice, (uint64_t)COPIER_WINDOW_MAX);
 }
 
-/* An error of a window or of a look into the tables: what now?  True: go on. */
-static bool co_judge(struct job *job, int error, uint64_t again_from, int *first_error)
+/* An error of a window, or of a look into the tables (`unreadable`): what now?  True: go on. */
+static bool co_judge(struct job *job, int error, bool unreadable, uint64_t again_from, int *first_error)
 {
     struct stream *s = job->state;
 
+    job_progress(job, again_from);
     switch (co_job_error(job, true, error)) {
     case JOB_ACTION_STOP:
         s->copier.offset = again_from;
         return !job_is_cancelled(job);
     case JOB_ACTION_IGNORE: /* go on with the rest, but the job has failed: nothing may be dropped */
         *first_error = *first_error ? *first_error : error;
+        s->copier.offset += unreadable ? s->target->cluster_size : 0; /* step over it */
+        co_yield();
         return true;
     default:
         *first_error = *first_error ? *first_error : error;
@@ -125,50 +145,34 @@ static int co_stream_copy(struct job *job)
     int failed = 0;
 
     while (!job_is_cancelled(job)) {
-        uint64_t offset, len, from;
-        int error = 0;
+        uint64_t offset, len = 0, from;
+        int error = 0, unreadable = 0;
 
         while (s->in_flight >= (job->speed ? 1 : STREAM_PARALLEL)) {
             co_wait_window(s);
         }
-        from = TAILQ_EMPTY(&s->windows) ? s->copier.offset : TAILQ_FIRST(&s->windows)->offset;
+        from = copied_to(s);
         reap(job, &error);
-        if (error == 0) {
-            error = co_copier_next(&s->copier, window_max(job), &offset, &len);
-        }
-        if (error == -ENODATA) {
-            if (s->in_flight == 0) {
-                break;
-            }
-            co_wait_window(s);
-            continue;
+        if (error == 0 && s->copier.offset < s->target->size) {
+            error = unreadable = co_copier_next(&s->copier, window_max(job), &offset, &len);
         }
         if (error < 0) {
-            while (s->in_flight > 0) {
-                co_wait_window(s);
-            }
-            if (!co_judge(job, error, from, &failed)) {
+            co_settle(job, &error);
+            if (!co_judge(job, error, unreadable < 0, from, &failed)) {
                 break;
             }
-            if (s->copier.offset >= s->target->size) {
-                break;
-            }
-            if (failed && error == failed && s->copier.offset == from) { /* an unreadable table: step over it */
-                s->copier.offset += s->target->cluster_size;
-            }
-            continue;
-        }
-        if (len > 0) {
+        } else if (len > 0) {
             start_window(job, offset, len);
-        } else {
+        } else if (s->copier.offset < s->target->size) {
             co_yield();
+        } else if (!TAILQ_EMPTY(&s->windows)) {
+            co_wait_window(s);
+        } else {
+            break;
         }
         co_job_pause_point(job, len);
     }
-    while (s->in_flight > 0) {
-        co_wait_window(s);
-    }
-    reap(job, &failed);
+    co_settle(job, &failed);
     return failed;
 }
 
