@@ -13,13 +13,12 @@
  *       it is done
  *   M4  an extent never names a slot whose layer has left the chain
  */
-#include "block/chain-map.h"
+#include "block/chain-map-slice.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
-#include <uthash.h>
 
 #include "core/mem.h"
 
@@ -27,43 +26,6 @@
 #define SLICE_MIN_BYTES (256u << 10)
 #define SLICE_MAX_BYTES (64u << 20)
 #define BUDGET_DEFAULT (8u << 20)
-#define NO_SLOT 0xffffffu
-
-struct chain_layer {
-    LIST_ENTRY(chain_layer) link; /* in node->layer_of */
-    struct chain_map *map;
-    struct node *node;            /* NULL: the slot is free */
-    uint32_t slot;
-    unsigned depth;
-};
-
-struct map_extent {
-    uint32_t start;     /* bytes from the slice's start */
-    uint32_t slot : 24; /* NO_SLOT: no layer */
-    uint32_t kind : 8;
-    uint64_t host;
-};
-
-struct map_slice {
-    UT_hash_handle hh;
-    TAILQ_ENTRY(map_slice) lru; /* whole slices only, the most recently used first */
-    struct chain_map *map;
-    uint64_t index;
-    struct map_extent *ext;     /* NULL while being filled */
-    uint32_t count, room;
-    bool stale;
-    struct co_queue filled;     /* those who wait for the filler */
-};
-
-struct chain_map {
-    struct node *root;
-    unsigned refs;
-    uint32_t slice_bytes; /* a power of two */
-    struct chain_layer **layers; /* by slot */
-    uint32_t slots;
-    struct map_slice *slices;
-    struct map_slice *last;      /* used last, to skip the hash */
-};
 
 static TAILQ_HEAD(slice_list, map_slice) lru = TAILQ_HEAD_INITIALIZER(lru);
 static size_t budget = BUDGET_DEFAULT;
@@ -155,8 +117,7 @@ static bool joins(const struct map_extent *a, const struct map_extent *b)
            (a->kind != EXTENT_DATA || a->host + (b->start - a->start) == b->host);
 }
 
-/* Append, melting into the extent before when it goes on there. */
-static uint32_t append(struct map_extent *ext, uint32_t count, struct map_extent e)
+uint32_t map_extent_append(struct map_extent *ext, uint32_t count, struct map_extent e)
 {
     if (count > 0 && joins(&ext[count - 1], &e)) {
         return count;
@@ -165,174 +126,20 @@ static uint32_t append(struct map_extent *ext, uint32_t count, struct map_extent
     return count + 1;
 }
 
-/* --- Filling -------------------------------------------------------------------------------------------------- */
-
-struct range {
-    uint32_t start, end;
-};
-
-struct fill {
-    struct map_extent *ext; /* not sorted yet */
-    uint32_t count, room;
-    struct range *open;     /* sorted: what no layer has claimed so far */
-    uint32_t n_open, open_room;
-};
-
-static void fill_add(struct fill *f, uint32_t start, uint32_t slot, const struct extent *e, uint64_t host)
-{
-    if (f->count == f->room) {
-        f->room = f->room ? f->room * 2 : 16;
-        f->ext = mem_reallocarray(f->ext, f->room, sizeof(*f->ext));
-    }
-    f->ext[f->count++] = (struct map_extent){ .start = start, .slot = slot, .kind = e->kind, .host = host };
-}
-
-/* A layer claims [start, end): take it out of what is open, and note an extent for each piece that was. */
-static void fill_claim(struct fill *f, uint32_t start, uint32_t end, uint32_t slot, const struct extent *e)
-{
-    uint32_t low = 0, high = f->n_open;
-
-    while (low < high) { /* the first open range that ends behind start */
-        uint32_t mid = (low + high) / 2;
-        if (f->open[mid].end <= start) {
-            low = mid + 1;
-        } else {
-            high = mid;
-        }
-    }
-    while (low < f->n_open && f->open[low].start < end) {
-        struct range *r = &f->open[low];
-        uint32_t from = MAX(r->start, start), to = MIN(r->end, end);
-
-        fill_add(f, from, slot, e, e->kind == EXTENT_DATA ? e->host + (from - start) : 0);
-        if (from > r->start && to < r->end) { /* a hole in the middle: one range more */
-            struct range rest = { .start = to, .end = r->end };
-            r->end = from;
-            if (f->n_open == f->open_room) {
-                f->open_room *= 2;
-                f->open = mem_reallocarray(f->open, f->open_room, sizeof(*f->open));
-            }
-            memmove(&f->open[low + 2], &f->open[low + 1], (f->n_open - low - 1) * sizeof(*r));
-            f->open[low + 1] = rest;
-            f->n_open++;
-            return;
-        }
-        if (from > r->start) {
-            r->end = from;
-            low++;
-        } else if (to < r->end) {
-            r->start = to;
-            return;
-        } else {
-            memmove(r, r + 1, (f->n_open - low - 1) * sizeof(*r));
-            f->n_open--;
-        }
-    }
-}
-
-/* Ask one layer about everything between the first and the last open byte. */
-static int co_fill_layer(struct fill *f, const struct chain_layer *layer, uint64_t base)
-{
-    struct node *node = layer->node;
-    uint32_t at = f->open[0].start;
-
-    chain_map_stats.layers_visited++;
-    while (f->n_open > 0 && at < f->open[f->n_open - 1].end) {
-        uint32_t end = f->open[f->n_open - 1].end;
-        uint64_t offset = base + at;
-        struct extent e;
-
-        if (offset >= node->size) {
-            /* Beyond the end of a backing file its overlay reads zeroes, whatever lies further below.  The short
-             * layer itself is named as the holder: whoever merges it away must write these zeroes. */
-            e = (struct extent){ .kind = EXTENT_ZERO, .len = end - at };
-        } else if (!node->driver->co_map) {
-            e = (struct extent){ .kind = EXTENT_OPAQUE, .len = MIN((uint64_t)end - at, node->size - offset) };
-        } else {
-            int ret = node->driver->co_map(node, offset, MIN((uint64_t)end - at, node->size - offset), &e);
-            if (ret < 0) { /* only who reads this cluster is to see the error, not the whole slice */
-                e = (struct extent){ .kind = EXTENT_OPAQUE,
-                                     .len = MIN((uint64_t)node->cluster_size - offset % node->cluster_size,
-                                                MIN((uint64_t)end - at, node->size - offset)) };
-            }
-            assert(e.len > 0 && e.len <= end - at);
-        }
-        if (e.kind != EXTENT_NONE) {
-            fill_claim(f, at, at + e.len, layer->slot, &e);
-        }
-        at += e.len;
-    }
-    return 0;
-}
-
-static int by_start(const void *a, const void *b)
-{
-    const struct map_extent *x = a, *y = b;
-    return x->start < y->start ? -1 : x->start > y->start;
-}
-
-/* The chain cannot change while a fill runs: a request is in flight on the root (re-linking drains). */
-static int co_fill_once(struct map_slice *s, struct fill *f)
-{
-    struct chain_map *map = s->map;
-    uint64_t base = s->index * map->slice_bytes;
-    uint32_t end = MIN((uint64_t)map->slice_bytes, ROUND_UP(map->root->size, NODE_SECTOR) - base);
-    struct extent nothing = { .kind = EXTENT_NONE };
-
-    f->count = 0;
-    f->n_open = 1;
-    f->open[0] = (struct range){ .start = 0, .end = end };
-    for (struct node *node = map->root; node && f->n_open > 0; node = node->backing) {
-        struct chain_layer *layer;
-        LIST_FOREACH(layer, &node->layer_of, link) {
-            if (layer->map == map) {
-                break;
-            }
-        }
-        if (!layer) {
-            return -EAGAIN; /* re-linked while we waited */
-        }
-        int ret = co_fill_layer(f, layer, base);
-        if (ret < 0) {
-            return ret;
-        }
-    }
-    for (uint32_t i = 0; i < f->n_open; i++) {
-        fill_add(f, f->open[i].start, NO_SLOT, &nothing, 0);
-    }
-    qsort(f->ext, f->count, sizeof(*f->ext), by_start);
-    return 0;
-}
-
 static int co_fill(struct map_slice *s)
 {
-    struct fill f = { .open_room = 16, .open = mem_calloc(16, sizeof(struct range)) };
-    int ret;
+    struct map_extent *ext;
+    uint32_t count;
+    int ret = co_chain_map_fill(s, &ext, &count);
 
-    do {
-        s->stale = false;
-        chain_map_stats.fills++;
-        ret = co_fill_once(s, &f);
-        if (ret == -EAGAIN) {
-            s->stale = true;
-            ret = 0;
-        }
-    } while (ret == 0 && s->stale); /* M3 */
     if (ret == 0) {
-        uint32_t count = 0;
-        for (uint32_t i = 0; i < f.count; i++) {
-            count = append(f.ext, count, f.ext[i]);
-        }
-        s->ext = mem_reallocarray(f.ext, count, sizeof(*f.ext));
+        s->ext = ext;
         s->count = s->room = count;
-        f.ext = NULL;
         TAILQ_INSERT_HEAD(&lru, s, lru);
         chain_map_stats.bytes += slice_size(s);
         co_queue_wake_all(&s->filled);
         evict(s);
     }
-    free(f.ext);
-    free(f.open);
     return ret;
 }
 
@@ -416,19 +223,19 @@ static void patch_slice(struct map_slice *s, const struct chain_layer *layer, ui
         uint32_t a = MAX(e.start, from), b = MIN(end, to);
 
         if (a >= b || extent_depth(map, &e) < layer->depth) {
-            n = append(new, n, e);
+            n = map_extent_append(new, n, e);
             continue;
         }
         if (e.start < a) {
-            n = append(new, n, e);
+            n = map_extent_append(new, n, e);
         }
-        n = append(new, n, (struct map_extent){ .start = a, .slot = layer->slot, .kind = kind,
+        n = map_extent_append(new, n, (struct map_extent){ .start = a, .slot = layer->slot, .kind = kind,
                                                 .host = kind == EXTENT_DATA ? host + (a - from) : 0 });
         if (b < end) {
             struct map_extent rest = e;
             rest.host += e.kind == EXTENT_DATA ? b - e.start : 0;
             rest.start = b;
-            n = append(new, n, rest);
+            n = map_extent_append(new, n, rest);
         }
     }
     uint32_t count = s->count - (keep_to - keep_from) + n;
@@ -541,7 +348,7 @@ static void layer_join(struct chain_map *map, struct node *node, unsigned depth)
     LIST_INSERT_HEAD(&node->layer_of, layer, link);
 }
 
-static struct chain_layer *layer_of(struct chain_map *map, const struct node *node)
+struct chain_layer *chain_layer_of(struct chain_map *map, const struct node *node)
 {
     struct chain_layer *layer;
 
@@ -564,7 +371,7 @@ static void follow_edges(struct chain_map *map)
         }
     }
     for (struct node *node = map->root; node; node = node->backing, depth++) {
-        struct chain_layer *layer = layer_of(map, node);
+        struct chain_layer *layer = chain_layer_of(map, node);
         if (layer) {
             layer->depth = depth;
         } else {
