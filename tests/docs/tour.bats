@@ -11,12 +11,10 @@ named() {
         sed 's/^\(.*\)\.\[ch\]$/\1.c\n\1.h/' | sort -u
 }
 
+# Everything that is no test and was not made by a build.
 sources() {
-    local room rooms=()
-    for room in core block jobs hw export monitor labs start; do
-        [ ! -d "$TOP/$room" ] || rooms+=("$room")
-    done
-    (cd "$TOP" && find "${rooms[@]}" main.c -name '*.[ch]' | sort)
+    (cd "$TOP" && find . -name '*.[ch]' ! -path './tests/*' ! -path './build*' ! -path './obj/*' ! -path './.*/*') |
+        sed 's|^\./||' | sort
 }
 
 @test "every source file has its place in the tour" {
