@@ -13,6 +13,19 @@
 /* One read of a verification takes at most this many bytes. */
 #define VERIFY_BYTES (256u << 10)
 
+/* Wait for a range as its own requests do, but not for one that waits for a `cont`: that might be
+ * typed by the very one who waits for us.  False: it is stuck. */
+static bool co_wait_unless_stuck(struct guest *g, uint64_t ticket)
+{
+    while (guest_range_blocked(&g->ranges, ticket)) {
+        if (guest_is_stuck(g)) {
+            return false;
+        }
+        co_queue_wait(&g->ranges.waiters);
+    }
+    return true;
+}
+
 /* Wait until the guest's driver is up.  False: that will not be. */
 static bool co_wait_booted(struct guest *g)
 {
@@ -29,9 +42,7 @@ static int co_verify_run(struct guest *g, uint64_t offset, uint32_t len, uint64_
 {
     uint64_t ticket = guest_range_enter(&g->ranges, offset, len, false);
 
-    int ret = co_guest_range_wait_unless_stuck(&g->ranges, ticket)
-                  ? co_guest_read(g, offset, len, gpa)
-                  : 0;
+    int ret = co_wait_unless_stuck(g, ticket) ? co_guest_read(g, offset, len, gpa) : 0;
 
     guest_range_leave(&g->ranges, ticket);
     return ret;
@@ -120,7 +131,7 @@ struct guest_hold *co_guest_hold(const char *disk_id, uint64_t offset, uint64_t 
     g->visitors++;
     hold->ticket = guest_range_enter(&g->ranges, hold->offset, hold->len, true);
     /* Where it is stuck the guest's write comes last, and it knows what it wrote. */
-    co_guest_range_wait_unless_stuck(&g->ranges, hold->ticket);
+    co_wait_unless_stuck(g, hold->ticket);
     return hold;
 }
 

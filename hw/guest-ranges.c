@@ -23,9 +23,9 @@ static unsigned find(const struct guest_ranges *r, uint64_t ticket)
     return i;
 }
 
-static bool blocked(const struct guest_ranges *r, unsigned index)
+bool guest_range_blocked(const struct guest_ranges *r, uint64_t ticket)
 {
-    const struct guest_range *me = &r->list[index];
+    const struct guest_range *me = &r->list[find(r, ticket)];
 
     for (unsigned i = 0; i < r->count; i++) {
         const struct guest_range *o = &r->list[i];
@@ -55,20 +55,9 @@ uint64_t guest_range_enter(struct guest_ranges *r, uint64_t offset, uint64_t len
 
 void co_guest_range_wait(struct guest_ranges *r, uint64_t ticket)
 {
-    while (blocked(r, find(r, ticket))) {
+    while (guest_range_blocked(r, ticket)) {
         co_queue_wait(&r->waiters);
     }
-}
-
-bool co_guest_range_wait_unless_stuck(struct guest_ranges *r, uint64_t ticket)
-{
-    while (blocked(r, find(r, ticket))) {
-        if (machine_state() == RUN_IO_ERROR) {
-            return false;
-        }
-        co_queue_wait(&r->waiters);
-    }
-    return true;
 }
 
 void guest_range_leave(struct guest_ranges *r, uint64_t ticket)

@@ -50,9 +50,8 @@ struct guest_ranges {
 uint64_t guest_range_enter(struct guest_ranges *r, uint64_t offset, uint64_t len, bool exclusive);
 /* Wait until nobody of before conflicts. */
 void co_guest_range_wait(struct guest_ranges *r, uint64_t ticket);
-/* The same for those who must not wait for a `cont`: false, at once, when the machine stopped
- * over an error, since the one before may be waiting for that. */
-bool co_guest_range_wait_unless_stuck(struct guest_ranges *r, uint64_t ticket);
+/* Must it wait now? */
+bool guest_range_blocked(const struct guest_ranges *r, uint64_t ticket);
 void guest_range_leave(struct guest_ranges *r, uint64_t ticket);
 
 /* --- The guest -------------------------------------------------------------------------------- */
@@ -120,6 +119,8 @@ extern struct guest_list guests;
 uint64_t guest_clock(void);
 /* Should the workers of this guest come to an end? */
 bool guest_must_pause(const struct guest *g);
+/* Do requests of this guest wait for a `cont`, since the machine stopped over an error? */
+bool guest_is_stuck(const struct guest *g);
 /* Something changed: the life and those who wait for it look up. */
 void guest_poke(struct guest *g);
 struct guest *guest_find(const char *disk_id);

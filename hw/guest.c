@@ -18,6 +18,9 @@
 #include "hw/guest-control.h"
 #include "hw/guest-state.h"
 
+/* How often a guest that goes is asked whether it is stuck. */
+#define LOOK_AGAIN_NS (100 * NS_PER_US)
+
 struct guest_list guests = TAILQ_HEAD_INITIALIZER(guests);
 
 /* --- The guests' clock ------------------------------------------------------------------------ */
@@ -63,6 +66,11 @@ static bool may_run(const struct guest *g)
 bool guest_must_pause(const struct guest *g)
 {
     return !may_run(g) || g->changed;
+}
+
+bool guest_is_stuck(const struct guest *g)
+{
+    return machine_state() == RUN_IO_ERROR || !co_queue_empty(&g->dev->disk->stopped);
 }
 
 void guest_poke(struct guest *g)
@@ -307,9 +315,10 @@ void co_guest_free(struct guest *g)
 {
     g->gone = true;
     guest_poke(g);
-    /* Requests that the host works on come to their end; those that wait for `cont` do not. */
-    while (!g->ended && machine_state() != RUN_IO_ERROR) {
-        co_queue_wait(&g->watchers);
+    /* Requests that the host works on come to their end; those that wait for `cont` do not, and
+     * nobody tells when one of the former becomes one of the latter. */
+    while (!g->ended && !guest_is_stuck(g)) {
+        co_sleep_ns(LOOK_AGAIN_NS);
     }
     if (g->drv) {
         co_go_down(g);
@@ -358,7 +367,7 @@ int co_guest_stop(const char *disk_id, struct error *err)
     guest_poke(g);
     g->visitors++;
     /* Requests that wait for `cont` do not keep the one who would type it. */
-    while (g->stopped && !quiet(g) && !g->gone && machine_state() != RUN_IO_ERROR) {
+    while (g->stopped && !quiet(g) && !g->gone && !guest_is_stuck(g)) {
         co_queue_wait(&g->watchers);
     }
     guest_leave(g);

@@ -782,6 +782,40 @@ static void requests_that_wait_for_cont_do_not_keep_anybody(void **state)
     loop_run_co(free_while_stuck, NULL);
 }
 
+static CO_ENTRY void free_at_last(void *arg)
+{
+    co_guest_free(guest);
+    guest = NULL;
+}
+
+static CO_ENTRY void wait_for_cont(void *arg)
+{
+    co_queue_wait(&fake.dev.disk->stopped);
+}
+
+static CO_ENTRY void free_after_shutdown(void *arg)
+{
+    set("profile=stamp,iodepth=16,rate_iops=0,size=128k");
+    machine_cont();
+    co_sleep_ns(NS_PER_S / 100);
+    fake.hang = true;
+    co_sleep_ns(NS_PER_S / 100);
+    machine_stop_request(RUN_SHUTDOWN);
+    co_start(free_at_last, NULL);
+    co_sleep_ns(NS_PER_S);
+    assert(guest); /* the host is at work, for all one knows */
+    co_start(wait_for_cont, NULL);
+    co_sleep_ns(NS_PER_S / 100);
+    assert(!guest);
+    co_queue_wake_all(&fake.dev.disk->stopped);
+    co_yield();
+}
+
+static void a_guest_that_gets_stuck_while_it_goes_does_not_keep_the_program(void **state)
+{
+    loop_run_co(free_after_shutdown, NULL);
+}
+
 static CO_ENTRY void free_while_booting(void *arg)
 {
     machine_cont();
@@ -845,6 +879,7 @@ int main(void)
         TEST(a_disk_that_changes_its_size_is_followed),
         TEST(a_guest_can_be_taken_away_at_work),
         TEST(requests_that_wait_for_cont_do_not_keep_anybody),
+        TEST(a_guest_that_gets_stuck_while_it_goes_does_not_keep_the_program),
         TEST(a_guest_can_be_taken_away_while_it_boots),
     };
 
