@@ -11,7 +11,7 @@
 #include <uuid/uuid.h>
 
 #include "core/mem.h"
-#include "start/keyval.h"
+#include "core/keyval.h"
 
 struct option {
     const char *name;
@@ -359,7 +359,7 @@ void options_print_help(FILE *out)
         for (const char *line = row->help; *line;) {
             size_t len = strcspn(line, "\n");
 
-            fprintf(out, "  %-24s%.*s\n", line == row->help ? left : "", (int)len, line);
+            fprintf(out, "  %-25s %.*s\n", line == row->help ? left : "", (int)len, line);
             line += len + (line[len] == '\n');
         }
     }
