@@ -123,9 +123,6 @@ static int co_ide_boot(struct machine_device *dev, void **out_driver)
         ret = co_boot_channel(d);
         ata_turn_give_up(&d->ata);
     }
-    if (ret == 0 && d->ata.aborted) {
-        ret = -ECANCELED;
-    }
     if (ret < 0) {
         co_ide_shutdown(d);
         return ret;

@@ -17,7 +17,8 @@
  *   guest-iolog.c    fio's iolog (profile replay)
  *   guest-partitions.c  MBR and GPT, read at boot
  *   guest-virtio.c   the guest's virtio-mmio block driver
- *   guest-ide.c      the guest's IDE driver (PIO and bus-master DMA)
+ *   guest-ide.c      the guest's IDE driver: boot and requests
+ *   guest-ata.c      ... and how it gives a command to a drive (PIO and bus-master DMA)
  */
 #ifndef HW_GUEST_H
 #define HW_GUEST_H

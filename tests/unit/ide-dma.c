@@ -297,6 +297,24 @@ static void stopping_in_the_middle_lets_the_command_end(void **state)
     assert_alive();
 }
 
+static void a_start_in_the_middle_is_for_the_next_command(void **state)
+{
+    disk0.hold = true;
+    entry(0, rig.data, S, true);
+    go_read(4, 1);
+    stop();
+    start(true);
+    release(&disk0);
+    settle();
+    assert_good();
+    assert_int_equal(bm_status(), IDE_BM_ST_IRQ | IDE_BM_ST_ACTIVE);
+    begin28(IDE_CMD_READ_DMA, 5, 1);
+    settle();
+    assert_int_equal(bm_status(), IDE_BM_ST_IRQ);
+    assert_good();
+    assert_memory_equal(rig.data_p, disk0.bytes + 5 * S, S);
+}
+
 static void the_start_bit_is_not_for_the_data_port(void **state)
 {
     begin28(IDE_CMD_WRITE, 3, 1);
@@ -637,6 +655,7 @@ int main(void)
         ONE(a_start_bit_serves_one_command),
         ONE(a_start_that_was_taken_back_is_none),
         ONE(stopping_in_the_middle_lets_the_command_end),
+        ONE(a_start_in_the_middle_is_for_the_next_command),
         ONE(the_start_bit_is_not_for_the_data_port),
         ONE(data_in_nowhere_is_a_fault),
         ONE(data_half_in_nowhere_is_a_fault),

@@ -199,6 +199,25 @@ static void a_write_that_the_host_has_goes_where_it_was_told(void **state)
     assert_memory_equal(disk0.bytes, first, S);
 }
 
+static void a_reset_between_two_pieces_of_a_long_write(void **state)
+{
+    memset(buffer, 0xee, sizeof(buffer));
+    begin28(IDE_CMD_WRITE, 50, 200);
+    for (unsigned i = 0; i < CHUNK; i++) {
+        disk0.hold = true;
+        settle();
+        port_out(buffer, S, 8);
+    }
+    settle();
+    assert_int_equal(disk0.calls[DISK_WRITE], 1);
+    srst();
+    release(&disk0);
+    settle();
+    assert_reset();
+    assert_int_equal(disk0.written, CHUNK * S);
+    assert_alive();
+}
+
 static void a_reset_ends_the_wait_for_the_bus_master(void **state)
 {
     memset(rig.data_p, 0xee, S);
@@ -253,6 +272,24 @@ static void a_reset_waits_for_dma(void **state)
     assert_int_equal(bm_status() & (IDE_BM_ST_IRQ | IDE_BM_ST_ERROR), 0);
     assert_memory_equal(disk0.bytes + 60 * S, rig.data_p, 4 * S);
     assert_memory_equal(disk0.bytes, first, S);
+    assert_alive();
+}
+
+/* It is another chip: the driver stops it. */
+static void a_software_reset_is_none_of_the_bus_master(void **state)
+{
+    disk0.hold = true;
+    entry(0, rig.data, S, true);
+    begin28(IDE_CMD_READ_DMA, 60, 1);
+    start(true);
+    settle();
+    srst();
+    release(&disk0);
+    settle();
+    assert_int_equal(bm_status(), IDE_BM_ST_ACTIVE);
+    assert_int_equal(bm_in(IDE_BM_PRD, 4), rig.table);
+    stop();
+    assert_int_equal(bm_status(), 0);
     assert_alive();
 }
 
@@ -644,9 +681,11 @@ int main(void)
         ONE(a_reset_between_two_blocks_ends_a_pio_read),
         ONE(a_reset_ends_a_pio_write),
         ONE(a_write_that_the_host_has_goes_where_it_was_told),
+        ONE(a_reset_between_two_pieces_of_a_long_write),
         ONE(a_reset_ends_the_wait_for_the_bus_master),
         ONE(a_reset_forgets_a_start_that_nobody_used),
         ONE(a_reset_waits_for_dma),
+        ONE(a_software_reset_is_none_of_the_bus_master),
         ONE(after_busy_no_read_lands_in_memory),
         ONE(a_reset_ends_a_verify),
         ONE(a_reset_ends_trim),
