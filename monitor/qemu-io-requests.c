@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "block/disk.h"
+#include "hw/guest.h"
 #include "core/loop.h"
 #include "core/mem.h"
 #include "monitor/qemu-io-run.h"
@@ -144,6 +146,14 @@ static int check_write_options(struct io_run *run)
     return wrong ? -EINVAL : 0;
 }
 
+/* What is written behind the guest's back it must not take for wrong data. */
+static struct guest_hold *co_hold_guest(const struct io_run *run, uint64_t offset, uint64_t len)
+{
+    struct disk *disk = disk_of_root(run->node);
+
+    return disk && len ? co_guest_hold(disk->id, offset, len) : NULL;
+}
+
 static int co_write_pieces(struct io_run *run, uint64_t offset, uint64_t len)
 {
     AUTOFREE uint8_t *buf = mem_align(4096, MAX((uint64_t)1, MIN(len, (uint64_t)PIECE)));
@@ -175,12 +185,15 @@ int co_io_cmd_write(struct io_run *run)
     if (len > run->node->size || offset > run->node->size - len) {
         return io_failed(run, -EIO);
     }
+    struct guest_hold *hold = co_hold_guest(run, offset, len);
+
     if (run->zero) {
         ret = len ? co_node_zero(run->node, offset, len, run->unmap ? NODE_MAY_UNMAP : 0) : 0;
         ret = ret ? io_failed(run, ret) : 0;
     } else {
         ret = co_write_pieces(run, offset, len);
     }
+    guest_release(hold);
     if (!ret && run->fua) {
         ret = co_node_flush(run->node);
         ret = ret ? io_failed(run, ret) : 0;
@@ -205,7 +218,10 @@ int co_io_cmd_discard(struct io_run *run)
     if (len > run->node->size || offset > run->node->size - len) {
         return io_failed(run, -EIO);
     }
+    struct guest_hold *hold = co_hold_guest(run, offset, len);
+
     ret = len ? co_node_discard(run->node, offset, len) : 0;
+    guest_release(hold);
     if (ret) {
         return io_failed(run, ret);
     }

@@ -73,3 +73,12 @@ same() {
     assert_output "Error: Cannot find device='' nor node-name='nosuch'"
     assert_output "The devices are: virtio0."
 }
+
+@test "what qemu-io writes under a guest is not taken for wrong data" {
+    qemu-img create -q -f qcow2 disk.img 16M
+    for i in {0..15}; do printf 'qemu-io virtio0 "write -P %d %dM 1M"\nqemu-io virtio0 "discard %dM 64k"\nsleep 20ms\n' "$i" "$i" "$i"; done >script
+    echo 'expect guest clean' >>script
+    run mg -drive file=disk.img,if=virtio,format=qcow2,discard=unmap \
+        -guest profile=stamp,rate_iops=5000,iodepth=16,size=16M -f script
+    assert_status 0
+}
