@@ -125,7 +125,7 @@ int co_qcow2_entry_corrupt(struct qcow2 *q, uint64_t guest, const struct qcow2_p
         const char *what = q->subclusters == 1 && entry & QCOW2_ZERO
                                ? "Preallocated zero cluster offset"
                                : "Cluster allocation offset";
-        return co_qcow2_signal_corruption(q, true, host, q->cluster_size,
+        return co_qcow2_signal_corruption(q, true, -1, -1,
                                           "%s %#" PRIx64 " unaligned (L2 offset: %#" PRIx64
                                           ", L2 index: %#" PRIx64 ")",
                                           what, host, table, l2_index);
@@ -263,7 +263,7 @@ static uint64_t table_of(const struct qcow2 *q, uint64_t guest)
 static int co_check_table(struct qcow2 *q, uint64_t guest, uint64_t table)
 {
     if (table % q->cluster_size != 0) {
-        return co_qcow2_signal_corruption(q, true, table, q->cluster_size,
+        return co_qcow2_signal_corruption(q, true, -1, -1,
                                           "L2 table offset %#" PRIx64
                                           " unaligned (L1 index: %#" PRIx64 ")",
                                           table, guest / table_span(q));

@@ -50,7 +50,7 @@ int co_qcow2_refblock(struct qcow2 *q, uint64_t t, uint64_t *offset)
     *offset = t < q->reftable_entries ? q->reftable[t] & QCOW2_REFTABLE_OFFSET_MASK : 0;
     if (*offset % q->cluster_size != 0 || *offset >= QCOW2_HOST_LIMIT) {
         return co_qcow2_signal_corruption(
-            q, true, *offset, q->cluster_size,
+            q, true, -1, -1,
             "Refblock offset %#" PRIx64 " unaligned (reftable index: %#" PRIx64 ")", *offset, t);
     }
     return *offset / q->cluster_size < q->file_end ? 0 : co_qcow2_check_end(q, *offset, "Refblock");
