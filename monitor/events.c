@@ -141,7 +141,7 @@ static void image_corrupted(struct node *node, const char *device, const char *m
     set_text(data, "device", device ? device : "");
     set_text(data, "msg", msg);
     set_text(data, "node-name", node->name);
-    if (size) {
+    if (offset != UINT64_MAX) { /* else it is about no place of the file */
         json_object_set_new(data, "offset", json_integer(offset));
         json_object_set_new(data, "size", json_integer(size));
     }

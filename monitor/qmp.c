@@ -21,7 +21,7 @@
 #include "monitor/qmp-text.h"
 
 #define UNSENT_LOW (16u << 10)       /* the next command is taken at that */
-#define EVENTS_MAX (4u << 20)        /* bytes of events that a client may have left unread */
+#define EVENTS_MAX (1u << 20)        /* bytes of events that a client may have left unread */
 
 struct qmp_session {
     LIST_ENTRY(qmp_session) link;
@@ -180,6 +180,8 @@ json_t *co_qmp_human(struct monitor *mon, const char *line)
     json_t *text;
 
     monitor_init(&h.mon);
+    json_decref(h.mon.history); /* such lines leave no trace */
+    h.mon.history = NULL;
     s->human = &h.mon;
     co_hmp_run(&h.mon, line);
     s->human = NULL;
