@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The NBD server's socket and its exports: see nbd-server.h.
+ */
+#include "export/nbd-server.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "block/chain-map.h"
+#include "core/mem.h"
+#include "export/nbd-session.h"
+
+#define BACKLOG 64
+#define ACCEPT_AGAIN_NS (100 * NS_PER_MS) /* after a lack of descriptors, say */
+
+struct nbd_export_list nbd_exports = TAILQ_HEAD_INITIALIZER(nbd_exports);
+
+static struct nbd_server {
+    int fd; /* 0: not running */
+    char *path; /* from the root: the working directory may change */
+    dev_t device;
+    ino_t inode;
+    unsigned max_clients, clients;
+    struct loop_watch *watch;
+    struct loop_timer again;
+} server;
+static bool ending; /* no new one before the last client of the old one has gone */
+static struct co_queue session_ended = CO_QUEUE_INIT(session_ended);
+static struct co_queue export_gone = CO_QUEUE_INIT(export_gone);
+static void (*on_deleted)(const char *id);
+
+void nbd_on_export_deleted(void (*fn)(const char *id))
+{
+    on_deleted = fn;
+}
+
+bool nbd_server_running(void)
+{
+    return server.watch;
+}
+
+/* --- Clients --------------------------------------------------------------------------------------------------------------- */
+
+static void listen_on(void)
+{
+    bool full = server.max_clients && server.clients >= server.max_clients;
+
+    if (server.watch) {
+        loop_watch_events(server.watch, full || loop_timer_armed(&server.again) ? 0 : LOOP_READ);
+    }
+}
+
+static void client_left(void)
+{
+    server.clients--;
+    listen_on();
+    co_queue_wake_all(&session_ended);
+}
+
+static void accept_again(void *arg)
+{
+    listen_on();
+}
+
+static void client_came(void *arg, unsigned events)
+{
+    int fd = accept4(server.fd, NULL, NULL, SOCK_CLOEXEC);
+
+    if (fd >= 0) {
+        server.clients++;
+        nbd_session_start(fd, client_left);
+    } else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+        loop_timer_arm(&server.again, loop_now() + ACCEPT_AGAIN_NS);
+    }
+    listen_on();
+}
+
+/* --- The socket ------------------------------------------------------------------------------------------------------------ */
+
+static int socket_address(const char *path, struct sockaddr_un *addr, struct error *err)
+{
+    *addr = (struct sockaddr_un){ .sun_family = AF_UNIX };
+    if (!*path) {
+        error_set(err, "invalid Unix socket address");
+        return -EINVAL;
+    }
+    if (strlen(path) >= sizeof(addr->sun_path)) {
+        error_set(err, "UNIX socket path '%s' is too long", path);
+        error_hint(err, "Path must be less than %zu bytes", sizeof(addr->sun_path));
+        return -ENAMETOOLONG;
+    }
+    strcpy(addr->sun_path, path);
+    return 0;
+}
+
+/* A socket's file that nobody listens to any more makes room; anything else stays and lets bind() complain. */
+static void remove_left_over(const struct sockaddr_un *addr)
+{
+    struct stat st;
+    int fd;
+
+    if (lstat(addr->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode)) {
+        return;
+    }
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd >= 0 && connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0 && errno == ECONNREFUSED) {
+        unlink(addr->sun_path);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
+static int bind_and_listen(int fd, const struct sockaddr_un *addr, struct error *err)
+{
+    int ret = 0;
+
+    /* Before it has a name: at no instant may others connect. */
+    if (fchmod(fd, 0600) < 0 || bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0) {
+        ret = -errno;
+        error_set_errno(err, errno, "Failed to bind socket to %s", addr->sun_path);
+    } else if (listen(fd, BACKLOG) < 0) {
+        ret = -errno;
+        error_set_errno(err, errno, "Failed to listen on socket");
+        unlink(addr->sun_path);
+    }
+    return ret;
+}
+
+int nbd_server_start(const char *path, unsigned max_clients, struct error *err)
+{
+    struct sockaddr_un addr;
+    struct stat st;
+    int fd, ret;
+
+    if (nbd_server_running() || ending) {
+        error_set(err, "NBD server already running");
+        return -EBUSY;
+    }
+    ret = socket_address(path, &addr, err);
+    if (ret < 0) {
+        return ret;
+    }
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) {
+        ret = -errno;
+        error_set_errno(err, ret, "Failed to create Unix socket");
+        return ret;
+    }
+    remove_left_over(&addr);
+    ret = bind_and_listen(fd, &addr, err);
+    if (ret < 0) {
+        close(fd);
+        return ret;
+    }
+    AUTOFREE char *here = path[0] == '/' ? NULL : getcwd(NULL, 0);
+
+    server.fd = fd;
+    server.path = here ? mem_printf("%s/%s", here, path) : mem_strdup(path);
+    server.max_clients = max_clients;
+    if (lstat(path, &st) == 0) {
+        server.device = st.st_dev;
+        server.inode = st.st_ino;
+    }
+    loop_timer_init(&server.again, accept_again, NULL);
+    server.watch = loop_watch(fd, 0, client_came, NULL);
+    listen_on();
+    return 0;
+}
+
+static void stop_listening(void)
+{
+    struct stat st;
+
+    loop_timer_cancel(&server.again);
+    loop_unwatch(server.watch);
+    server.watch = NULL;
+    close(server.fd);
+    /* Somebody else's socket of that name stays. */
+    if (lstat(server.path, &st) == 0 && st.st_dev == server.device && st.st_ino == server.inode) {
+        unlink(server.path);
+    }
+    free(server.path);
+    server.path = NULL;
+}
+
+void co_nbd_server_end(void)
+{
+    struct nbd_session *s;
+    struct nbd_export *e;
+
+    ending = true;
+    if (nbd_server_running()) {
+        stop_listening();
+    }
+    LIST_FOREACH(s, &nbd_sessions, link) {
+        nbd_session_die(s);
+    }
+    while ((e = TAILQ_FIRST(&nbd_exports))) {
+        co_nbd_export_remove(e, true, NULL);
+    }
+    while (server.clients) { /* also those that had chosen nothing */
+        co_queue_wait(&session_ended);
+    }
+    nbd_buf_drain();
+    ending = false;
+}
+
+int co_nbd_server_stop(struct error *err)
+{
+    if (!nbd_server_running()) {
+        error_set(err, "NBD server not running");
+        return -EINVAL;
+    }
+    co_nbd_server_end();
+    return 0;
+}
+
+/* --- Exports ----------------------------------------------------------------------------------------------------------------- */
+
+struct nbd_export *nbd_export_find(const char *id)
+{
+    struct nbd_export *e;
+
+    TAILQ_FOREACH(e, &nbd_exports, link) {
+        if (!strcmp(e->id, id)) {
+            return e;
+        }
+    }
+    return NULL;
+}
+
+static int check_spec(const struct nbd_export_spec *spec, struct error *err)
+{
+    struct nbd_export *e;
+
+    if (!nbd_server_running()) {
+        error_set(err, "NBD server not running");
+        return -EINVAL;
+    }
+    if (strlen(spec->name) > NBD_STRING_MAX) {
+        error_set(err, "export name '%s' too long", spec->name);
+        return -EINVAL;
+    }
+    if (spec->description && strlen(spec->description) > NBD_STRING_MAX) {
+        error_set(err, "description '%s' too long", spec->description);
+        return -EINVAL;
+    }
+    TAILQ_FOREACH(e, &nbd_exports, link) {
+        if (!strcmp(e->name, spec->name)) {
+            error_set(err, "NBD server already has export named '%s'", spec->name);
+            return -EEXIST;
+        }
+    }
+    return 0;
+}
+
+int nbd_export_add(const struct nbd_export_spec *spec, struct error *err)
+{
+    const char *id = spec->id ? spec->id : spec->name;
+    struct nbd_export *e;
+    int ret;
+
+    assert(spec->disk || spec->node);
+    if (nbd_export_find(id)) {
+        error_set(err, "Block export id '%s' is already in use", id);
+        return -EEXIST;
+    }
+    ret = check_spec(spec, err);
+    if (ret < 0) {
+        return ret;
+    }
+    e = mem_zalloc(sizeof(*e));
+    e->id = mem_strdup(id);
+    e->name = mem_strdup(spec->name);
+    e->description = mem_strdup(spec->description);
+    e->disk = spec->disk;
+    if (!e->disk) {
+        e->node = node_ref(spec->node);
+        e->map = chain_map_get(e->node);
+    }
+    e->writable = spec->writable;
+    co_queue_init(&e->idle);
+    TAILQ_INSERT_HEAD(&nbd_exports, e, link);
+    return 0;
+}
+
+/* `wanted` may have been freed: it is looked for, not looked at. */
+static bool is_being_removed(const struct nbd_export *wanted)
+{
+    struct nbd_export *e;
+
+    TAILQ_FOREACH(e, &nbd_exports, link) {
+        if (e == wanted) {
+            return e->closing;
+        }
+    }
+    return false;
+}
+
+int co_nbd_export_remove(struct nbd_export *e, bool hard, struct error *err)
+{
+    struct nbd_session *s;
+
+    if (!hard && e->sessions) {
+        error_set(err, "export '%s' still in use", e->id);
+        return -EBUSY;
+    }
+    if (e->closing) { /* somebody else does it already */
+        while (is_being_removed(e)) {
+            co_queue_wait(&export_gone);
+        }
+        return 0;
+    }
+    e->closing = true;
+    LIST_FOREACH(s, &nbd_sessions, link) {
+        if (s->export == e) {
+            nbd_session_die(s);
+        }
+    }
+    while (e->sessions) {
+        co_queue_wait(&e->idle);
+    }
+    TAILQ_REMOVE(&nbd_exports, e, link);
+    chain_map_put(e->map);
+    if (e->node) {
+        co_node_unref(e->node);
+    }
+    if (on_deleted) {
+        on_deleted(e->id);
+    }
+    free(e->id);
+    free(e->name);
+    free(e->description);
+    free(e);
+    co_queue_wake_all(&export_gone);
+    return 0;
+}
+
+struct node *co_nbd_export_root(struct nbd_export *e)
+{
+    struct disk *disk = e->disk;
+
+    if (!disk) {
+        return e->node;
+    }
+    while (disk->root && disk->root->drained) {
+        co_queue_wait(&disk->root->drain_queue);
+    }
+    return disk->root;
+}
+
+uint64_t nbd_export_size(const struct nbd_export *e)
+{
+    return e->disk ? disk_size(e->disk) : e->node->size;
+}
+
+uint16_t nbd_export_flags(const struct nbd_export *e, bool structured)
+{
+    /* Several connections: a flush on any of them makes durable what was done on all. */
+    return NBD_HAS_FLAGS | NBD_SEND_FLUSH | NBD_SEND_FUA | NBD_CAN_MULTI_CONN | NBD_SEND_CACHE | (structured ? NBD_SEND_DF : 0) |
+           (e->writable ? NBD_SEND_TRIM | NBD_SEND_WRITE_ZEROES | NBD_SEND_FAST_ZERO : NBD_READ_ONLY);
+}
