@@ -26,6 +26,7 @@
 #include "core/io.h"
 #include "core/loop.h"
 #include "core/mem.h"
+#include "export/nbd-server.h"
 #include "hw/guest.h"
 #include "hw/machine.h"
 #include "jobs/job.h"

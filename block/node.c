@@ -304,6 +304,23 @@ int co_node_read_buf(struct node *node, uint64_t offset, void *buf, size_t len)
     return co_node_read(node, offset, &iov, 1);
 }
 
+int co_node_map(struct node *node, uint64_t offset, uint64_t len, struct chain_extent *out)
+{
+    struct epoch_entry epoch;
+    struct chain_map *map;
+    int ret;
+
+    if (!len || check_range(node, offset, len) < 0) {
+        return -EIO;
+    }
+    co_enter(node, &epoch); /* so that the chain stays as it is */
+    map = chain_map_get(node);
+    ret = co_chain_map_find(map, offset, len, out);
+    chain_map_put(map);
+    leave(node, &epoch);
+    return ret;
+}
+
 /* --- Writing ------------------------------------------------------------------------------------------------------- */
 
 /* Drivers without an operation of their own pass it to their file. */

@@ -35,6 +35,7 @@
 #include "core/io.h"
 
 struct chain_map;
+struct chain_extent;
 struct chain_layer;
 struct driver;
 struct node;
@@ -179,6 +180,9 @@ int co_node_discard(struct node *node, uint64_t offset, uint64_t len);
 int co_node_flush(struct node *node);
 int co_node_read_buf(struct node *node, uint64_t offset, void *buf, size_t len);
 int co_node_write_buf(struct node *node, uint64_t offset, const void *buf, size_t len);
+/* Where [offset, offset + len), or a first part of it, comes from; len > 0 (chain-map.h).  out->layer is good until the caller
+ * suspends. */
+int co_node_map(struct node *node, uint64_t offset, uint64_t len, struct chain_extent *out);
 /* Jobs: run co_fill(node, offset, len, arg) as one request that excludes every overlapping write of a guest; reads go on.  Inside,
  * look at the map, then call the driver's operations directly. */
 typedef int node_populate_fn(struct node *node, uint64_t offset, uint64_t len, void *arg);

@@ -13,7 +13,7 @@
 #include "monitor/hmp.h"
 
 const struct command *const hmp_command_tables[] = {
-    job_commands, block_commands, guest_commands, script_commands, machine_commands, help_commands, NULL,
+    job_commands, block_commands, export_commands, guest_commands, script_commands, machine_commands, help_commands, NULL,
 };
 const struct command *const info_command_tables[] = {
     job_topics, block_topics, guest_topics, machine_topics, help_topics, NULL,

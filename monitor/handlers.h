@@ -50,9 +50,12 @@ json_t *version_tree(void);
 /* --- commands-guest.c ---------------------------------------------------------------------------------------------- */
 co_command_fn co_query_guest;          /* ours: guest_describe() */
 
+/* --- commands-export.c --------------------------------------------------------------------------------------------- */
+extern const struct command export_qmp_commands[];
+
 /* --- Tables of rows -------------------------------------------------------------------------------------------------- */
 extern const struct command job_commands[], block_commands[], machine_commands[], guest_commands[], script_commands[],
-    help_commands[];
+    help_commands[], export_commands[];
 extern const struct command job_topics[], block_topics[], machine_topics[], guest_topics[], help_topics[];
 
 #endif

@@ -225,4 +225,4 @@ static const struct command job_rows[] = {
     { 0 },
 };
 
-const struct command *const qmp_command_tables[] = { session_rows, machine_rows, block_rows, job_rows, NULL };
+const struct command *const qmp_command_tables[] = { session_rows, machine_rows, block_rows, job_rows, export_qmp_commands, NULL };

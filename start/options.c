@@ -11,7 +11,7 @@
 #include <uuid/uuid.h>
 
 #include "core/mem.h"
-#include "start/keyval.h"
+#include "core/keyval.h"
 
 struct option {
     const char *name;
