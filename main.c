@@ -378,6 +378,7 @@ static void co_end(struct program *p, bool began)
     if (began && monitor_quit_code() < 0 && !p->exit_code) {
         p->exit_code = outcome_exit_code(); /* the guests' last requests count too */
     }
+    co_nbd_server_end();
     if (co_drives_end(&err) < 0) {
         complain(NULL, &err);
         p->exit_code = p->exit_code ? p->exit_code : OUTCOME_GUEST; /* what the guest wrote may be lost */
