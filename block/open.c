@@ -351,7 +351,7 @@ static struct node *co_open_file_child(const struct open_request *req, json_t *o
     if (ref) {
         file = node_find(ref);
         if (!file) {
-            error_set(err, "Cannot find device='' nor node-name='%s'", ref);
+            error_set(err, "Cannot find device='%s' nor node-name='%s'", ref, ref);
             return NULL;
         }
         if (!file->driver->is_protocol) {
@@ -537,7 +537,7 @@ static int co_open_below(struct node *top, struct node *node, struct node **out,
     if (ref) {
         struct node *below = node_find(ref);
         if (!below) {
-            error_set(err, "Cannot find device='' nor node-name='%s'", ref);
+            error_set(err, "Cannot find device='%s' nor node-name='%s'", ref, ref);
             return -ENOENT;
         }
         *out = node_ref(below);
@@ -547,8 +547,9 @@ static int co_open_below(struct node *top, struct node *node, struct node **out,
         return 0;
     }
     json_t *options = backing_options(node, err);
-    bool named = json_object_get(options, "file") || json_object_get(options, "driver");
-    if (node->backing_name && !json_object_get(options, "file")) {
+    json_t *file = json_object_get(options, "file"); /* a node's name; or an object, that need not say which file */
+    bool named = file || json_object_get(options, "driver");
+    if (node->backing_name && !json_is_string(file) && !json_object_get(file, "filename")) {
         path = path_combine(node->filename, node->backing_name);
     }
     struct open_request req = {
