@@ -2,7 +2,7 @@
 /*
  * Option strings (see keyval.h).
  */
-#include "start/keyval.h"
+#include "core/keyval.h"
 
 #include <string.h>
 

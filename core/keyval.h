@@ -3,8 +3,8 @@
  * "key=value,key=value": how options are written.  A comma in a value is doubled.  A key without '=' is a flag (key=on, noKEY=off,
  * deprecated in QEMU but understood), or the value of the implied key when it comes first.
  */
-#ifndef START_KEYVAL_H
-#define START_KEYVAL_H
+#ifndef CORE_KEYVAL_H
+#define CORE_KEYVAL_H
 
 #include <jansson.h>
 

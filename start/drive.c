@@ -13,7 +13,7 @@
 #include "core/size.h"
 #include "hw/guest.h"
 #include "hw/machine.h"
-#include "start/keyval.h"
+#include "core/keyval.h"
 
 #define VIRTIO_QUEUES 4
 #define VIRTIO_QUEUE_SIZE 256
@@ -50,6 +50,14 @@ static int parse_on_off(const char *key, const char *value, bool *out, struct er
         return -EINVAL;
     }
     return 0;
+}
+
+static int check_on_off(const json_t *keys, const char *key, struct error *err)
+{
+    const char *value = json_string_value(json_object_get(keys, key));
+    bool ignored;
+
+    return value ? parse_on_off(key, value, &ignored, err) : 0;
 }
 
 static int parse_number(const char *key, const char *value, unsigned *out, struct error *err)
@@ -232,6 +240,26 @@ static int take_cache(json_t *keys, struct settings *s, struct error *err)
     if (take(keys, "cache.writeback", &value)) {
         return parse_on_off("cache.writeback", value, &s->writeback, err);
     }
+    return check_on_off(keys, "cache.direct", err) < 0 || check_on_off(keys, "cache.no-flush", err) < 0 ? -EINVAL : 0;
+}
+
+/* Values that the opening of an image would find wrong as well, in the words that QEMU has for options. */
+static int check_words(const json_t *keys, struct error *err)
+{
+    const char *zeroes = json_string_value(json_object_get(keys, "detect-zeroes"));
+
+    if (zeroes && strcmp(zeroes, "off") && strcmp(zeroes, "on") && strcmp(zeroes, "unmap")) {
+        error_set(err, "invalid parameter value: %s", zeroes);
+        return -EINVAL;
+    }
+    if (json_object_get(keys, "read-only") && json_object_get(keys, "readonly")) {
+        error_set(err, "'read-only' and its alias 'readonly' can't be used at the same time");
+        return -EINVAL;
+    }
+    if (json_object_get(keys, "file") && json_object_get(keys, "file.filename")) {
+        error_set(err, "Can't specify 'file' and 'filename' options at the same time");
+        return -EINVAL;
+    }
     return 0;
 }
 
@@ -281,7 +309,7 @@ static int take_settings(json_t *keys, struct settings *s, struct error *err)
     AUTOFREE char *value = NULL;
 
     *s = (struct settings){ .werror = DISK_ENOSPC, .rerror = DISK_REPORT };
-    if (take_cache(keys, s, err) < 0 || take_aio(keys, err) < 0 || take_unsupported(keys, err) < 0) {
+    if (check_words(keys, err) < 0 || take_cache(keys, s, err) < 0 || take_aio(keys, err) < 0 || take_unsupported(keys, err) < 0) {
         return -EINVAL;
     }
     if (take(keys, "werror", &value) && parse_policy(value, false, &s->werror, err) < 0) {
@@ -372,12 +400,16 @@ static int co_drive_start(struct drive *drive, struct place *places, size_t n, s
 {
     struct place *place = &places[n];
     json_t *keys = json_copy(drive->keys);
+    const char *file = json_string_value(json_object_get(keys, "file"));
     AUTOFREE char *id = NULL;
     struct settings s;
     struct node *node = NULL;
     struct disk *disk;
     int ret = -EINVAL;
 
+    if (file && !*file) {
+        json_object_del(keys, "file"); /* an empty name is no name */
+    }
     if (choose_bus(keys, place, err) < 0 || choose_index(keys, places, n, err) < 0 ||
         !(id = choose_id(keys, place, err)) || take_settings(keys, &s, err) < 0) {
         json_decref(keys);
