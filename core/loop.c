@@ -158,6 +158,11 @@ uint64_t loop_random(void)
     return random_next(&generator);
 }
 
+void loop_random_seed(uint64_t seed)
+{
+    random_seed(&generator, seed);
+}
+
 uint64_t loop_random_below(uint64_t bound)
 {
     return random_below(&generator, bound);

@@ -37,6 +37,8 @@ uint64_t loop_wall_us(void);
 /* The seeded generator (xoshiro256** over splitmix64): 64 random bits; a number below `bound` (> 0) without bias. */
 uint64_t loop_random(void);
 uint64_t loop_random_below(uint64_t bound);
+/* Begin the sequence anew, so that what follows does not depend on what came before. */
+void loop_random_seed(uint64_t seed);
 /* A generator of one's own, so that a guest's sequence does not depend on what else draws numbers. */
 struct random { uint64_t s[4]; };
 void random_seed(struct random *r, uint64_t seed);

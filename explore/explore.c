@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Visiting the states of a plan: see explore.h.
+ */
+#include "explore/explore.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/co.h"
+#include "core/mem.h"
+#include "explore/states.h"
+
+#define SCATTER 0x9e3779b97f4a7c15u
+#define SECOND_POINTS 3u
+#define SECOND_RANDOM 2u
+
+char explore_where[2048];
+
+struct explore {
+    struct explore_options options;
+    struct explore_stats stats;
+    struct seen bytes;    /* of all plans */
+    struct judge *judge;
+    uint8_t *content, *shown; /* what the checker reads, what the driver reads */
+    uint8_t *again_content;
+    /* Replay: this point and set only, always going on. */
+    bool replay;
+    size_t only_point, only_again; /* SIZE_MAX: none */
+    const char *only_keep, *only_again_keep;
+};
+
+/* Everything about visiting one run's states. */
+struct visit {
+    struct explore *x;
+    struct run *run;
+    const struct point *p;
+    size_t point;
+    struct seen *tried, *judged; /* sets of operations; states with expectations */
+    uint64_t durable;
+    bool found;                  /* something bad, at this run */
+    uint8_t *content;
+};
+
+struct explore *explore_new(const struct explore_options *options)
+{
+    struct explore *x = mem_zalloc(sizeof(*x));
+
+    x->options = *options;
+    x->only_point = x->only_again = SIZE_MAX;
+    x->judge = judge_new();
+    return x;
+}
+
+void explore_free(struct explore *x)
+{
+    seen_free(&x->bytes);
+    judge_free(x->judge);
+    free(x->content);
+    free(x->shown);
+    free(x->again_content);
+    free(x);
+}
+
+const struct explore_stats *explore_stats(const struct explore *x)
+{
+    return &x->stats;
+}
+
+static void make_room(struct explore *x, const struct world *w)
+{
+    size_t bytes = (size_t)w->model.n * MODEL_SECTOR;
+
+    x->content = mem_realloc(x->content, bytes);
+    x->shown = mem_realloc(x->shown, bytes);
+    x->again_content = mem_realloc(x->again_content, bytes);
+}
+
+/* --- Findings --------------------------------------------------------------------------------- */
+
+static char *where(const struct visit *v, const struct cut *cut)
+{
+    AUTOFREE char *keep = cut_print(cut);
+    AUTOFREE char *plan = plan_print(v->run->plan);
+
+    if (v->run->before) {
+        return mem_printf("--sim seed=%llu plan=%s %s then=%zu again=%s",
+                          (unsigned long long)v->x->options.seed, plan, v->run->crash, v->point, keep);
+    }
+    return mem_printf("--sim seed=%llu plan=%s cut=%zu keep=%s",
+                      (unsigned long long)v->x->options.seed, plan, v->point, keep);
+}
+
+static void report(struct visit *v, const struct cut *cut, const struct finding *finding)
+{
+    FILE *out = v->x->options.out;
+
+    v->x->stats.bad++;
+    if (!v->found && out && !v->x->options.quiet) {
+        AUTOFREE char *line = where(v, cut);
+
+        fprintf(out, "rule %u: %s\n  %s\n", finding->rule, finding->text, line);
+        for (size_t i = 0; i < cut->n; i++) {
+            const struct io_sim_pending *op = &cut->pending[i];
+
+            if (cut->fates[i] != '1' || v->x->replay) {
+                fprintf(out, "    %c %s %s %s %llu+%llu\n", cut->fates[i],
+                        op->in_flight ? "in flight" : "cached", io_sim_op_name(op->op), op->path,
+                        (unsigned long long)op->offset, (unsigned long long)op->len);
+            }
+        }
+        fflush(out);
+    }
+    v->found = true;
+}
+
+/* --- States ----------------------------------------------------------------------------------- */
+
+/* Which operations take effect, in their order: equal numbers, equal states. */
+static uint64_t set_key(const struct visit *v, const struct cut *cut)
+{
+    uint64_t key = v->durable;
+
+    for (size_t i = 0; i < cut->n; i++) {
+        if (cut->fates[i] != '0') {
+            key = (key ^ (cut->pending[i].id * 256 + cut->fates[i])) * SCATTER;
+            key ^= key >> 32;
+        }
+    }
+    return key + v->p->key * 3;
+}
+
+static uint64_t bytes_key(void)
+{
+    uint64_t key = 0;
+
+    for (int i = 0; i < WORLD_IMAGES; i++) {
+        key = (key ^ io_sim_hash(world_path(i))) * SCATTER;
+        key ^= key >> 32;
+    }
+    return key;
+}
+
+static void enter(const struct visit *v, const struct cut *cut)
+{
+    io_sim_restore(v->p->disk);
+    io_sim_cut_exact(cut->kill, cut->fates);
+}
+
+static struct finding judge_now(struct visit *v, const struct cut *cut)
+{
+    struct finding finding;
+    uint64_t leaks;
+
+    judge_world(v->x->judge, v->run->w, v->p, v->content, &leaks, &finding);
+    v->x->stats.leaks_max = MAX(v->x->stats.leaks_max, leaks);
+    if (!finding.rule && v->p->closed && leaks && !v->run->before && !strpbrk(cut->fates, "0dstT")) {
+        finding.rule = 2;
+        snprintf(finding.text, sizeof(finding.text), "%llu clusters leaked by an orderly end",
+                 (unsigned long long)leaks);
+    }
+    return finding;
+}
+
+/* The same finding with fewer operations lost, or where that does not work, as it is. */
+static void shrink(struct visit *v, const struct cut *cut, struct finding *finding)
+{
+    for (size_t i = 0; i < cut->n; i++) {
+        char fate = cut->fates[i];
+        struct finding other;
+
+        if (fate == '1' || (cut->kill && !cut->pending[i].in_flight)) {
+            continue;
+        }
+        cut->fates[i] = '1';
+        enter(v, cut);
+        other = judge_now(v, cut);
+        if (other.rule) {
+            *finding = other;
+        } else {
+            cut->fates[i] = fate;
+        }
+    }
+}
+
+/* --- Going on --------------------------------------------------------------------------------- */
+
+static bool co_visit_points(struct explore *x, struct run *run);
+
+/* What is known of a world that has just crashed. */
+static struct world reborn(const struct visit *v, bool durable)
+{
+    struct world w = *v->run->w;
+
+    w.model = model_copy(&v->run->w->model);
+    model_adopt(&w.model, v->p->bounds, v->content, durable);
+    w.view = v->p->view;
+    w.disk = NULL;
+    for (int i = 0; i < WORLD_IMAGES; i++) {
+        struct world_known *known = &w.view.image[i];
+
+        if (!known->sure && i != w.view.top) {
+            *known = (struct world_known){ .backing = NO_IMAGE, .next = NO_IMAGE };
+        } else if (durable) { /* else the other pointer may come back */
+            known->backing = known->next = judge_backing(v->x->judge, &w, i);
+        }
+    }
+    w.view.image[w.view.top].sure = true;
+    w.name_mid = w.view.top == 3 && judge_backing(v->x->judge, &w, 3) != NO_IMAGE;
+    return w;
+}
+
+/* Read everything through the driver: it must show what the checker saw. */
+static void co_compare(struct visit *v, struct world *w)
+{
+    uint8_t *to = v->x->shown;
+
+    for (unsigned i = 0; i < MODEL_WINDOWS && !w->broken_rule; i++) {
+        const struct model_window *window = &w->model.window[i];
+        struct iovec iov = { .iov_base = to, .iov_len = window->len };
+        int ret = co_disk_read(w->disk, window->at, &iov, 1);
+
+        if (ret < 0) {
+            world_break(w, 1, "read after the crash: %s", strerror(-ret));
+        }
+        to += window->len;
+    }
+    if (!w->broken_rule &&
+        memcmp(v->x->shown, v->content, (size_t)w->model.n * MODEL_SECTOR) != 0) {
+        world_break(w, 4, "the driver shows something else than the checker");
+    }
+}
+
+/* The machine starts again, the work that was going on is done again, and dies again. */
+static bool co_go_on(struct visit *v, const struct cut *cut, uint64_t key)
+{
+    struct world w = reborn(v, !cut->kill);
+    AUTOFREE char *keep = cut_print(cut);
+    AUTOFREE char *crash = mem_printf("cut=%zu keep=%s", v->point, keep);
+    struct run run = { .w = &w, .plan = v->run->plan, .keep = SECOND_POINTS, .before = v->run,
+                       .crash = crash };
+    bool good;
+
+    v->x->stats.gone_on++;
+    loop_random_seed(key);
+    random_seed(&run.rnd, key);
+    run_start(&run);
+    if (co_world_open(&w)) {
+        co_compare(v, &w);
+        if (!w.broken_rule) {
+            co_plan_run(&w, v->run->plan, v->p->step);
+        }
+        co_world_close(&w);
+    }
+    run_stop(&run);
+    good = !w.broken_rule;
+    if (!good) {
+        struct finding finding = { .rule = w.broken_rule };
+
+        snprintf(finding.text, sizeof(finding.text), "after the crash: %s", w.broken);
+        report(v, cut, &finding);
+    } else {
+        good = co_visit_points(v->x, &run);
+    }
+    v->found = v->found || !good;
+    run_fini(&run);
+    world_free(&w);
+    return good;
+}
+
+/* --- Visits ----------------------------------------------------------------------------------- */
+
+static bool co_second_opinion(struct visit *v, const struct cut *cut)
+{
+    const struct explore_options *o = &v->x->options;
+    const char *paths[WORLD_IMAGES];
+    struct finding finding = { .rule = 2 };
+    unsigned n = 0;
+    char *words;
+
+    for (int slot = v->p->view.top; slot != NO_IMAGE && n < WORLD_IMAGES;
+         slot = judge_backing(v->x->judge, v->run->w, slot)) {
+        paths[n++] = world_path(slot);
+    }
+    v->x->stats.second_opinions++;
+    words = o->judge(paths, n);
+    if (words) {
+        snprintf(finding.text, sizeof(finding.text), "%s", words);
+        free(words);
+        report(v, cut, &finding);
+        return false;
+    }
+    return true;
+}
+
+/* One set of operations.  False ends the visit of this point. */
+static bool co_visit_cut(void *arg, const struct cut *cut)
+{
+    struct visit *v = arg;
+    struct explore *x = v->x;
+    struct finding finding;
+    uint64_t key;
+
+    x->stats.visited++;
+    if (!x->replay && !seen_add(v->tried, set_key(v, cut) + cut->kill)) {
+        return true;
+    }
+    enter(v, cut);
+    key = bytes_key();
+    x->stats.distinct += seen_add(&x->bytes, key);
+    key ^= v->p->key + cut->kill * SCATTER;
+    if (!x->replay && !seen_add(v->judged, key)) {
+        return true;
+    }
+    *(v->run->before ? &x->stats.second : &x->stats.judged) += 1;
+    finding = judge_now(v, cut);
+    if (finding.rule) {
+        if (!v->found && !x->replay) {
+            shrink(v, cut, &finding);
+        }
+        report(v, cut, &finding);
+        return true;
+    }
+    if (v->run->before) {
+        return true;
+    }
+    if (x->options.judge && x->options.judge_every && key % x->options.judge_every == 0 &&
+        !co_second_opinion(v, cut)) {
+        return true;
+    }
+    if (x->replay || (x->options.go_on_every && (key >> 20) % x->options.go_on_every == 0)) {
+        AUTOFREE char *line = where(v, cut);
+
+        snprintf(explore_where, sizeof(explore_where), "%s", line);
+        co_go_on(v, cut, key);
+    }
+    return true;
+}
+
+/* A replay tries one set. */
+static bool co_replay_point(struct visit *v, const struct io_sim_pending *pending, size_t n)
+{
+    const char *keep = v->run->before ? v->x->only_again_keep : v->x->only_keep;
+    AUTOFREE char *fates = mem_zalloc(n + 1);
+    struct cut cut = { .fates = fates, .pending = pending, .n = n };
+
+    if (!cut_parse(keep, n, &cut.kill, fates)) {
+        fprintf(v->x->options.out, "the set '%s' does not fit: %zu operations are pending\n", keep, n);
+        v->found = true;
+        return false;
+    }
+    return co_visit_cut(v, &cut);
+}
+
+static bool co_visit_points(struct explore *x, struct run *run)
+{
+    struct seen tried = { 0 }, judged = { 0 };
+    struct explore_options options = x->options;
+    size_t only = run->before ? x->only_again : x->only_point;
+    struct visit v = { .x = x, .run = run, .tried = &tried, .judged = &judged,
+                       .content = run->before ? x->again_content : x->content };
+
+    if (run->before) {
+        options.singles_max = 2;
+        options.pairs_of = 0;
+        options.random_sets = SECOND_RANDOM;
+    }
+    for (size_t i = 0; i < run->n_points; i++) {
+        AUTOFREE struct io_sim_pending *pending = NULL;
+        size_t n;
+
+        v.p = &run->points[i];
+        v.point = i;
+        if (x->replay && i != only) {
+            continue;
+        }
+        x->stats.points += !run->before;
+        io_sim_restore(v.p->disk);
+        v.durable = io_sim_hash_durable();
+        n = io_sim_pending(&pending);
+        for (size_t k = 0; k < n; k++) { /* names that outlive the restored world */
+            int slot = world_slot(pending[k].path);
+
+            pending[k].path = slot == NO_IMAGE ? "?" : world_path(slot);
+        }
+        if (x->replay) {
+            co_replay_point(&v, pending, n);
+        } else {
+            co_each_cut(&options, x->options.seed + i, pending, n, co_visit_cut, &v);
+        }
+    }
+    seen_free(&tried);
+    seen_free(&judged);
+    return !v.found;
+}
+
+static void say_broken(struct explore *x, const struct plan *plan, const struct world *w)
+{
+    AUTOFREE char *text = plan_print(plan);
+
+    x->stats.bad++;
+    if (x->options.out) {
+        fprintf(x->options.out, "rule %u: %s\n  --sim seed=%llu plan=%s\n", w->broken_rule, w->broken,
+                (unsigned long long)x->options.seed, text);
+    }
+}
+
+bool co_explore_plan(struct explore *x, const struct plan *plan)
+{
+    struct world w;
+    struct run run = { .w = &w, .plan = plan, .keep = x->options.points_max };
+    AUTOFREE char *text = plan_print(plan);
+    size_t coroutines = co_count();
+    bool good = false;
+
+    snprintf(explore_where, sizeof(explore_where), "--sim seed=%llu plan=%s",
+             (unsigned long long)x->options.seed, text);
+    loop_random_seed(x->options.seed);
+    random_seed(&run.rnd, x->options.seed);
+    x->stats.plans++;
+    co_world_make(&w, plan->shape, plan->format, x->options.seed);
+    w.small = plan->small;
+    make_room(x, &w);
+    judge_learn(x->judge, &w);
+    run_start(&run);
+    if (!w.broken_rule && co_world_open(&w)) {
+        run_record(&run);
+        co_plan_run(&w, plan, 0);
+        co_world_close(&w);
+    }
+    run_stop(&run);
+    if (co_count() != coroutines) {
+        world_break(&w, 20, "%zu coroutines are left over", co_count() - coroutines);
+    }
+    if (w.broken_rule) {
+        say_broken(x, plan, &w);
+    } else {
+        good = co_visit_points(x, &run);
+    }
+    run_fini(&run);
+    world_free(&w);
+    return good;
+}
+
+/* --- Replay ----------------------------------------------------------------------------------- */
+
+/* The value of "key=" in a line of words, malloc'ed; NULL when it is not there. */
+static char *value_of(const char *line, const char *key)
+{
+    size_t len = strlen(key);
+
+    for (const char *at = line; (at = strstr(at, key)); at += len) {
+        if ((at == line || at[-1] == ' ') && at[len] == '=') {
+            return mem_strndup(at + len + 1, strcspn(at + len + 1, " \n"));
+        }
+    }
+    return NULL;
+}
+
+int co_explore_replay(const char *line, FILE *out)
+{
+    AUTOFREE char *seed = value_of(line, "seed"), *text = value_of(line, "plan"),
+                  *cut = value_of(line, "cut"), *keep = value_of(line, "keep"),
+                  *then = value_of(line, "then"), *again = value_of(line, "again");
+    struct explore_options options = { .seed = seed ? strtoull(seed, NULL, 0) : 1, .out = out };
+    struct explore *x;
+    struct plan plan;
+    bool good;
+
+    if (!text || !plan_parse(text, &plan) || !cut != !keep || !then != !again) {
+        return -1;
+    }
+    x = explore_new(&options);
+    x->replay = true;
+    x->only_keep = keep;
+    x->only_again_keep = again;
+    x->only_point = cut ? strtoull(cut, NULL, 10) : SIZE_MAX;
+    x->only_again = then ? strtoull(then, NULL, 10) : SIZE_MAX;
+    good = co_explore_plan(x, &plan);
+    explore_free(x);
+    return !good;
+}

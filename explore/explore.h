@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The explorer: run a plan once, then visit every state in which the machine could have died.
+ *
+ *     run the plan           at every host call a snapshot: what is durable, what is pending
+ *       for every snapshot     which pending operations survive: none, all, all but one, one only,
+ *                              pairs of the last few, random ones, torn; power cut and process kill
+ *         judge                the checker reads images and chain, the model judges every sector
+ *         go on (some states)  the driver opens the chain, what was going on is done again,
+ *                              and the machine dies a second time meanwhile
+ *
+ * A state that was seen with the same expectations is not judged again.  What breaks a rule is
+ * printed as one line which explore_replay() takes.
+ */
+#ifndef EXPLORE_EXPLORE_H
+#define EXPLORE_EXPLORE_H
+
+#include <stdio.h>
+
+#include "explore/plan.h"
+
+struct explore_options {
+    uint64_t seed;
+    unsigned random_sets; /* a snapshot */
+    unsigned singles_max; /* pending operations that are lost or kept alone, the latest ones */
+    unsigned pairs_of;    /* the last so many */
+    unsigned points_max;  /* snapshots of a run that are looked at, drawn from all; 0: all */
+    unsigned go_on_every; /* one of so many states; 0: none */
+    unsigned judge_every; /* one state of so many goes to `judge` too; 0: none */
+    /* A second opinion on the images that lie on the simulated disk now, the chain's top first; NULL
+     * or words (malloc'ed). */
+    char *(*judge)(const char *const *paths, unsigned n);
+    FILE *out;            /* failures */
+    bool quiet;
+};
+
+struct explore_stats {
+    uint64_t plans, points;
+    uint64_t visited;    /* sets of operations that were tried */
+    uint64_t distinct;   /* states of the bytes on the disk, all different */
+    uint64_t judged;     /* pairs of state and expectations */
+    uint64_t gone_on;    /* opened again, and the work done again */
+    uint64_t second;     /* judged after a second crash */
+    uint64_t second_opinions;
+    uint64_t bad;
+    uint64_t leaks_max;  /* clusters, in one image */
+};
+
+struct explore;
+struct explore *explore_new(const struct explore_options *options);
+void explore_free(struct explore *x);
+const struct explore_stats *explore_stats(const struct explore *x);
+/* False when something is bad: the first finding has been printed. */
+bool co_explore_plan(struct explore *x, const struct plan *plan);
+/* "seed=1 plan=... cut=12 keep=power:1*4.0.1*2 [then=3 keep=...]": one state again, with words.
+ * -1: no such line; 0: it is good now; 1: still bad. */
+int co_explore_replay(const char *line, FILE *out);
+/* Where we are, for whoever catches a signal. */
+extern char explore_where[2048];
+
+#endif

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Values of sectors: see model.h.
+ */
+#include "explore/model.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bytes.h"
+#include "core/mem.h"
+
+#define DISCARDED UINT32_MAX
+#define SCATTER 0x9e3779b97f4a7c15u
+
+void model_init(struct model *m, uint64_t disk_size, const struct model_window *windows)
+{
+    *m = (struct model){ .disk_size = disk_size, .next_value = 1 };
+    for (unsigned i = 0; i < MODEL_WINDOWS; i++) {
+        m->window[i] = windows[i];
+        m->n += windows[i].len / MODEL_SECTOR;
+    }
+    m->sector = mem_calloc(m->n, sizeof(*m->sector));
+}
+
+void model_fini(struct model *m)
+{
+    for (uint32_t i = 0; i < m->n; i++) {
+        free(m->sector[i].value);
+    }
+    free(m->sector);
+    *m = (struct model){ 0 };
+}
+
+struct model model_copy(const struct model *from)
+{
+    struct model m = *from;
+
+    m.sector = mem_dup(from->sector, from->n * sizeof(*from->sector));
+    for (uint32_t i = 0; i < m.n; i++) {
+        m.sector[i].value = mem_dup(from->sector[i].value, from->sector[i].room * sizeof(uint32_t));
+    }
+    return m;
+}
+
+uint32_t model_sector_at(const struct model *m, uint64_t offset)
+{
+    uint32_t first = 0;
+
+    for (unsigned i = 0; i < MODEL_WINDOWS; i++) {
+        const struct model_window *w = &m->window[i];
+
+        if (offset >= w->at && offset < w->at + w->len) {
+            return first + (offset - w->at) / MODEL_SECTOR;
+        }
+        first += w->len / MODEL_SECTOR;
+    }
+    return UINT32_MAX;
+}
+
+/* --- Values ----------------------------------------------------------------------------------- */
+
+static uint64_t first_word(uint32_t value, uint32_t sector)
+{
+    return (((uint64_t)value << 32) + sector + 1) * SCATTER;
+}
+
+void model_pattern(uint32_t value, uint32_t sector, uint8_t *buf)
+{
+    uint64_t word = first_word(value, sector);
+
+    if (!value) {
+        memset(buf, 0, MODEL_SECTOR);
+        return;
+    }
+    for (unsigned i = 0; i < MODEL_SECTOR / 8; i++) {
+        store_le64(buf + i * 8, word + i);
+    }
+}
+
+static bool is_value(uint32_t value, uint32_t sector, const uint8_t *bytes)
+{
+    uint8_t want[MODEL_SECTOR];
+
+    if (!value) {
+        return bytes_are_zero(bytes, MODEL_SECTOR);
+    }
+    if (load_le64(bytes) != first_word(value, sector)) {
+        return false;
+    }
+    model_pattern(value, sector, want);
+    return memcmp(want, bytes, MODEL_SECTOR) == 0;
+}
+
+static bool matches(const struct model *m, uint32_t sector, unsigned index, const uint8_t *bytes)
+{
+    const uint32_t *value = m->sector[sector].value;
+
+    while (value[index] == DISCARDED) {
+        if (is_value(0, sector, bytes)) {
+            return true;
+        }
+        index--; /* the first one never is */
+    }
+    return is_value(value[index], sector, bytes);
+}
+
+static unsigned add_value(struct model_sector *s, uint32_t value)
+{
+    if (s->n == s->room) {
+        s->room = s->room * 2 + 2;
+        s->value = mem_reallocarray(s->value, s->room, sizeof(*s->value));
+    }
+    s->value[s->n] = value;
+    return s->n++;
+}
+
+void model_preset(struct model *m, uint32_t sector, uint32_t value)
+{
+    struct model_sector *s = &m->sector[sector];
+
+    s->n = 0;
+    add_value(s, value);
+    s->floor = s->low = s->group = 0;
+}
+
+/* --- Requests --------------------------------------------------------------------------------- */
+
+void model_begin(struct model *m, enum model_change change, uint64_t offset, uint64_t len,
+                 uint8_t *buf)
+{
+    uint32_t value = change == MODEL_WRITE ? m->next_value++ : change == MODEL_ZERO ? 0 : DISCARDED;
+
+    for (uint64_t at = 0; at < len; at += MODEL_SECTOR) {
+        uint32_t sector = model_sector_at(m, offset + at);
+        struct model_sector *s = &m->sector[sector];
+
+        assert(sector != UINT32_MAX);
+        if (s->in_flight++ == 0) {
+            s->group = s->n;
+        }
+        add_value(s, value);
+        if (buf) {
+            model_pattern(value, sector, buf + at);
+        }
+    }
+}
+
+void model_end(struct model *m, uint64_t offset, uint64_t len)
+{
+    for (uint64_t at = 0; at < len; at += MODEL_SECTOR) {
+        struct model_sector *s = &m->sector[model_sector_at(m, offset + at)];
+
+        if (--s->in_flight == 0) {
+            s->low = s->group;
+        }
+    }
+}
+
+uint16_t *model_flush_begin(const struct model *m)
+{
+    uint16_t *promise = mem_calloc(m->n, sizeof(*promise));
+
+    for (uint32_t i = 0; i < m->n; i++) {
+        promise[i] = m->sector[i].low;
+    }
+    return promise;
+}
+
+void model_flushed(struct model *m, const uint16_t *promise)
+{
+    for (uint32_t i = 0; i < m->n; i++) {
+        m->sector[i].floor = MAX(m->sector[i].floor, promise[i]);
+    }
+}
+
+/* --- Judging ---------------------------------------------------------------------------------- */
+
+struct model_bounds *model_bounds(const struct model *m)
+{
+    struct model_bounds *bounds = mem_alloc(sizeof(*bounds) + m->n * sizeof(bounds->of[0]));
+
+    bounds->hash = 0;
+    for (uint32_t i = 0; i < m->n; i++) {
+        const struct model_sector *s = &m->sector[i];
+
+        bounds->of[i].floor = s->floor;
+        bounds->of[i].issued = s->n - 1;
+        bounds->hash = (bounds->hash ^ ((uint64_t)s->floor << 16 | s->n)) * SCATTER;
+        bounds->hash ^= bounds->hash >> 29;
+    }
+    return bounds;
+}
+
+/* The first value that is there, or -1. */
+static int find_value(const struct model *m, const struct model_bounds *bounds, uint32_t sector,
+                      const uint8_t *bytes)
+{
+    for (unsigned v = bounds->of[sector].floor; v <= bounds->of[sector].issued; v++) {
+        if (matches(m, sector, v, bytes)) {
+            return v;
+        }
+    }
+    return -1;
+}
+
+uint32_t model_judge(const struct model *m, const struct model_bounds *bounds,
+                     const uint8_t *content)
+{
+    for (uint32_t i = 0; i < m->n; i++) {
+        if (find_value(m, bounds, i, content + (size_t)i * MODEL_SECTOR) < 0) {
+            return i;
+        }
+    }
+    return UINT32_MAX;
+}
+
+void model_adopt(struct model *m, const struct model_bounds *bounds, const uint8_t *content,
+                 bool durable)
+{
+    for (uint32_t i = 0; i < m->n; i++) {
+        struct model_sector *s = &m->sector[i];
+        const uint8_t *bytes = content + (size_t)i * MODEL_SECTOR;
+        int v = find_value(m, bounds, i, bytes);
+
+        assert(v >= 0);
+        s->in_flight = 0;
+        s->n = bounds->of[i].issued + 1;
+        s->floor = bounds->of[i].floor;
+        s->low = v;
+        if (durable) {
+            while (s->value[v] == DISCARDED && !is_value(0, i, bytes)) {
+                v--;
+            }
+            model_preset(m, i, s->value[v] == DISCARDED ? 0 : s->value[v]);
+        }
+    }
+}
+
+char *model_explain(const struct model *m, const struct model_bounds *bounds, uint32_t sector,
+                    const uint8_t *content)
+{
+    const struct model_sector *s = &m->sector[sector];
+    const uint8_t *bytes = content + (size_t)sector * MODEL_SECTOR;
+    uint64_t word = load_le64(bytes);
+    const char *what = bytes_are_zero(bytes, MODEL_SECTOR) ? "zeroes" : "strange bytes";
+
+    for (unsigned v = 0; v < s->n; v++) {
+        if (s->value[v] != DISCARDED && is_value(s->value[v], sector, bytes)) {
+            return mem_printf("sector %u holds value %u, flushed was %u, issued %u", sector, v,
+                              bounds->of[sector].floor, bounds->of[sector].issued);
+        }
+    }
+    return mem_printf("sector %u holds %s (%016llx), flushed was value %u, issued %u", sector, what,
+                      (unsigned long long)word, bounds->of[sector].floor,
+                      bounds->of[sector].issued);
+}

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Plans as text, and running them: see plan.h.
+ */
+#include "explore/plan.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/co.h"
+#include "core/loop.h"
+#include "core/mem.h"
+
+#define SMALL "small:"
+#define SIDE_POLL_NS (10 * NS_PER_US)
+
+char *plan_print(const struct plan *plan)
+{
+    char *text = mem_printf("%s%s/%s/", plan->small ? SMALL : "", plan->shape->name, plan->format->name);
+
+    for (unsigned i = 0; i < plan->n; i++) {
+        const struct step *step = &plan->step[i];
+        char salt[16] = "";
+        char *longer;
+
+        if (step->salt) {
+            snprintf(salt, sizeof(salt), "~%u", step->salt);
+        }
+        longer = mem_printf("%s%s%s%s", text, i == 0 ? "" : step->side ? "&" : "+", step->op->name, salt);
+        free(text);
+        text = longer;
+    }
+    return text;
+}
+
+static bool parse_step(const char *text, size_t len, struct step *step)
+{
+    AUTOFREE char *name = mem_strndup(text, len);
+    char *salt = strchr(name, '~');
+
+    if (salt) {
+        *salt++ = '\0';
+        step->salt = strtoul(salt, NULL, 10);
+    }
+    for (unsigned i = 0; i < n_operations; i++) {
+        if (strcmp(operations[i].name, name) == 0) {
+            step->op = &operations[i];
+        }
+    }
+    return step->op;
+}
+
+bool plan_parse(const char *text, struct plan *plan)
+{
+    size_t len;
+
+    *plan = (struct plan){ 0 };
+    if (strncmp(text, SMALL, strlen(SMALL)) == 0) {
+        plan->small = true;
+        text += strlen(SMALL);
+    }
+    len = strcspn(text, "/");
+    for (unsigned i = 0; i < n_shapes; i++) {
+        if (strlen(shapes[i].name) == len && memcmp(shapes[i].name, text, len) == 0) {
+            plan->shape = &shapes[i];
+        }
+    }
+    text += len + (text[len] == '/');
+    len = strcspn(text, "/");
+    for (unsigned i = 0; i < n_formats; i++) {
+        if (strlen(formats[i].name) == len && memcmp(formats[i].name, text, len) == 0) {
+            plan->format = &formats[i];
+        }
+    }
+    text += len + (text[len] == '/');
+    while (*text && plan->n < PLAN_MAX) {
+        struct step *step = &plan->step[plan->n++];
+
+        step->side = *text == '&';
+        text += *text == '&' || *text == '+';
+        len = strcspn(text, "+&");
+        if (!parse_step(text, len, step)) {
+            return false;
+        }
+        text += len;
+    }
+    return plan->shape && plan->format && plan->n && !*text;
+}
+
+uint64_t plan_count(unsigned len)
+{
+    uint64_t count = n_operations;
+
+    while (len-- > 1) {
+        count *= 2 * n_operations;
+    }
+    return count;
+}
+
+void plan_number(const struct shape *shape, const struct format *format, unsigned len, uint64_t number,
+                 struct plan *plan)
+{
+    *plan = (struct plan){ .shape = shape, .format = format, .n = len };
+    for (unsigned i = 0; i < len; i++) {
+        plan->step[i].op = &operations[number % n_operations];
+        number /= n_operations;
+        if (i > 0) {
+            plan->step[i].side = number % 2;
+            number /= 2;
+        }
+    }
+}
+
+void plan_draw(uint64_t seed, struct plan *plan)
+{
+    struct random rnd;
+
+    random_seed(&rnd, seed);
+    *plan = (struct plan){ 0 };
+    plan->shape = &shapes[random_below(&rnd, n_shapes)];
+    plan->format = &formats[random_below(&rnd, n_formats)];
+    plan->small = random_below(&rnd, 2);
+    plan->n = 4 + random_below(&rnd, PLAN_MAX - 4);
+    for (unsigned i = 0; i < plan->n; i++) {
+        struct step *step = &plan->step[i];
+
+        do {
+            step->op = &operations[random_below(&rnd, n_operations)];
+        } while (step->op->layers > plan->shape->layers);
+        step->salt = random_below(&rnd, 4) ? 1 + random_below(&rnd, 1000000) : 0;
+        step->side = i > 0 && random_below(&rnd, 2);
+    }
+}
+
+bool plan_makes_sense(const struct plan *plan)
+{
+    for (unsigned i = 0; i < plan->n; i++) {
+        if (plan->step[i].op->layers > plan->shape->layers) {
+            return false;
+        }
+    }
+    return true;
+}
+
+struct side {
+    struct world *w;
+    const struct step *step;
+};
+
+static CO_ENTRY void co_side(void *arg)
+{
+    struct side *side = arg;
+
+    side->step->op->co_run(side->w, side->step->op, side->step->salt);
+    side->w->running--;
+    free(side);
+}
+
+static void co_wait_for_sides(struct world *w)
+{
+    while (w->running) {
+        co_sleep_ns(SIDE_POLL_NS);
+    }
+}
+
+void co_plan_run(struct world *w, const struct plan *plan, unsigned first)
+{
+    for (unsigned i = first; i < plan->n; i++) {
+        const struct step *step = &plan->step[i];
+
+        if (!step->side) {
+            co_wait_for_sides(w);
+            w->step = i;
+        }
+        if (i + 1 < plan->n && plan->step[i + 1].side) {
+            struct side *side = mem_alloc(sizeof(*side));
+
+            *side = (struct side){ w, step };
+            w->running++;
+            co_start(co_side, side);
+        } else {
+            step->op->co_run(w, step->op, step->salt);
+        }
+    }
+    co_wait_for_sides(w);
+    w->step = plan->n;
+}

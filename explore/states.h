@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Inside the explorer: what a run leaves behind, and which subsets of what was pending are tried.
+ */
+#ifndef EXPLORE_STATES_H
+#define EXPLORE_STATES_H
+
+#include "core/io-sim.h"
+#include "core/loop.h"
+#include "explore/explore.h"
+
+/* A set of numbers. */
+struct seen {
+    uint64_t *slot;
+    size_t room, n;
+};
+bool seen_add(struct seen *seen, uint64_t key); /* false when it was there */
+void seen_free(struct seen *seen);
+
+/* A moment. */
+struct point {
+    struct io_sim_snapshot *disk;
+    struct world_view view;
+    struct model_bounds *bounds; /* the run's */
+    uint64_t key;                /* of what is expected */
+    unsigned step;               /* of the plan that was not over */
+    bool closed;                 /* everything has been closed in order */
+};
+
+struct run {
+    struct world *w;
+    const struct plan *plan;
+    struct point *points;
+    size_t n_points, seen_points;
+    struct model_bounds **bounds;
+    size_t n_bounds;
+    size_t keep;                 /* 0: all points, else so many, drawn from all */
+    struct random rnd;
+    const struct run *before;    /* the run that the first crash ended, */
+    const char *crash;           /* ... and how: "cut=.. keep=..", for the replay */
+};
+/* Record from now on, until run_stop(). */
+void run_start(struct run *run);
+void run_stop(struct run *run);
+void run_record(struct run *run); /* a point, now */
+void run_fini(struct run *run);
+
+/* Call fn for each set of fates that is worth a try, until it says false.  The snapshot is the
+ * world now. */
+struct cut {
+    bool kill;
+    char *fates;
+    const struct io_sim_pending *pending;
+    size_t n;
+};
+typedef bool co_cut_fn(void *arg, const struct cut *cut);
+bool co_each_cut(const struct explore_options *options, uint64_t seed, const struct io_sim_pending *pending,
+                 size_t n, co_cut_fn *co_fn, void *arg);
+/* "power:1*4.0.1*2" and back; malloc'ed. */
+char *cut_print(const struct cut *cut);
+bool cut_parse(const char *text, size_t n, bool *kill, char *fates);
+
+/* judge.c: the images, their cache, and the rules. */
+struct finding {
+    unsigned rule;
+    char text[320];
+};
+struct judge;
+struct judge *judge_new(void);
+void judge_free(struct judge *judge);
+/* Judge the disk as it is; *content (malloc'ed by the caller, all windows) is filled.  leaks: the
+ * most in one image. */
+void judge_world(struct judge *judge, const struct world *w, const struct point *p, uint8_t *content,
+                 uint64_t *leaks, struct finding *out);
+/* Learn what must never change, of a world just made. */
+void judge_learn(struct judge *judge, struct world *w);
+/* The slot that the header of an image names now. */
+int judge_backing(struct judge *judge, const struct world *w, int slot);
+
+#endif

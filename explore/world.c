@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Making chains: see world.h.
+ *
+ * The disks are small but cross what can be crossed: clusters that two layers share, two L2 tables
+ * (where the cluster size allows), an end in the middle of a cluster, images with an extension and a
+ * feature bit that nobody knows (rule 10).
+ */
+#include "explore/world.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "block/file.h"
+#include "block/qcow2.h"
+#include "core/bytes.h"
+#include "core/io-sim.h"
+#include "core/loop.h"
+#include "core/mem.h"
+
+#define STRANGE_EXT 0x53545247u
+#define STRANGE_BIT 40
+#define STRANGE_LEN 8u
+#define ODD_TAIL 1536u /* the disk ends so many bytes before the end of a cluster */
+
+const struct shape shapes[] = {
+    { "one", 1, false, false },   { "raw", 2, true, false },   { "two", 2, false, false },
+    { "three", 3, false, false }, { "four", 4, false, false }, { "short", 3, false, true },
+};
+const unsigned n_shapes = ARRAY_SIZE(shapes);
+
+const struct format formats[] = {
+    { "512-v2", 512, 2, false },    { "512-v3", 512, 3, false },    { "4k-v2", 4096, 2, false },
+    { "4k-v3", 4096, 3, false },    { "64k-v2", 65536, 2, false },  { "64k-v3", 65536, 3, false },
+    { "64k-ext", 65536, 3, true },
+};
+const unsigned n_formats = ARRAY_SIZE(formats);
+
+static const char *const paths[WORLD_IMAGES] = {
+    "/A.img",  "/B.img",  "/C.img",  "/D.img",  "/S0.img",
+    "/S1.img", "/S2.img", "/S3.img", "/N0.img", "/N1.img",
+};
+
+const char *world_path(int slot)
+{
+    return paths[slot];
+}
+
+int world_slot(const char *name)
+{
+    while (name && (*name == '/' || strncmp(name, "./", 2) == 0)) {
+        name += *name == '/' ? 1 : 2;
+    }
+    for (int i = 0; name && i < WORLD_IMAGES; i++) {
+        if (strcmp(paths[i] + 1, name) == 0) {
+            return i;
+        }
+    }
+    return NO_IMAGE;
+}
+
+void world_break(struct world *w, unsigned rule, const char *fmt, ...)
+{
+    va_list ap;
+
+    if (w->broken_rule) {
+        return;
+    }
+    w->broken_rule = rule;
+    va_start(ap, fmt);
+    vsnprintf(w->broken, sizeof(w->broken), fmt, ap);
+    va_end(ap);
+}
+
+void world_changed(struct world *w)
+{
+    world_look(w);
+    if (w->on_change) {
+        w->on_change(w->arg);
+    }
+}
+
+void world_look(struct world *w)
+{
+    if (w->disk) {
+        w->view.top = world_slot(w->disk->root->filename);
+    }
+}
+
+/* --- Making ----------------------------------------------------------------------------------- */
+
+static uint64_t plan_windows(const struct format *f, struct model_window *windows)
+{
+    uint64_t table = (uint64_t)f->cluster * (f->cluster / 8); /* what one L2 table covers */
+    uint64_t width = f->cluster == 512 ? 16384 : 8 * (uint64_t)f->cluster;
+    uint64_t size;
+
+    if (f->cluster > 4096) { /* one table is more than we want to look at */
+        size = 4 * (uint64_t)f->cluster - ODD_TAIL;
+        windows[0] = (struct model_window){ 0, 3 * (uint64_t)f->cluster };
+        windows[1] = (struct model_window){ 3 * (uint64_t)f->cluster, size - 3 * (uint64_t)f->cluster };
+        return size;
+    }
+    size = table + width / 2 - (f->cluster > ODD_TAIL ? ODD_TAIL : 0);
+    windows[0] = (struct model_window){ 0, width };
+    windows[1] = (struct model_window){ table - width / 2, size - (table - width / 2) };
+    return size;
+}
+
+static json_t *creation_options(const struct format *f, uint64_t size, const char *backing,
+                                const char *backing_format)
+{
+    return json_pack("{s:I, s:I, s:s, s:s, s:s*, s:s*}", "size", (json_int_t)size, "cluster_size",
+                     (json_int_t)f->cluster, "compat", f->version == 2 ? "0.10" : "1.1", "extended_l2",
+                     f->extended ? "on" : "off", "backing_file", backing, "backing_fmt", backing_format);
+}
+
+/* An extension and a compatible bit from the future.  The backing name moves to the end of the
+ * cluster to make room. */
+static void make_strange(const char *path, const struct format *f)
+{
+    AUTOFREE uint8_t *head = mem_alloc(f->cluster);
+    char name[64] = "";
+    uint64_t at;
+    uint32_t name_len;
+
+    if (f->version < 3 || f->cluster < 4096) {
+        return; /* no such bits, or no room */
+    }
+    io_sim_read(path, 0, head, f->cluster);
+    at = load_be64(head + 8);
+    name_len = load_be32(head + 16);
+    if (at) {
+        memcpy(name, head + at, name_len);
+        memset(head + at, 0, name_len);
+        store_be64(head + 8, f->cluster - sizeof(name));
+        memcpy(head + f->cluster - sizeof(name), name, name_len);
+    }
+    for (at = load_be32(head + 100); load_be32(head + at);) {
+        at += 8 + ROUND_UP((uint64_t)load_be32(head + at + 4), 8);
+    }
+    store_be32(head + at, STRANGE_EXT);
+    store_be32(head + at + 4, STRANGE_LEN);
+    store_be64(head + at + 8, 0x6c656176652d6d65u);
+    store_be64(head + at + 8 + STRANGE_LEN, 0);
+    store_be64(head + 80, load_be64(head + 80) | 1ull << STRANGE_BIT);
+    io_sim_write(path, 0, head, f->cluster);
+}
+
+/* One cluster of a layer: nothing, whole, in part, or zeroes. */
+static void co_fill_cluster(struct world *w, struct node *node, struct random *rnd, uint64_t at,
+                            uint64_t len)
+{
+    unsigned fate = random_below(rnd, 5);
+    AUTOFREE uint8_t *buf = mem_alloc(len);
+    uint64_t from = 0, to = len;
+    uint32_t value = w->model.next_value++;
+
+    if (fate < 2) {
+        return;
+    }
+    if (fate == 3) {
+        from = random_below(rnd, len / 512) * 512;
+        to = from + 512 + random_below(rnd, (len - from) / 512) * 512;
+    }
+    for (uint64_t i = from; i < to; i += 512) {
+        uint32_t sector = model_sector_at(&w->model, at + i);
+
+        model_preset(&w->model, sector, fate == 4 ? 0 : value);
+        model_pattern(fate == 4 ? 0 : value, sector, buf + i);
+    }
+    if (fate == 4) {
+        co_node_zero(node, at, len, 0);
+    } else {
+        co_node_write_buf(node, at + from, buf + from, to - from);
+    }
+}
+
+static void co_fill_layer(struct world *w, int slot, struct random *rnd)
+{
+    bool raw = slot == 0 && w->shape->raw_base;
+    json_t *options = json_pack("{s:s}", "driver", raw ? "raw" : "qcow2");
+    struct error err = ERROR_INIT;
+    struct node *node = co_node_open(paths[slot], options, &err);
+
+    json_decref(options);
+    if (!node) {
+        world_break(w, 1, "%s", err.text);
+        return;
+    }
+    for (unsigned i = 0; i < MODEL_WINDOWS; i++) {
+        const struct model_window *window = &w->model.window[i];
+        uint64_t end = MIN(window->at + window->len, node->size);
+
+        for (uint64_t at = window->at; at < end; at += w->format->cluster) {
+            co_fill_cluster(w, node, rnd, at, MIN(w->format->cluster, end - at));
+        }
+    }
+    co_node_unref(node);
+}
+
+static void co_make_layer(struct world *w, int slot, struct random *rnd)
+{
+    bool raw = slot == 0 && w->shape->raw_base;
+    uint64_t size = w->model.disk_size;
+    struct error err = ERROR_INIT;
+    struct world_known *known = &w->view.image[slot];
+
+    if (slot == 0 && w->shape->short_base) {
+        size = w->model.window[1].at + 1024;
+        if (w->model.window[1].at == w->model.window[0].len) {
+            size = w->model.window[0].len / 2 + 1024;
+        }
+    }
+    *known = (struct world_known){ .made = true, .sure = true, .backing = slot - 1, .next = slot - 1 };
+    if (raw) {
+        io_sim_create(paths[0], size);
+    } else {
+        json_t *options = creation_options(w->format, size, slot ? paths[slot - 1] + 1 : NULL,
+                                           !slot ? NULL : slot == 1 && w->shape->raw_base ? "raw" : "qcow2");
+        int ret = driver_qcow2.co_create(paths[slot], options, &err);
+
+        json_decref(options);
+        if (ret < 0) {
+            world_break(w, 1, "%s", err.text);
+            return;
+        }
+        make_strange(paths[slot], w->format);
+    }
+    /* What lies below a short base's end shows zeroes: fill lower layers first, so upper ones win. */
+    co_fill_layer(w, slot, rnd);
+}
+
+void co_world_make(struct world *w, const struct shape *shape, const struct format *format,
+                   uint64_t seed)
+{
+    struct model_window windows[MODEL_WINDOWS];
+    struct random rnd;
+    uint64_t size;
+
+    *w = (struct world){ .shape = shape, .format = format };
+    random_seed(&rnd, seed);
+    io_sim_reset();
+    size = plan_windows(format, windows);
+    model_init(&w->model, size, windows);
+    for (uint32_t i = 0; i < w->model.n; i++) {
+        model_preset(&w->model, i, 0);
+    }
+    for (int i = 0; i < WORLD_IMAGES; i++) {
+        w->view.image[i].backing = w->view.image[i].next = NO_IMAGE;
+    }
+    for (unsigned i = 0; i < shape->layers; i++) {
+        co_make_layer(w, i, &rnd);
+    }
+    w->view.top = shape->layers - 1;
+    w->name_mid = shape->layers == 4;
+    io_sim_cut(IO_SIM_CUT_POWER_KEEP, 0); /* nothing of this is pending when the run begins */
+    for (unsigned i = 0; i < shape->layers; i++) {
+        w->first_hash[i] = io_sim_hash(paths[i]);
+    }
+    w->may_change[w->view.top] = true;
+    for (int i = WORLD_OVERLAYS; i < WORLD_IMAGES; i++) {
+        w->may_change[i] = true;
+    }
+}
+
+void world_free(struct world *w)
+{
+    model_fini(&w->model);
+}
+
+/* --- Opening ---------------------------------------------------------------------------------- */
+
+bool co_world_open(struct world *w)
+{
+    struct error err = ERROR_INIT;
+    json_t *options = json_pack("{s:s, s:s}", "driver", "qcow2", "discard", "unmap");
+    struct node *node;
+
+    if (w->small) {
+        json_object_set_new(options, "l2-cache-size", json_string("1024"));
+        json_object_set_new(options, "refcount-cache-size", json_string("1024"));
+    }
+    if (w->name_mid) {
+        json_object_set_new(options, "backing", json_pack("{s:s}", "node-name", "mid"));
+    }
+    node = co_node_open(paths[w->view.top], options, &err);
+    json_decref(options);
+    if (!node) {
+        world_break(w, 1, "the chain does not open: %s", err.text);
+        error_clear(&err);
+        return false;
+    }
+    w->disk = disk_new("virtio0", node);
+    return true;
+}
+
+void co_world_close(struct world *w)
+{
+    uint16_t *promise = model_flush_begin(&w->model);
+
+    co_disk_free(w->disk);
+    w->disk = NULL;
+    model_flushed(&w->model, promise);
+    free(promise);
+    world_changed(w);
+}
