@@ -176,13 +176,23 @@ static int co_stream_copy(struct job *job)
     return failed;
 }
 
+/* There is nothing to do, but "completed" promises that the chain stays like this.  A process that died may have
+ * written the pointer that we see, and not flushed it. */
+static int co_settle_former(struct node *target)
+{
+    struct io_file *file = node_host_file(target);
+    int ret = co_node_flush(target);
+
+    return ret == 0 && target->read_only && file ? co_io_flush(file) : ret;
+}
+
 static int co_stream_run(struct job *job, struct error *err)
 {
     struct stream *s = job->state;
     int ret;
 
     if (s->target->backing == s->base) { /* nothing lies between */
-        return 0;
+        return co_settle_former(s->target);
     }
     job->len = s->target->size;
     ret = co_stream_copy(job);
