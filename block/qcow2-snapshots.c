@@ -63,6 +63,7 @@ static int parse_snapshot(const uint8_t *buf, size_t len, size_t *pos, unsigned 
         .vm_clock_nsec = load_be64(p + 24),
         .vm_state_size = extra >= 8 ? load_be64(more) : load_be32(p + 32),
         .disk_size = extra >= 16 ? load_be64(more + 8) : h->size,
+        .icount = extra >= 24 ? load_be64(more + 16) : UINT64_MAX,
         .id = mem_strndup(id, id_len),
         .name = mem_strndup(id + id_len, name_len),
     };

@@ -117,6 +117,7 @@ struct qcow2_snapshot { /* only what keeping them intact needs */
     char *id, *name;
     uint32_t date_sec, date_nsec;
     uint64_t vm_clock_nsec;
+    uint64_t icount; /* instructions executed; UINT64_MAX: not recorded */
 };
 
 struct qcow2_cache;   /* qcow2-cache.c */

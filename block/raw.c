@@ -4,9 +4,12 @@
  * the size, and the answer to "where is it?" that lets the chain map point straight into the file.
  */
 #include <errno.h>
+#include <string.h>
 
 #include "block/node.h"
 #include "core/mem.h"
+
+#define FULL_STEP (1u << 20) /* bytes of zeroes in one write */
 
 static int raw_probe(const uint8_t *head, size_t len, const char *filename)
 {
@@ -61,9 +64,81 @@ static int co_raw_set_backing(struct node *node, const char *name, const char *f
     return raw_check_backing(node, name, format, err);
 }
 
+/* --- Making ------------------------------------------------------------------------------------------------ */
+
+enum raw_preallocation { RAW_OFF, RAW_FALLOC, RAW_FULL };
+
+static int take_preallocation(json_t *options, enum raw_preallocation *how, struct error *err)
+{
+    static const char *const words[] = { "off", "falloc", "full" };
+    json_t *value = json_object_get(options, "preallocation");
+    const char *word = value ? json_string_value(value) : words[RAW_OFF];
+
+    for (size_t i = 0; word && i < ARRAY_SIZE(words); i++) {
+        if (!strcmp(word, words[i])) {
+            *how = i;
+            return 0;
+        }
+    }
+    if (word && !strcmp(word, "metadata")) {
+        error_set(err, "Unsupported preallocation mode: %s", word);
+    } else {
+        error_set(err, "invalid parameter value: %s", word ? word : "");
+    }
+    return -EINVAL;
+}
+
+static int lock_new(struct io_file *file, const char *path, struct error *err)
+{
+    unsigned bad = 0;
+    bool bad_shared = false;
+    int ret = io_file_lock(file, IO_PERM_WRITE | IO_PERM_RESIZE, IO_PERM_ALL & ~IO_PERM_RESIZE, &bad, &bad_shared);
+
+    if (ret == -EAGAIN) {
+        error_set(err, "Failed to get %s\"%s\" lock", bad_shared ? "shared " : "",
+                  bad == IO_PERM_WRITE ? "write" : "resize");
+        error_hint(err, "Is another process using the image [%s]?", path);
+    } else if (ret < 0) {
+        error_set_errno(err, ret, "Failed to lock '%s'", path);
+    }
+    return ret;
+}
+
+static int co_fill(struct io_file *file, uint64_t size, enum raw_preallocation how, struct error *err)
+{
+    int ret = co_io_truncate(file, 0);
+
+    if (ret == 0) {
+        ret = co_io_truncate(file, size);
+    }
+    if (ret < 0) {
+        error_set_errno(err, ret, "Could not resize file");
+        return ret;
+    }
+    if (how == RAW_FALLOC && size) {
+        ret = co_io_allocate(file, 0, size);
+    } else if (how == RAW_FULL) {
+        AUTOFREE uint8_t *zeroes = mem_zalloc(FULL_STEP);
+
+        for (uint64_t at = 0; ret == 0 && at < size; at += FULL_STEP) {
+            ret = co_io_write(file, at, zeroes, MIN(size - at, (uint64_t)FULL_STEP));
+        }
+    }
+    if (ret == 0) {
+        ret = co_io_flush(file);
+    }
+    if (ret < 0) {
+        error_set_errno(err, ret, how == RAW_FALLOC ? "Could not preallocate data for the new file"
+                                                    : "Could not write zeros for preallocation");
+    }
+    return ret;
+}
+
 static int co_raw_create(const char *path, json_t *options, struct error *err)
 {
-    json_t *size = json_object_get(options, "size");
+    json_t *value = json_object_get(options, "size");
+    uint64_t size = json_is_integer(value) ? ROUND_UP((uint64_t)json_integer_value(value), NODE_SECTOR) : 0;
+    enum raw_preallocation how;
     struct io_file *file;
     int ret;
 
@@ -71,21 +146,25 @@ static int co_raw_create(const char *path, json_t *options, struct error *err)
         error_set(err, "Backing file not supported for file format 'raw'");
         return -ENOTSUP;
     }
-    ret = co_io_open(NULL, path, IO_RDWR | IO_CREATE | IO_TRUNC, &file);
+    ret = take_preallocation(options, &how, err);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = co_io_open(NULL, path, IO_RDWR | IO_CREATE, &file);
     if (ret < 0) {
         error_set_errno(err, ret, "Could not create '%s'", path);
         return ret;
     }
-    ret = co_io_truncate(file, json_is_integer(size) ? (uint64_t)json_integer_value(size) : 0);
+    ret = lock_new(file, path, err);
     if (ret == 0) {
-        ret = co_io_flush(file);
+        ret = co_fill(file, size, how, err);
     }
     co_io_close(file);
     if (ret == 0) {
         ret = co_io_sync_dir(path);
-    }
-    if (ret < 0) {
-        error_set_errno(err, ret, "Could not resize file");
+        if (ret < 0) {
+            error_set_errno(err, ret, "Could not make the name of '%s' durable", path);
+        }
     }
     return ret;
 }

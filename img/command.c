@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The table of commands, the help that is made from it, and the parser of options.
+ */
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/mem.h"
+#include "img/command.h"
+
+#define LONG_ONLY 256 /* getopt's value of option i without a letter: this and i */
+
+/* --- The table ---------------------------------------------------------------------------------------------------- */
+
+#define HELP { 'h', "help", NULL }
+#define QUIET { 'q', "quiet", NULL }
+#define FORMAT { 'f', "format", "fmt" }
+#define IMAGE_OPTS { 0, "image-opts", NULL }
+#define OUTPUT { 0, "output", "ofmt" }
+#define SHARE { 'U', "force-share", NULL }
+#define END { 0, NULL, NULL }
+
+static const struct img_option create_options[] = {
+    HELP, { 'q', NULL, NULL }, { 'f', NULL, "fmt" }, { 'b', NULL, "backing_file" }, { 'F', NULL, "backing_fmt" },
+    { 'u', NULL, NULL }, { 'o', NULL, "options" }, END,
+};
+static const struct img_option info_options[] = {
+    HELP, IMAGE_OPTS, FORMAT, OUTPUT, { 0, "backing-chain", NULL }, SHARE, END,
+};
+static const struct img_option snapshot_options[] = {
+    HELP, IMAGE_OPTS, SHARE, { 'q', NULL, NULL }, { 'l', NULL, NULL }, END,
+};
+
+static const struct img_command commands[] = {
+    { "create", create_options, "filename [size]", co_img_create },
+    { "info", info_options, "filename", co_img_info },
+    { "snapshot", snapshot_options, "filename", co_img_snapshot },
+};
+
+const struct img_command *img_command_find(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+        if (!strcmp(commands[i].name, name)) {
+            return &commands[i];
+        }
+    }
+    return NULL;
+}
+
+/* --- Help --------------------------------------------------------------------------------------------------------- */
+
+static void print_usage(const struct img_command *command)
+{
+    printf("  %s", command->name);
+    for (const struct img_option *o = command->options; o->letter || o->name; o++) {
+        if (o->letter == 'h') {
+            continue;
+        }
+        if (o->letter) {
+            printf(" [-%c%s%s]", o->letter, o->value ? " " : "", o->value ? o->value : "");
+        } else {
+            printf(" [--%s%s%s]", o->name, o->value ? "=" : "", o->value ? o->value : "");
+        }
+    }
+    printf(" %s\n", command->operands);
+}
+
+void img_print_help(void)
+{
+    printf("%s version %s\n"
+           "usage: %s [standard options] command [command options]\n"
+           "Disk images: make them, look at them, change them\n"
+           "\n"
+           "    '-h', '--help'       display this help and exit\n"
+           "    '-V', '--version'    output version information and exit\n"
+           "\n"
+           "Command syntax:\n",
+           img_program(), MERGANSER_VERSION, img_program());
+    for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+        print_usage(&commands[i]);
+    }
+    printf("\nSupported formats:");
+    for (const struct driver *const *d = driver_list(); *d; d++) {
+        printf(" %s", (*d)->name);
+    }
+    printf("\n");
+}
+
+/* --- Options ------------------------------------------------------------------------------------------------------ */
+
+struct getopt_words {
+    char letters[128];
+    struct option *longs;
+};
+
+/* The row's options as getopt_long() wants them. */
+static void make_words(const struct img_command *command, struct getopt_words *w)
+{
+    size_t n = 0, at = 0;
+
+    while (command->options[n].letter || command->options[n].name) {
+        n++;
+    }
+    w->longs = mem_calloc(n + 1, sizeof(*w->longs));
+    w->letters[at++] = ':';
+    for (size_t i = 0, k = 0; i < n; i++) {
+        const struct img_option *o = &command->options[i];
+
+        if (o->letter) {
+            w->letters[at++] = o->letter;
+            if (o->value) {
+                w->letters[at++] = ':';
+            }
+        }
+        if (o->name) {
+            w->longs[k++] = (struct option){ o->name, o->value ? required_argument : no_argument, NULL,
+                                             o->letter ? o->letter : LONG_ONLY + (int)i };
+        }
+    }
+    w->letters[at] = '\0';
+}
+
+static const struct img_option *option_of(const struct img_command *command, int c)
+{
+    const struct img_option *o = command->options;
+
+    if (c >= LONG_ONLY) {
+        return &o[c - LONG_ONLY];
+    }
+    while (o->letter != c) {
+        o++;
+    }
+    return o;
+}
+
+static int take_all(struct img_args *args, const struct getopt_words *w, int argc, char **argv, int *code)
+{
+    int c;
+
+    optind = 0; /* anew */
+    opterr = 0;
+    while ((c = getopt_long(argc, argv, w->letters, w->longs, NULL)) != -1) {
+        if (c == ':') {
+            *code = img_complain_usage("missing argument for option '%s'", argv[optind - 1]);
+            return -1;
+        }
+        if (c == '?') {
+            *code = img_complain_usage("unrecognized option '%s'", argv[optind - 1]);
+            return -1;
+        }
+        if (c == 'h') {
+            img_print_help();
+            *code = 0;
+            return -1;
+        }
+        args->given = mem_reallocarray(args->given, args->n_given + 1, sizeof(*args->given));
+        args->given[args->n_given++] = (struct img_given){ option_of(args->command, c), optarg };
+    }
+    args->operands = argv + optind;
+    args->n_operands = argc - optind;
+    return 0;
+}
+
+int img_args_parse(struct img_args *args, const struct img_command *command, int argc, char **argv, int *code)
+{
+    struct getopt_words w;
+
+    *args = (struct img_args){ .command = command };
+    make_words(command, &w);
+    int ret = take_all(args, &w, argc, argv, code);
+
+    free(w.longs);
+    return ret;
+}
+
+void img_args_free(struct img_args *args)
+{
+    free(args->given);
+}
+
+static bool is_called(const struct img_option *o, const char *key)
+{
+    return key[1] ? o->name && !strcmp(o->name, key) : o->letter == key[0];
+}
+
+bool img_has(const struct img_args *args, const char *key)
+{
+    for (size_t i = 0; i < args->n_given; i++) {
+        if (is_called(args->given[i].option, key)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *img_value(const struct img_args *args, const char *key)
+{
+    for (size_t i = args->n_given; i > 0; i--) {
+        if (is_called(args->given[i - 1].option, key)) {
+            return args->given[i - 1].value;
+        }
+    }
+    return NULL;
+}

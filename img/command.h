@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * merganser-img: commands, and what they share.
+ *
+ * A command is one row of a table (command.c): its name, its options, what stands behind them, and a coroutine that does it
+ * and returns the exit code.  --help and the parser of the command line are made from the rows.
+ *
+ * Words, output and exit codes are qemu-img's, so that scripts need not care which of the two they call: results go to
+ * standard output, complaints to standard error behind the name that the program was called by.
+ */
+#ifndef IMG_COMMAND_H
+#define IMG_COMMAND_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "block/node.h"
+#include "core/error.h"
+
+/* One way to write an option; rows end with an empty one.  A letter, a long name, or both. */
+struct img_option {
+    char letter;
+    const char *name;
+    const char *value; /* what --help calls it; NULL: it has none */
+};
+struct img_given {
+    const struct img_option *option;
+    const char *value; /* NULL: the option has none */
+};
+struct img_args {
+    const struct img_command *command;
+    struct img_given *given; /* in the order of the command line */
+    size_t n_given;
+    char **operands;
+    int n_operands;
+};
+struct img_command {
+    const char *name;
+    const struct img_option *options;
+    const char *operands; /* for --help */
+    int (*co_run)(const struct img_args *args);
+};
+
+/* --- command.c ---------------------------------------------------------------------------------------------------- */
+const struct img_command *img_command_find(const char *name);
+void img_print_help(void);
+/* argv[0] is the command.  0; or -1 when all is said, with the exit code in *code. */
+int img_args_parse(struct img_args *args, const struct img_command *command, int argc, char **argv, int *code);
+void img_args_free(struct img_args *args);
+/* `key` is a long name, or a letter.  The value given last (NULL: not given), and whether it was given. */
+const char *img_value(const struct img_args *args, const char *key);
+bool img_has(const struct img_args *args, const char *key);
+
+/* --- output.c ----------------------------------------------------------------------------------------------------- */
+void img_set_program(const char *argv0);
+const char *img_program(void);
+/* "merganser-img: <words>" on standard error; what was printed before comes before it. */
+void img_complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* The same with a line that points to --help; returns the exit code. */
+int img_complain_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* An error and its hint; clears it. */
+void img_complain_error(struct error *err);
+/* "[\n    {...}\n]": QEMU's order of members. */
+void img_print_json(const json_t *value);
+/* A running percentage on one line of standard output, as with -p. */
+struct img_progress {
+    bool on;
+    float current, printed;
+};
+void img_progress_begin(struct img_progress *p, bool on);
+void img_progress_set(struct img_progress *p, uint64_t done, uint64_t total);
+void img_progress_end(struct img_progress *p);
+
+/* --- words.c: values of options ----------------------------------------------------------------------------------- */
+/* All return 0, or -1 when the complaint is printed. */
+/* A size; `what` is how complaints call it. */
+int img_take_size(const char *what, const char *text, uint64_t min, uint64_t max, uint64_t *out);
+/* --output: is it json? */
+int img_take_output(const struct img_args *args, bool *json);
+/* A cache mode as option "cache" of a node; `what` begins a complaint ("Invalid cache option"). */
+int img_take_cache(const char *mode, const char *what, json_t *options);
+
+/* --- open.c ------------------------------------------------------------------------------------------------------- */
+struct img_open {
+    const char *filename; /* or the text of --image-opts */
+    const char *format;   /* NULL: find out */
+    const char *cache;    /* a mode, checked; NULL: writeback */
+    bool image_opts, writable, no_backing, share;
+};
+/* A reference, or NULL when the complaint is printed. */
+struct node *co_img_open(const struct img_open *open);
+/* What -f, --image-opts and -U of a command say; -1 when they do not go together. */
+int img_open_args(const struct img_args *args, struct img_open *out);
+
+/* --- snapshot.c --------------------------------------------------------------------------------------------------- */
+/* SnapshotInfo of all internal snapshots of a qcow2 node; and that list as a table. */
+json_t *img_snapshots_tree(const struct node *node);
+void img_print_snapshots(const json_t *list);
+
+/* --- create-options.c: -o ----------------------------------------------------------------------------------------- */
+/* What -o (all of them) say, as one list; *list is malloc'ed, NULL when there is none.  -1 after a complaint. */
+int img_creation_list(const struct img_args *args, char **list);
+bool img_creation_wants_help(const char *list);
+/* The list for people; `filename` NULL: without what the host's files offer.  Returns the exit code. */
+int img_creation_help(const char *format, const char *filename);
+/* Parse into an object: sizes and numbers become integers, switches booleans, the rest strings.  Adds to `options`. */
+int img_creation_parse(const struct driver *driver, const char *list, json_t *options, struct error *err);
+bool img_creation_knows(const struct driver *driver, const char *name);
+/* "cluster_size=65536 extended_l2=off ...", in QEMU's order and with its defaults. */
+void img_creation_print(const struct driver *driver, const json_t *options);
+/* Make the image: what the driver's co_create says, with QEMU's words where it differs. */
+int co_img_creation_make(const struct driver *driver, const char *filename, json_t *options, struct error *err);
+
+/* --- the commands ------------------------------------------------------------------------------------------------- */
+int co_img_create(const struct img_args *args);
+int co_img_info(const struct img_args *args);
+int co_img_snapshot(const struct img_args *args);
+
+#endif

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * `snapshot -l`: the internal snapshots of an image.  We keep them intact and list them; we neither make nor delete them.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "block/qcow2.h"
+#include "core/loop.h"
+#include "core/mem.h"
+#include "core/size.h"
+#include "img/command.h"
+
+static json_t *text(const char *words)
+{
+    return json_stringn_nocheck(words, strlen(words));
+}
+
+static json_t *snapshot_tree(const struct qcow2_snapshot *s)
+{
+    json_t *tree = json_object();
+
+    if (s->icount != UINT64_MAX) {
+        json_object_set_new(tree, "icount", json_integer(s->icount));
+    }
+    json_object_set_new(tree, "vm-clock-nsec", json_integer(s->vm_clock_nsec % NS_PER_S));
+    json_object_set_new(tree, "vm-clock-sec", json_integer(s->vm_clock_nsec / NS_PER_S));
+    json_object_set_new(tree, "name", text(s->name));
+    json_object_set_new(tree, "id", text(s->id));
+    json_object_set_new(tree, "date-sec", json_integer(s->date_sec));
+    json_object_set_new(tree, "date-nsec", json_integer(s->date_nsec));
+    json_object_set_new(tree, "vm-state-size", json_integer(s->vm_state_size));
+    return tree;
+}
+
+json_t *img_snapshots_tree(const struct node *node)
+{
+    const struct qcow2 *q = node->state;
+    json_t *list = json_array();
+
+    for (uint32_t i = 0; i < q->h.nb_snapshots; i++) {
+        json_array_append_new(list, snapshot_tree(&q->snapshots[i]));
+    }
+    return list;
+}
+
+static long long number(const json_t *tree, const char *key)
+{
+    return json_integer_value(json_object_get(tree, key));
+}
+
+static void print_one(const json_t *s)
+{
+    char date[32], clock[48], icount[24] = "", size[32];
+    time_t when = number(s, "date-sec");
+    long long seconds = number(s, "vm-clock-sec");
+    struct tm tm;
+
+    localtime_r(&when, &tm);
+    strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S", &tm);
+    snprintf(clock, sizeof(clock), "%02lld:%02lld:%02lld.%03lld", seconds / 3600, seconds / 60 % 60, seconds % 60,
+             number(s, "vm-clock-nsec") / 1000000);
+    if (json_object_get(s, "icount")) {
+        snprintf(icount, sizeof(icount), "%lld", number(s, "icount"));
+    }
+    printf("%-9s %-16s %8s%20s%13s%11s\n", json_string_value(json_object_get(s, "id")),
+           json_string_value(json_object_get(s, "name")), size_format(number(s, "vm-state-size"), size), date, clock,
+           icount);
+}
+
+void img_print_snapshots(const json_t *list)
+{
+    printf("Snapshot list:\n%-10s%-17s%8s%20s%13s%11s\n", "ID", "TAG", "VM SIZE", "DATE", "VM CLOCK", "ICOUNT");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        print_one(json_array_get(list, i));
+    }
+}
+
+int co_img_snapshot(const struct img_args *args)
+{
+    struct img_open o = { 0 };
+
+    if (args->n_operands != 1) {
+        return img_complain_usage("Expecting one image file name");
+    }
+    o.filename = args->operands[0];
+    if (img_open_args(args, &o) < 0) {
+        return 1;
+    }
+    struct node *node = co_img_open(&o);
+
+    if (!node) {
+        return 1;
+    }
+    if (img_has(args, "l") && node->driver == &driver_qcow2) {
+        json_t *list = img_snapshots_tree(node);
+
+        if (json_array_size(list)) {
+            img_print_snapshots(list);
+        }
+        json_decref(list);
+    }
+    co_node_unref(node);
+    return 0;
+}

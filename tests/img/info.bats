@@ -1,0 +1,103 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# merganser-img info says what qemu-img does, for people and as JSON; snapshot -l lists as it does.
+
+load ../lib.bash
+load oracle.bash
+
+setup() {
+    common_setup
+    oracle_setup
+    cd images
+    qemu-img create -q -f qcow2 a.qcow2 4M
+    qemu-img create -q -f qcow2 -b a.qcow2 -F qcow2 b.qcow2
+    qemu-img create -q -f raw r.raw 4M
+    head -c 1000 /dev/zero >odd.raw
+    cd ..
+}
+
+both() {
+    local image
+    for image; do
+        same "img info $image" "img info --output=json $image" "img info --output=human -U $image" \
+            "img info --backing-chain $image" "img info --backing-chain --output=json $image"
+    done
+}
+
+@test "images of all kinds are described" {
+    qemu-img create -q -f qcow2 -o compat=0.10 images/old.qcow2 1M
+    qemu-img create -q -f qcow2 -o extended_l2=on,cluster_size=32k,refcount_bits=1 images/ext.qcow2 1M
+    qemu-img create -q -f qcow2 -o compression_type=zstd,lazy_refcounts=on images/zstd.qcow2 1M
+    both a.qcow2 r.raw odd.raw old.qcow2 ext.qcow2 zstd.qcow2
+}
+
+@test "chains are described down to their end" {
+    mkdir images/d
+    qemu-img create -q -f qcow2 -b ../b.qcow2 -F qcow2 images/d/c.qcow2 4M
+    qemu-img create -q -f qcow2 -b r.raw -F raw images/e.qcow2
+    both b.qcow2 d/c.qcow2 e.qcow2
+}
+
+@test "broken chains and loops are refused" {
+    (
+        cd images
+        qemu-img create -q -f qcow2 -u -b nope -F qcow2 broken.qcow2 1M
+        qemu-img create -q -f qcow2 -u -b l2.qcow2 -F qcow2 l1.qcow2 1M
+        qemu-img create -q -f qcow2 -u -b l1.qcow2 -F qcow2 l2.qcow2 1M
+    )
+    both broken.qcow2 l1.qcow2
+}
+
+@test "internal snapshots are listed" {
+    qemu-img snapshot -c s1 images/b.qcow2
+    qemu-img snapshot -c 'a second one, äö' images/b.qcow2
+    both b.qcow2
+    same 'img snapshot -l b.qcow2' 'img snapshot -l a.qcow2' 'img snapshot -l r.raw' 'img snapshot -l nope' \
+        'img snapshot b.qcow2' 'img snapshot' 'img snapshot -U -l b.qcow2' 'TZ=Asia/Tokyo img snapshot -l b.qcow2'
+}
+
+@test "the dirty and the corrupt bit are shown" {
+    cp images/a.qcow2 images/corrupt.qcow2
+    printf '\1' | dd of=images/a.qcow2 bs=1 seek=79 conv=notrunc status=none
+    printf '\2' | dd of=images/corrupt.qcow2 bs=1 seek=79 conv=notrunc status=none
+    both a.qcow2 corrupt.qcow2
+}
+
+@test "images are named by format, options and JSON as well" {
+    same 'img info -f raw a.qcow2' 'img info -f qcow2 b.qcow2' 'img info -f foo a.qcow2' \
+        'img info --image-opts driver=qcow2,file.filename=b.qcow2' 'img info --image-opts driver=qcow2,file.filename=nope' \
+        'img info --image-opts -f qcow2 x' "img info 'json:{\"file\":{\"driver\":\"file\",\"filename\":\"b.qcow2\"}}'"
+}
+
+@test "wrong command lines are refused in qemu-img's words" {
+    same 'img info' 'img info nope' 'img info a.qcow2 b.qcow2' 'img info --output=xml a.qcow2' 'img info -f' \
+        'img info --output' 'img info . '
+}
+
+@test "an image in use is described with -U only" {
+    mg_start -drive file=images/b.qcow2,if=virtio,format=qcow2
+    local program=$BUILD_DIR/merganser-img
+    run "$program" info images/b.qcow2
+    assert_status 1
+    assert_output 'Failed to get shared "write" lock'
+    assert_output 'Is another process using the image [images/b.qcow2]?'
+    run "$program" info -U images/b.qcow2
+    assert_status 0
+    assert_output 'virtual size: 4 MiB (4194304 bytes)'
+}
+
+@test "--help names the commands that there are, and they are there" {
+    local program=$BUILD_DIR/merganser-img name
+    run "$program" --help
+    assert_status 0
+    for name in $(printf '%s\n' "$output" | sed -n '/^Command syntax/,/^$/s/^  \([a-z]*\) .*/\1/p'); do
+        run "$program" "$name" --help
+        assert_status 0
+        run "$program" "$name" --no-such-option
+        assert_status 1
+        refute_output 'Command not found'
+    done
+    run "$program" --version
+    assert_output 'merganser-img version'
+}
