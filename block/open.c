@@ -300,6 +300,7 @@ struct open_request {
     const char *format;   /* as recorded in the overlay, or NULL */
     bool backing;         /* a backing file: read-only, other locks */
     const struct node *parent; /* the overlay, whose file options are taken over; or NULL */
+    struct node *top;     /* of the chain that is being opened, or NULL */
 };
 
 /* The options of the file child: what the user said, and what is taken over from the node and from the overlay. */
@@ -400,6 +401,22 @@ static const struct driver *co_choose_format(const struct open_request *req, jso
     return driver;
 }
 
+/* Is the file that was just opened one of the chain already?  Asked before its locks are taken: a chain that bites its own
+ * tail would find them taken by itself, and blame another process. */
+static int check_loop(const struct open_request *req, struct node *file, struct error *err)
+{
+    struct io_file *mine = node_host_file(file);
+
+    for (struct node *n = req->top; n && mine; n = n->backing) {
+        struct io_file *other = node_host_file(n);
+        if (other && io_file_same(mine, other)) {
+            error_set(err, "Backing file '%s' is already part of the chain: the chain is a loop", file->filename);
+            return -ELOOP;
+        }
+    }
+    return 0;
+}
+
 static struct node *co_open_format(const struct open_request *req, json_t *options, struct node *file,
                                    bool read_only, struct error *err)
 {
@@ -416,7 +433,7 @@ static struct node *co_open_format(const struct open_request *req, json_t *optio
     node->file = file;
     node->filename = mem_strdup(file->filename);
     user = req->backing ? FILE_USER_BACKING : driver == &driver_raw ? FILE_USER_RAW : FILE_USER_FORMAT;
-    if (take_common(node, read_only, err) < 0 ||
+    if (check_loop(req, file, err) < 0 || take_common(node, read_only, err) < 0 ||
         name_node(node, json_string_value(json_object_get(options, "node-name")), err) < 0 ||
         (file->driver == &driver_file && file_lock(file, user, err) < 0)) {
         co_node_discard_unopened(node);
@@ -489,20 +506,6 @@ static struct node *co_open_layer(const struct open_request *req, struct error *
 
 /* --- Chains ---------------------------------------------------------------------------------------------------------- */
 
-static int check_loop(struct node *top, const struct node *fresh, struct error *err)
-{
-    struct io_file *mine = node_host_file((struct node *)fresh);
-
-    for (struct node *n = top; n && n != fresh; n = n->backing) {
-        struct io_file *other = node_host_file(n);
-        if (mine && other && io_file_same(mine, other)) {
-            error_set(err, "Backing file '%s' is already part of the chain: the chain is a loop", fresh->filename);
-            return -ELOOP;
-        }
-    }
-    return 0;
-}
-
 static json_t *backing_options(struct node *node, struct error *err)
 {
     json_t *asked = json_object_get(node->options, "backing");
@@ -553,15 +556,11 @@ static int co_open_below(struct node *top, struct node *node, struct node **out,
         path = path_combine(node->filename, node->backing_name);
     }
     struct open_request req = {
-        .filename = path, .options = options, .backing = true, .parent = node,
+        .filename = path, .options = options, .backing = true, .parent = node, .top = top,
         .format = named && !path ? NULL : node->backing_format,
     };
     *out = co_open_layer(&req, err);
     json_decref(options);
-    if (*out && check_loop(top, *out, err) < 0) {
-        co_node_unref(*out);
-        *out = NULL;
-    }
     return *out ? 0 : -EINVAL;
 }
 
