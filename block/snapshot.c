@@ -179,9 +179,12 @@ static int co_pivot(struct plan *plan, struct node *overlay, struct error *err)
         error_set(err, "The root of '%s' has changed meanwhile", plan->disk->id);
         ret = -EBUSY;
     }
-    if (ret == 0) {
-        ret = co_node_set_writable(root, false, err);
+    if (ret < 0) {
+        co_node_drain_end(drain);
+        return ret;
     }
+    root->busy_reason = "block device is in use by a snapshot"; /* no job may begin on it while we suspend */
+    ret = co_node_set_writable(root, false, err);
     if (ret == 0 && root->file && root->file->driver == &driver_file) {
         ret = file_lock(root->file, FILE_USER_BACKING, err);
         if (ret < 0) {
@@ -192,11 +195,12 @@ static int co_pivot(struct plan *plan, struct node *overlay, struct error *err)
         overlay->backing = node_ref(root);
         disk_set_root(plan->disk, overlay);
     }
+    root->busy_reason = NULL;
     co_node_drain_end(drain);
     return ret;
 }
 
-int co_snapshot_sync(const struct snapshot_args *args, struct error *err)
+static int co_snapshot(const struct snapshot_args *args, struct error *err)
 {
     struct plan plan = { .args = args };
     struct node *overlay = NULL;
@@ -230,5 +234,17 @@ int co_snapshot_sync(const struct snapshot_args *args, struct error *err)
     if (ret < 0 && plan.made_file) {
         co_io_unlink(args->file);
     }
+    return ret;
+}
+
+/* One after the other: of two that were asked for at once the second goes on top of the first. */
+int co_snapshot_sync(const struct snapshot_args *args, struct error *err)
+{
+    static struct co_mutex turn = { .queue = CO_QUEUE_INIT(turn.queue) };
+    int ret;
+
+    co_mutex_lock(&turn);
+    ret = co_snapshot(args, err);
+    co_mutex_unlock(&turn);
     return ret;
 }
