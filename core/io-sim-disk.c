@@ -418,6 +418,9 @@ void sim_world_cut_exact(struct sim_world *world, bool kill, const char *fates)
     bool kept = !kill;
     size_t n = sim_world_files(world, &list);
 
+    for (size_t i = 0; i < n; i++) {
+        list[i]->refs++; /* a name that moves may be the last that held a file */
+    }
     for (dirop = TAILQ_FIRST(&world->dirops); dirop; dirop = next, fates++) {
         next = TAILQ_NEXT(dirop, link);
         kept = kept && *fates == '1';
@@ -437,5 +440,8 @@ void sim_world_cut_exact(struct sim_world *world, bool kill, const char *fates)
     }
     if (!kill) {
         drop_names(world);
+    }
+    for (size_t i = 0; i < n; i++) {
+        sim_file_unref(list[i]);
     }
 }
