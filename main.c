@@ -4,10 +4,12 @@
  *
  *   options -> loop, engine -> sockets bound -> disks, guests -> clients let in -> machine runs
  *       -> scripts -> the human monitor, or whoever else gives commands -> quit
- *       -> SHUTDOWN -> jobs cancelled -> machine stopped -> disks closed -> monitors end -> exit code
+ *       -> SHUTDOWN -> jobs cancelled -> machine stopped -> disks closed -> monitors end -> exit
+ * code
  *
- * All of that is one coroutine, so that every step may wait while the loop turns.  Sockets are bound first: who starts the program
- * and then looks for the socket finds it soon, and is let in when there is something to talk about.
+ * All of that is one coroutine, so that every step may wait while the loop turns.  Sockets are
+ * bound first: who starts the program and then looks for the socket finds it soon, and is let in
+ * when there is something to talk about.
  */
 #include <errno.h>
 #include <locale.h>
@@ -53,8 +55,8 @@ struct program {
     int signal;     /* that ends the program; 0: none has come */
     int signal_fd;
     struct loop_watch *signal_watch;
-    bool working;   /* co_work() runs */
-    bool stuck;     /* a command does not come back: leave without giving back what it uses */
+    bool working; /* co_work() runs */
+    bool stuck;   /* a command does not come back: leave without giving back what it uses */
     int exit_code;
 };
 
@@ -69,7 +71,7 @@ static void complain(const char *shown, struct error *err)
     error_clear(err);
 }
 
-/* --- Signals -------------------------------------------------------------------------------------------------------- */
+/* --- Signals ---------------------------------------------------------------------------------- */
 
 static void signal_came(void *arg, unsigned events)
 {
@@ -83,12 +85,14 @@ static void signal_came(void *arg, unsigned events)
         return;
     }
     if (p->signal) {
-        /* The second one: whoever sends it does not want to wait.  Images are whole at every moment. */
+        /* The second one: whoever sends it does not want to wait.  Images are whole at every
+         * moment. */
         terminal_stop();
         _exit(OUTCOME_SIGNAL + info.ssi_signo);
     }
     p->signal = info.ssi_signo;
-    fprintf(stderr, "merganser: terminating on signal %u from pid %u\n", info.ssi_signo, info.ssi_pid);
+    fprintf(stderr, "merganser: terminating on signal %u from pid %u\n", info.ssi_signo,
+            info.ssi_pid);
     monitor_quit_request(OUTCOME_SIGNAL + info.ssi_signo);
 }
 
@@ -107,7 +111,7 @@ static void signals_start(struct program *p)
     p->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* --- The beginning ---------------------------------------------------------------------------------------------------- */
+/* --- The beginning ---------------------------------------------------------------------------- */
 
 /* 0, or -1 after the complaint. */
 static int set_guest_defaults(struct program *p)
@@ -156,7 +160,8 @@ static int open_monitors(struct program *p, struct chardev **places)
     for (size_t i = 0; i < p->options.monitor_count; i++) {
         struct option_monitor *monitor = &p->options.monitors[i];
 
-        places[i] = chardev_open(&monitor->spec, monitor->qmp ? co_qmp_serve : co_hmp_serve, &p->options.compat, &err);
+        places[i] = chardev_open(&monitor->spec, monitor->qmp ? co_qmp_serve : co_hmp_serve,
+                                 &p->options.compat, &err);
         if (!places[i]) {
             complain(monitor->shown, &err);
             return -1;
@@ -212,9 +217,10 @@ static int co_make_demo(struct program *p)
         complain(NULL, &err);
         return -1;
     }
-    chain = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "file", "file-E.img", "format", "qcow2", "if", "virtio",
-                      "node-name", "node-E", "backing.node-name", "node-D", "backing.backing.node-name", "node-C",
-                      "backing.backing.backing.node-name", "node-B", "backing.backing.backing.backing.node-name", "node-A");
+    chain = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "file", "file-E.img", "format",
+                      "qcow2", "if", "virtio", "node-name", "node-E", "backing.node-name", "node-D",
+                      "backing.backing.node-name", "node-C", "backing.backing.backing.node-name",
+                      "node-B", "backing.backing.backing.backing.node-name", "node-A");
     ide = json_pack("{s:s, s:s, s:s}", "file", "ide.img", "format", "qcow2", "if", "ide");
     options_add_drive(&p->options, "the demonstration chain", chain);
     options_add_drive(&p->options, "the demonstration's IDE disk", ide);
@@ -242,8 +248,8 @@ static int co_begin(struct program *p)
     AUTOFREE struct chardev **places = mem_calloc(p->options.monitor_count + 1, sizeof(*places));
 
     machine_identity_set(p->options.name, p->options.uuid);
-    if (open_monitors(p, places) < 0 || set_guest_defaults(p) < 0 || co_open_disks(p) < 0 || configure_guests(p) < 0 ||
-        co_start_monitors(p, places) < 0) {
+    if (open_monitors(p, places) < 0 || set_guest_defaults(p) < 0 || co_open_disks(p) < 0 ||
+        configure_guests(p) < 0 || co_start_monitors(p, places) < 0) {
         return -1;
     }
     if (!p->options.stopped && !monitor_quit_requested()) {
@@ -252,7 +258,7 @@ static int co_begin(struct program *p)
     return 0;
 }
 
-/* --- The middle ------------------------------------------------------------------------------------------------------- */
+/* --- The middle ------------------------------------------------------------------------------- */
 
 static void script_write(struct monitor *mon, const char *text, size_t len)
 {
@@ -269,8 +275,8 @@ static bool co_run_scripts(struct program *p, struct monitor *mon)
 
     for (size_t i = 0; i < p->options.script_count && !monitor_quit_requested(); i++) {
         const struct option_script *script = &p->options.scripts[i];
-        enum outcome outcome = script->is_file ? co_script_file(mon, script->text, stop) :
-                                                 co_script_text(mon, "-c", script->text, stop);
+        enum outcome outcome = script->is_file ? co_script_file(mon, script->text, stop)
+                                               : co_script_text(mon, "-c", script->text, stop);
 
         if (outcome != OUTCOME_GOOD && stop) {
             return false;
@@ -282,7 +288,8 @@ static bool co_run_scripts(struct program *p, struct monitor *mon)
 /* Commands come from standard input until its end. */
 static void co_run_stdin(struct program *p, struct monitor *mon)
 {
-    enum outcome outcome = co_script_stream(mon, "standard input", STDIN_FILENO, p->options.on_error == ERRORS_STOP);
+    enum outcome outcome =
+        co_script_stream(mon, "standard input", STDIN_FILENO, p->options.on_error == ERRORS_STOP);
 
     if (outcome == OUTCOME_GOOD || p->options.on_error != ERRORS_STOP) {
         co_outcome_wait_jobs(mon);
@@ -331,7 +338,7 @@ static bool work_is_over(void *arg)
     return !p->working;
 }
 
-/* --- The end ---------------------------------------------------------------------------------------------------------- */
+/* --- The end ---------------------------------------------------------------------------------- */
 
 static void co_end_jobs(void)
 {
@@ -381,7 +388,8 @@ static void co_end(struct program *p, bool began)
     co_nbd_server_end();
     if (co_drives_end(&err) < 0) {
         complain(NULL, &err);
-        p->exit_code = p->exit_code ? p->exit_code : OUTCOME_GUEST; /* what the guest wrote may be lost */
+        p->exit_code =
+            p->exit_code ? p->exit_code : OUTCOME_GUEST; /* what the guest wrote may be lost */
     }
     co_chardevs_end();
 }
