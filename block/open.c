@@ -171,7 +171,7 @@ static int take_common(struct node *node, bool read_only, struct error *err)
     static const char *const generic[] = { "driver", "node-name", "file", "backing", "filename", "read-only",
                                            "auto-read-only", "force-share", "cache", "throttling-group" };
     json_t *cache = json_object_get(node->options, "cache");
-    bool direct = false, no_flush = false;
+    bool direct = false, no_flush = false, share = false;
     int ret = take_bool(node->options, "read-only", &read_only, err);
 
     if (ret == 0 && cache) {
@@ -179,6 +179,13 @@ static int take_common(struct node *node, bool read_only, struct error *err)
         if (ret == 0) {
             ret = take_bool(cache, "no-flush", &no_flush, err);
         }
+    }
+    if (ret == 0) {
+        ret = take_bool(node->options, "force-share", &share, err);
+    }
+    if (ret == 0 && share && !read_only) {
+        error_set(err, "force-share=on can only be used with read-only images");
+        ret = -EINVAL;
     }
     if (ret == 0) {
         ret = take_policies(node, err);

@@ -462,6 +462,10 @@ static int co_make_file(const char *path, const struct creation *c, struct error
         ours = false;
         ret = co_io_open(NULL, path, IO_RDWR, &file);
     }
+    if (ret == -EINVAL) { /* /dev/null, a pipe */
+        error_set(err, "'file' driver requires '%s' to be a regular file", path);
+        return ret;
+    }
     if (ret) {
         error_set_errno(err, ret, "Could not create '%s'", path);
         return ret;

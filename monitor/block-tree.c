@@ -208,7 +208,7 @@ json_t *co_node_tree(struct image_memo *memo, struct node *node, bool flat)
         json_object_set(tree, "image", co_image_deep(memo, node));
     }
     set(tree, "iops_wr", json_integer(0));
-    set(tree, "ro", json_boolean(node->read_only));
+    set(tree, "ro", json_boolean(node->read_only || node->corrupt));
     set_text(tree, "node-name", node->name);
     set(tree, "backing_file_depth", json_integer(flat ? 0 : chain_depth(node))); /* QEMU counts what it shows */
     set_text(tree, "drv", node->driver->name);

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,19 +43,22 @@ static void set_text(json_t *tree, const char *key, const char *text)
     json_object_set_new_nocheck(tree, key, json_stringn_nocheck(text, strlen(text)));
 }
 
-/* --- Jobs ---------------------------------------------------------------------------------------------------------- */
+/* --- Jobs ------------------------------------------------------------------------------------- */
 
 static json_t *job_tree(const struct job *job)
 {
-    return json_pack("{s:s, s:s, s:I, s:I, s:I}", "type", job->kind->name, "device", job->id, "len", (json_int_t)job->len,
-                     "offset", (json_int_t)job->offset, "speed", (json_int_t)job->speed);
+    return json_pack("{s:s, s:s, s:I, s:I, s:I}", "type", job->kind->name, "device", job->id, "len",
+                     (json_int_t)job->len, "offset", (json_int_t)job->offset, "speed",
+                     (json_int_t)job->speed);
 }
 
 static void job_status_changed(struct job_listener *l, struct job *job)
 {
-    qmp_event("JOB_STATUS_CHANGE", json_pack("{s:s, s:s}", "id", job->id, "status", job_status_name(job->status)));
+    qmp_event("JOB_STATUS_CHANGE",
+              json_pack("{s:s, s:s}", "id", job->id, "status", job_status_name(job->status)));
     if (job->status == JOB_PENDING && !job->auto_finalize) {
-        qmp_event("BLOCK_JOB_PENDING", json_pack("{s:s, s:s}", "type", job->kind->name, "id", job->id));
+        qmp_event("BLOCK_JOB_PENDING",
+                  json_pack("{s:s, s:s}", "type", job->kind->name, "id", job->id));
         tell("Job '%s' waits to be finalized", job->id);
     }
 }
@@ -67,10 +71,12 @@ static void tell_end(const struct job *job)
     if (job->cancelled) {
         tell("Job '%s' (%s) was cancelled", job->id, job->kind->name);
     } else if (job->ret < 0) {
-        tell("Job '%s' (%s) failed: %s", job->id, job->kind->name, job->err.text ? job->err.text : strerror(-job->ret));
+        tell("Job '%s' (%s) failed: %s", job->id, job->kind->name,
+             job->err.text ? job->err.text : strerror(-job->ret));
     } else {
-        tell("Job '%s' (%s) is done: %s%s%s in %s", job->id, job->kind->name, what ? what : "", what ? ", " : "",
-             size_format(job->data_done, size), time_format(job->ended_ns - job->started_ns, time));
+        tell("Job '%s' (%s) is done: %s%s%s in %s", job->id, job->kind->name, what ? what : "",
+             what ? ", " : "", size_format(job->data_done, size),
+             time_format(job->ended_ns - job->started_ns, time));
     }
 }
 
@@ -87,8 +93,8 @@ static void job_completed(struct job_listener *l, struct job *job)
 
 static void job_error(struct job_listener *l, struct job *job, bool is_read, const char *action)
 {
-    qmp_event("BLOCK_JOB_ERROR", json_pack("{s:s, s:s, s:s}", "device", job->id, "operation", is_read ? "read" : "write",
-                                           "action", action));
+    qmp_event("BLOCK_JOB_ERROR", json_pack("{s:s, s:s, s:s}", "device", job->id, "operation",
+                                           is_read ? "read" : "write", "action", action));
     if (!strcmp(action, "stop")) {
         tell("Job '%s' (%s) is paused: an error came up", job->id, job->kind->name);
     }
@@ -107,9 +113,10 @@ static struct job_listener job_ears = {
     .ready = job_ready,
 };
 
-/* --- Disks --------------------------------------------------------------------------------------------------------- */
+/* --- Disks ------------------------------------------------------------------------------------ */
 
-static void disk_io_error(struct disk *disk, struct node *node, bool is_read, const char *action, int error)
+static void disk_io_error(struct disk *disk, struct node *node, bool is_read, const char *action,
+                          int error)
 {
     enum disk_policy policy = is_read ? disk->rerror : disk->werror;
     json_t *data = json_object();
@@ -122,19 +129,21 @@ static void disk_io_error(struct disk *disk, struct node *node, bool is_read, co
     set_text(data, "operation", is_read ? "read" : "write");
     set_text(data, "action", action);
     set_text(data, "reason", strerror(error));
-    if (disk->rerror == DISK_STOP || disk->rerror == DISK_ENOSPC || disk->werror == DISK_STOP || disk->werror == DISK_ENOSPC) {
+    if (disk->rerror == DISK_STOP || disk->rerror == DISK_ENOSPC || disk->werror == DISK_STOP ||
+        disk->werror == DISK_ENOSPC) {
         json_object_set_new(data, "nospace", json_boolean(error == ENOSPC));
     }
     qmp_event("BLOCK_IO_ERROR", data);
     if (!strcmp(action, "stop")) {
-        tell("The machine is stopped: '%s' cannot %s: %s (%s=%s; `cont` tries again)", disk->id, is_read ? "read" : "write",
-             strerror(error), is_read ? "rerror" : "werror", policy == DISK_STOP ? "stop" : "enospc");
+        tell("The machine is stopped: '%s' cannot %s: %s (%s=%s; `cont` tries again)", disk->id,
+             is_read ? "read" : "write", strerror(error), is_read ? "rerror" : "werror",
+             policy == DISK_STOP ? "stop" : "enospc");
         machine_stop_request(RUN_IO_ERROR);
     }
 }
 
-static void image_corrupted(struct node *node, const char *device, const char *msg, uint64_t offset, uint64_t size,
-                            bool fatal)
+static void image_corrupted(struct node *node, const char *device, const char *msg, uint64_t offset,
+                            uint64_t size, bool fatal)
 {
     json_t *data = json_object();
 
@@ -147,7 +156,13 @@ static void image_corrupted(struct node *node, const char *device, const char *m
     }
     json_object_set_new(data, "fatal", json_boolean(fatal));
     qmp_event("BLOCK_IMAGE_CORRUPTED", data);
-    tell("Image '%s' is corrupt: %s", node->filename ? node->filename : node->name, msg);
+    if (notice) {
+        tell("Image '%s' is corrupt: %s", node->filename ? node->filename : node->name, msg);
+    } else {
+        fprintf(stderr, "%s: %s: %s; further %scorruption events will be suppressed\n",
+                node->driver->name, fatal ? "Marking image as corrupt" : "Image is corrupt", msg,
+                fatal ? "" : "non-fatal ");
+    }
 }
 
 static const struct block_listener disk_ears = {
@@ -155,7 +170,7 @@ static const struct block_listener disk_ears = {
     .image_corrupted = image_corrupted,
 };
 
-/* --- The machine --------------------------------------------------------------------------------------------------- */
+/* --- The machine ------------------------------------------------------------------------------ */
 
 static bool machine_ran;
 
