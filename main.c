@@ -4,8 +4,7 @@
  *
  *   options -> loop, engine -> sockets bound -> disks, guests -> clients let in -> machine runs
  *       -> scripts -> the human monitor, or whoever else gives commands -> quit
- *       -> SHUTDOWN -> jobs cancelled -> machine stopped -> disks closed -> monitors end -> exit
- * code
+ *       -> SHUTDOWN -> jobs cancelled -> machine stopped -> disks closed -> monitors end
  *
  * All of that is one coroutine, so that every step may wait while the loop turns.  Sockets are
  * bound first: who starts the program and then looks for the socket finds it soon, and is let in
@@ -85,8 +84,7 @@ static void signal_came(void *arg, unsigned events)
         return;
     }
     if (p->signal) {
-        /* The second one: whoever sends it does not want to wait.  Images are whole at every
-         * moment. */
+        /* The second one: somebody does not want to wait.  Images are whole at every moment. */
         terminal_stop();
         _exit(OUTCOME_SIGNAL + info.ssi_signo);
     }
@@ -217,10 +215,13 @@ static int co_make_demo(struct program *p)
         complain(NULL, &err);
         return -1;
     }
-    chain = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "file", "file-E.img", "format",
-                      "qcow2", "if", "virtio", "node-name", "node-E", "backing.node-name", "node-D",
-                      "backing.backing.node-name", "node-C", "backing.backing.backing.node-name",
-                      "node-B", "backing.backing.backing.backing.node-name", "node-A");
+    chain = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}",
+                      "file", "file-E.img", "format", "qcow2", "if", "virtio",
+                      "node-name", "node-E",
+                      "backing.node-name", "node-D",
+                      "backing.backing.node-name", "node-C",
+                      "backing.backing.backing.node-name", "node-B",
+                      "backing.backing.backing.backing.node-name", "node-A");
     ide = json_pack("{s:s, s:s, s:s}", "file", "ide.img", "format", "qcow2", "if", "ide");
     options_add_drive(&p->options, "the demonstration chain", chain);
     options_add_drive(&p->options, "the demonstration's IDE disk", ide);
@@ -388,8 +389,8 @@ static void co_end(struct program *p, bool began)
     co_nbd_server_end();
     if (co_drives_end(&err) < 0) {
         complain(NULL, &err);
-        p->exit_code =
-            p->exit_code ? p->exit_code : OUTCOME_GUEST; /* what the guest wrote may be lost */
+        /* What the guest wrote may be lost. */
+        p->exit_code = p->exit_code ? p->exit_code : OUTCOME_GUEST;
     }
     co_chardevs_end();
 }

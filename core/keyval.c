@@ -48,12 +48,14 @@ json_t *keyval_parse(const char *text, const char *implied, struct error *err)
             return NULL;
         }
         if (equals) {
-            json_object_set_new_nocheck(out, item, json_stringn_nocheck(equals + 1, strlen(equals + 1)));
+            json_object_set_new_nocheck(out, item,
+                                        json_stringn_nocheck(equals + 1, strlen(equals + 1)));
         } else if (first && implied) {
             json_object_set_new_nocheck(out, implied, json_stringn_nocheck(item, strlen(item)));
         } else if (*item) {
             bool off = strncmp(item, "no", 2) == 0 && item[2];
-            json_object_set_new_nocheck(out, off ? item + 2 : item, json_string(off ? "off" : "on"));
+            json_object_set_new_nocheck(out, off ? item + 2 : item,
+                                        json_string(off ? "off" : "on"));
         }
         first = false;
     }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * "key=value,key=value": how options are written.  A comma in a value is doubled.  A key without '=' is a flag (key=on, noKEY=off,
- * deprecated in QEMU but understood), or the value of the implied key when it comes first.
+ * "key=value,key=value": how options are written.  A comma in a value is doubled.  A key without
+ * '=' is a flag (key=on, noKEY=off, deprecated in QEMU but understood), or the value of the implied
+ * key when it comes first.
  */
 #ifndef CORE_KEYVAL_H
 #define CORE_KEYVAL_H
@@ -10,9 +11,11 @@
 
 #include "core/error.h"
 
-/* Flat object of strings in the order given; a key that comes twice counts the last time.  `implied` may be NULL.  NULL with err on an empty key. */
+/* Flat object of strings in the order given; a key that comes twice counts the last time. `implied`
+ * may be NULL.  NULL with err on an empty key. */
 json_t *keyval_parse(const char *text, const char *implied, struct error *err);
-/* {"a.b": "x", "a.c": "y"} -> {"a": {"b": "x", "c": "y"}}; new reference; NULL with err when a key is a value and an object at once. */
+/* {"a.b": "x", "a.c": "y"} -> {"a": {"b": "x", "c": "y"}}; new reference; NULL with err when a key
+ * is a value and an object at once. */
 json_t *keyval_nest(json_t *flat, struct error *err);
 
 #endif

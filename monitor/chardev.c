@@ -2,9 +2,9 @@
 /*
  * Connections and the places they come from: see chardev.h.
  *
- * Descriptors stay as they are: standard output may be shared with a shell that would not like it to become non-blocking.
- * Sockets are asked not to wait call by call; anything else is written in pieces that a pipe takes whole once poll() has said
- * that it takes some.
+ * Descriptors stay as they are: standard output may be shared with a shell that would not like it
+ * to become non-blocking. Sockets are asked not to wait call by call; anything else is written in
+ * pieces that a pipe takes whole once poll() has said that it takes some.
  */
 #include "monitor/chardev.h"
 
@@ -24,7 +24,8 @@
 #include "core/mem.h"
 #include "monitor/monitor.h"
 
-/* How far we read ahead of the one who serves: so we notice soon that a client is gone, and no client fills our memory. */
+/* How far we read ahead of the one who serves: so we notice soon that a client is gone, and no
+ * client fills our memory. */
 #define READ_AHEAD (64u << 10)
 /* At the end of the program, for what is unsent: milliseconds of real time. */
 #define LAST_WORDS_MS 1000
@@ -32,14 +33,14 @@
 struct conn {
     int in, out; /* the same for a socket */
     bool is_socket;
-    bool eof;    /* nothing more comes in */
-    bool gone;   /* and nobody listens */
+    bool eof;  /* nothing more comes in */
+    bool gone; /* and nobody listens */
     char *read_buf;
     size_t read_len;
     char *unsent;
     size_t unsent_at, unsent_len, unsent_size; /* where it begins, how much of it, the buffer */
-    struct loop_watch *in_watch, *out_watch;   /* out_watch only where `out` is another descriptor */
-    struct co *waiter;                         /* the one who serves */
+    struct loop_watch *in_watch, *out_watch; /* out_watch only where `out` is another descriptor */
+    struct co *waiter;                       /* the one who serves */
     loop_fn *on_gone;
     void *on_gone_arg;
 };
@@ -61,9 +62,10 @@ struct chardev {
 
 static LIST_HEAD(, chardev) chardevs = LIST_HEAD_INITIALIZER(chardevs);
 static bool ending;
-static struct co_queue end_queue = CO_QUEUE_INIT(end_queue); /* co_chardevs_end() waits for a place to end */
+/* co_chardevs_end() waits for a place to end. */
+static struct co_queue end_queue = CO_QUEUE_INIT(end_queue);
 
-/* --- Connections: both ways ------------------------------------------------------------------------------------------- */
+/* --- Connections: both ways ------------------------------------------------------------------- */
 
 static void wake(struct co **who)
 {
@@ -77,7 +79,8 @@ static void wake(struct co **who)
 
 static void update_watches(struct conn *c)
 {
-    unsigned in = !c->eof && c->read_len < READ_AHEAD ? LOOP_READ : 0, out = c->unsent_len ? LOOP_WRITE : 0;
+    unsigned in = !c->eof && c->read_len < READ_AHEAD ? LOOP_READ : 0,
+             out = c->unsent_len ? LOOP_WRITE : 0;
 
     if (c->gone) {
         in = out = 0;
@@ -181,8 +184,9 @@ static void receive(struct conn *c)
     if (c->eof || c->read_len == READ_AHEAD) {
         return;
     }
-    n = c->is_socket ? recv(c->in, c->read_buf + c->read_len, READ_AHEAD - c->read_len, MSG_DONTWAIT) :
-                       read(c->in, c->read_buf + c->read_len, READ_AHEAD - c->read_len);
+    n = c->is_socket
+            ? recv(c->in, c->read_buf + c->read_len, READ_AHEAD - c->read_len, MSG_DONTWAIT)
+            : read(c->in, c->read_buf + c->read_len, READ_AHEAD - c->read_len);
     if (n > 0) {
         c->read_len += n;
     } else if (n == 0) {
@@ -275,7 +279,8 @@ static struct conn *conn_new(int in, int out)
     return c;
 }
 
-/* The program ends: right here, so that it ends soon on the virtual clock too, and also when the loop has nothing else to do. */
+/* The program ends: right here, so that it ends soon on the virtual clock too, and also when the
+ * loop has nothing else to do. */
 static void send_last_words(struct conn *c)
 {
     for (int ms = 0; c->unsent_len && ms < LAST_WORDS_MS; ms += 10) {
@@ -301,7 +306,7 @@ static void co_conn_close(struct conn *c)
     free(c);
 }
 
-/* --- Places --------------------------------------------------------------------------------------------------------------- */
+/* --- Places ----------------------------------------------------------------------------------- */
 
 static int socket_address(const char *path, struct sockaddr_un *addr, struct error *err)
 {
@@ -345,7 +350,8 @@ static int listen_at(struct chardev *dev, const struct sockaddr_un *addr, struct
         unlink(addr->sun_path);
     }
     dev->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    /* The mode of the socket becomes that of its name: never is it open for others, not even for an instant. */
+    /* The mode of the socket becomes that of its name: never is it open for others, not even for an
+     * instant. */
     if (dev->fd < 0 || fchmod(dev->fd, 0600) < 0) {
         error_set_errno(err, errno, "Failed to create Unix socket");
         return -1;
@@ -384,7 +390,8 @@ static void remove_socket(struct chardev *dev)
 {
     struct stat st;
 
-    if (dev->inode && lstat(dev->path, &st) == 0 && st.st_dev == dev->device && st.st_ino == dev->inode) {
+    if (dev->inode && lstat(dev->path, &st) == 0 && st.st_dev == dev->device &&
+        st.st_ino == dev->inode) {
         unlink(dev->path);
     }
 }
@@ -407,7 +414,8 @@ static char *whole_path(const char *path)
     return here ? mem_printf("%s/%s", here, path) : mem_strdup(path);
 }
 
-struct chardev *chardev_open(const struct chardev_spec *spec, co_serve_fn *co_serve, void *arg, struct error *err)
+struct chardev *chardev_open(const struct chardev_spec *spec, co_serve_fn *co_serve, void *arg,
+                             struct error *err)
 {
     struct chardev *dev = mem_zalloc(sizeof(*dev));
     struct sockaddr_un addr;
@@ -459,7 +467,8 @@ static struct conn *co_next_client(struct chardev *dev)
             return NULL;
         }
         dev->fd = -1; /* the connection's from now on */
-        return dev->kind == CHARDEV_STDIO ? conn_new(STDIN_FILENO, STDOUT_FILENO) : conn_new(fd, fd);
+        return dev->kind == CHARDEV_STDIO ? conn_new(STDIN_FILENO, STDOUT_FILENO)
+                                          : conn_new(fd, fd);
     }
     while (!ending) {
         int fd = accept4(dev->fd, NULL, NULL, SOCK_CLOEXEC);

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Where monitors live: standard input and output, and unix sockets.  Each client that comes is served by a coroutine that
- * reads and writes a connection as if it were a file; nothing here knows what is said.
+ * Where monitors live: standard input and output, and unix sockets.  Each client that comes is
+ * served by a coroutine that reads and writes a connection as if it were a file; nothing here knows
+ * what is said.
  *
- * A server socket has one client at a time, as in QEMU; others wait in the kernel's queue and are served when the one before
- * them has gone.
+ * A server socket has one client at a time, as in QEMU; others wait in the kernel's queue and are
+ * served when the one before them has gone.
  *
- * A client that does not read cannot hold up the program.  What is written to it is kept, and the side that serves it has
- * two means against too much of it: to take no further command before the client has read (co_conn_drain()), and to
- * cut the connection (conn_cut()).
+ * A client that does not read cannot hold up the program.  What is written to it is kept, and the
+ * side that serves it has two means against too much of it: to take no further command before the
+ * client has read (co_conn_drain()), and to cut the connection (conn_cut()).
  */
 #ifndef MONITOR_CHARDEV_H
 #define MONITOR_CHARDEV_H
@@ -20,7 +21,7 @@
 #include "core/error.h"
 #include "core/loop.h"
 
-/* --- Connections -------------------------------------------------------------------------------------------------- */
+/* --- Connections ------------------------------------------------------------------------------ */
 
 struct conn;
 /* At most `size` bytes; 0 at the end: the client sends no more, or the program ends.  Suspends. */
@@ -32,33 +33,36 @@ size_t conn_unsent(const struct conn *c);
 void co_conn_drain(struct conn *c, size_t level);
 /* Forget what is unsent and send and read no more. */
 void conn_cut(struct conn *c);
-/* Call fn(arg) when the client is gone; NULL: nobody.  It may be called from within conn_write(). */
+/* Call fn(arg) when the client is gone; NULL: nobody.  It may be called from within conn_write().
+ */
 void conn_on_gone(struct conn *c, loop_fn *fn, void *arg);
 /* Standard input and output? */
 bool conn_is_stdio(const struct conn *c);
 /* Suspends until chardevs_end(). */
 void co_conn_wait_end(struct conn *c);
 
-/* --- Places ------------------------------------------------------------------------------------------------------- */
+/* --- Places ----------------------------------------------------------------------------------- */
 
 enum chardev_kind { CHARDEV_NONE, CHARDEV_STDIO, CHARDEV_SERVER, CHARDEV_CLIENT };
 struct chardev_spec {
     enum chardev_kind kind;
-    char *path;  /* of the socket */
-    bool wait;   /* CHARDEV_SERVER: the program is to wait for the first client */
+    char *path; /* of the socket */
+    bool wait;  /* CHARDEV_SERVER: the program is to wait for the first client */
 };
 /* Converses with one client; the connection ends when it returns. */
 typedef void co_serve_fn(struct conn *c, void *arg);
 
 struct chardev;
-/* Bind or connect.  A server's socket is for its owner alone (mode 0600) and replaces one that nobody listens to any more.
- * NULL with QEMU's words in err. */
-struct chardev *chardev_open(const struct chardev_spec *spec, co_serve_fn *co_serve, void *arg, struct error *err);
+/* Bind or connect.  A server's socket is for its owner alone (mode 0600) and replaces one that
+ * nobody listens to any more. NULL with QEMU's words in err. */
+struct chardev *chardev_open(const struct chardev_spec *spec, co_serve_fn *co_serve, void *arg,
+                             struct error *err);
 /* Take clients from now on; those that came earlier have waited. */
 void chardev_start(struct chardev *dev);
 /* Suspends until the first client is there.  0, or -ECANCELED when the program is to end. */
 int co_chardev_wait_client(struct chardev *dev);
-/* The end of the program: conversations are ended, what is unsent is given a second, sockets are removed.  Suspends. */
+/* The end of the program: conversations are ended, what is unsent is given a second, sockets are
+ * removed.  Suspends. */
 void co_chardevs_end(void);
 
 #endif

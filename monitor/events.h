@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What happens to jobs, disks and the machine, told to those who listen: QMP sessions as events with QEMU's members, a
- * person at the terminal as a line of news.
+ * What happens to jobs, disks and the machine, told to those who listen: QMP sessions as events
+ * with QEMU's members, a person at the terminal as a line of news.
  */
 #ifndef MONITOR_EVENTS_H
 #define MONITOR_EVENTS_H
@@ -9,7 +9,8 @@
 /* Begin and end to listen.  It is here that an error policy's `stop` stops the machine. */
 void events_init(void);
 void events_fini(void);
-/* Lines of news (a job has ended or stands still, the machine was stopped by an error, an image is corrupt) go to fn; NULL: nowhere. */
+/* Lines of news (a job has ended or stands still, the machine was stopped by an error, an image is
+ * corrupt) go to fn; NULL: nowhere. */
 void events_set_notice(void (*fn)(const char *text));
 /* SHUTDOWN; `reason` is "host-qmp-quit" or "host-signal". */
 void events_shutdown(const char *reason);

@@ -21,7 +21,7 @@ struct hmp_session {
     struct conn *conn;
     char *line;
     size_t len, size;
-    bool after_cr;  /* a LF right behind belongs to the same end of line */
+    bool after_cr; /* a LF right behind belongs to the same end of line */
     bool too_long;
 };
 
@@ -30,7 +30,8 @@ static void session_write(struct monitor *mon, const char *text, size_t len)
     struct hmp_session *s = CONTAINER_OF(mon, struct hmp_session, mon);
 
     for (const char *end = text + len; text < end;) {
-        const char *newline = mon->compat ? memchr(text, '\n', end - text) : NULL, *stop = newline ? newline : end;
+        const char *newline = mon->compat ? memchr(text, '\n', end - text) : NULL,
+                   *stop = newline ? newline : end;
 
         conn_write(s->conn, text, stop - text);
         if (newline) {
@@ -56,7 +57,8 @@ static void keep(struct hmp_session *s, char c)
 static void co_run_line(struct hmp_session *s)
 {
     if (s->too_long) {
-        monitor_printf(&s->mon, "Error: a line of more than %u bytes is no command\n", LINE_MAX_BYTES);
+        monitor_printf(&s->mon, "Error: a line of more than %u bytes is no command\n",
+                       LINE_MAX_BYTES);
     } else if (s->len) {
         s->line[s->len] = '\0'; /* keep() leaves room */
         co_hmp_run(&s->mon, s->line);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The human monitor on a connection: the greeting, a prompt, lines in, answers out.  What was typed is not echoed; a terminal
- * that wants to see it shows it by itself.  Lines end in LF, under --qemu-compat in CR LF.
+ * The human monitor on a connection: the greeting, a prompt, lines in, answers out.  What was typed
+ * is not echoed; a terminal that wants to see it shows it by itself.  Lines end in LF, under
+ * --qemu-compat in CR LF.
  */
 #ifndef MONITOR_HMP_SESSION_H
 #define MONITOR_HMP_SESSION_H

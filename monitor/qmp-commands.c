@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * QMP's table.  Rows list arguments in the order in which QEMU finds fault with them; the work is that of the handlers which
- * both monitors share.  What only QMP has is here: the session's own commands, and the corners of block-stream.
+ * QMP's table.  Rows list arguments in the order in which QEMU finds fault with them; the work is
+ * that of the handlers which both monitors share.  What only QMP has is here: the session's own
+ * commands, and the corners of block-stream.
  */
 #include <errno.h>
 #include <string.h>
@@ -18,9 +19,10 @@ static const char *str_arg(const json_t *args, const char *key)
     return json_string_value(json_object_get(args, key));
 }
 
-/* --- The session --------------------------------------------------------------------------------------------------- */
+/* --- The session ------------------------------------------------------------------------------ */
 
-static int co_qmp_capabilities(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+static int co_qmp_capabilities(struct monitor *mon, json_t *args, json_t **result,
+                               struct error *err)
 {
     return qmp_negotiate(mon, json_object_get(args, "enable"), err);
 }
@@ -37,7 +39,8 @@ static int co_query_commands(struct monitor *mon, json_t *args, json_t **result,
     return 0;
 }
 
-static int co_human_monitor_command(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+static int co_human_monitor_command(struct monitor *mon, json_t *args, json_t **result,
+                                    struct error *err)
 {
     if (json_integer_value(json_object_get(args, "cpu-index")) != 0) {
         error_set(err, "Parameter 'cpu-index' expects a CPU number");
@@ -47,9 +50,10 @@ static int co_human_monitor_command(struct monitor *mon, json_t *args, json_t **
     return 0;
 }
 
-/* --- Jobs ---------------------------------------------------------------------------------------------------------- */
+/* --- Jobs ------------------------------------------------------------------------------------- */
 
-/* QEMU puts a node of its own there.  We need none, but a name that could not be given is refused all the same. */
+/* QEMU puts a node of its own there.  We need none, but a name that could not be given is refused
+ * all the same. */
 static int check_filter_name(const char *name, struct error *err)
 {
     if (!id_wellformed(name)) {
@@ -63,21 +67,23 @@ static int check_filter_name(const char *name, struct error *err)
     return 0;
 }
 
-static int co_qmp_block_stream(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+static int co_qmp_block_stream(struct monitor *mon, json_t *args, json_t **result,
+                               struct error *err)
 {
     const char *filter = str_arg(args, "filter-node-name"), *device = str_arg(args, "device");
     struct node *node = disk_find(device) ? NULL : node_find(device);
     int ret = filter ? check_filter_name(filter, err) : 0;
 
-    /* A job is called like its disk; an image in the middle of a chain has none, and then QEMU finds the name wrong. */
+    /* A job is called like its disk; an image in the middle of a chain has none, and then QEMU
+     * finds the name wrong. */
     if (node && !disk_of_root(node) && !json_object_get(args, "job-id")) {
         json_object_set_new(args, "job-id", json_string(""));
     }
     return ret ? ret : co_block_stream(mon, args, result, err);
 }
 
-/* QEMU's jobs obey at once when they can, so that the answer comes behind the events.  Ours obey in the next turn of the loop;
- * one that is in the midst of a request obeys later in both. */
+/* QEMU's jobs obey at once when they can, so that the answer comes behind the events.  Ours obey in
+ * the next turn of the loop; one that is in the midst of a request obeys later in both. */
 #define OBEDIENCE_NS (100 * NS_PER_MS)
 
 static bool has_ended(void *arg)
@@ -109,19 +115,25 @@ static int co_obeyed(struct monitor *mon, int ret, bool (*done)(void *arg), cons
     return ret;
 }
 
-static int co_qmp_block_job_cancel(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+static int co_qmp_block_job_cancel(struct monitor *mon, json_t *args, json_t **result,
+                                   struct error *err)
 {
-    return co_obeyed(mon, co_block_job_cancel(mon, args, result, err), has_ended, str_arg(args, "device"));
+    return co_obeyed(mon, co_block_job_cancel(mon, args, result, err), has_ended,
+                     str_arg(args, "device"));
 }
 
-static int co_qmp_block_job_pause(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+static int co_qmp_block_job_pause(struct monitor *mon, json_t *args, json_t **result,
+                                  struct error *err)
 {
-    return co_obeyed(mon, co_block_job_pause(mon, args, result, err), is_paused, str_arg(args, "device"));
+    return co_obeyed(mon, co_block_job_pause(mon, args, result, err), is_paused,
+                     str_arg(args, "device"));
 }
 
-static int co_qmp_block_job_resume(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+static int co_qmp_block_job_resume(struct monitor *mon, json_t *args, json_t **result,
+                                   struct error *err)
 {
-    return co_obeyed(mon, co_block_job_resume(mon, args, result, err), is_not_paused, str_arg(args, "device"));
+    return co_obeyed(mon, co_block_job_resume(mon, args, result, err), is_not_paused,
+                     str_arg(args, "device"));
 }
 
 static struct job *find_job(const json_t *args, struct error *err)
@@ -135,28 +147,32 @@ static struct job *find_job(const json_t *args, struct error *err)
     return job;
 }
 
-static int co_block_job_finalize(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+static int co_block_job_finalize(struct monitor *mon, json_t *args, json_t **result,
+                                 struct error *err)
 {
     struct job *job = find_job(args, err);
 
     return co_obeyed(mon, job ? job_finalize(job, err) : -ENOENT, has_ended, str_arg(args, "id"));
 }
 
-static int co_block_job_dismiss(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+static int co_block_job_dismiss(struct monitor *mon, json_t *args, json_t **result,
+                                struct error *err)
 {
     struct job *job = find_job(args, err);
 
     return job ? job_dismiss(job, err) : -ENOENT;
 }
 
-/* --- Rows ---------------------------------------------------------------------------------------------------------- */
+/* --- Rows ------------------------------------------------------------------------------------- */
 
-static const char *const on_error_choices[] = { "report", "ignore", "enospc", "stop", "auto", NULL };
+static const char *const on_error_choices[] = {
+    "report", "ignore", "enospc", "stop", "auto", NULL,
+};
 static const char *const mode_choices[] = { "existing", "absolute-paths", NULL };
 
 static const struct command session_rows[] = {
-    { .name = "qmp_capabilities", .args = { { "enable", ARG_ANY, .optional = true } }, .co_run = co_qmp_capabilities,
-      .flags = COMMAND_PRECONFIG },
+    { .name = "qmp_capabilities", .args = { { "enable", ARG_ANY, .optional = true } },
+      .co_run = co_qmp_capabilities, .flags = COMMAND_PRECONFIG },
     { .name = "query-commands", .co_run = co_query_commands },
     { .name = "query-version", .co_run = co_query_version },
     { .name = "human-monitor-command",
@@ -182,8 +198,8 @@ static const struct command block_rows[] = {
     { .name = "query-blockstats", .co_run = co_query_blockstats },
     { .name = "query-named-block-nodes", .args = { { "flat", ARG_BOOL, .optional = true } },
       .co_run = co_query_named_block_nodes },
-    { .name = "query-chain", .args = { { "device", ARG_STRING, .optional = true } }, .co_run = co_query_chain,
-      .flags = COMMAND_OURS },
+    { .name = "query-chain", .args = { { "device", ARG_STRING, .optional = true } },
+      .co_run = co_query_chain, .flags = COMMAND_OURS },
     { .name = "blockdev-snapshot-sync",
       .args = {
           { "device", ARG_STRING, .optional = true },
@@ -216,13 +232,20 @@ static const struct command job_rows[] = {
     { .name = "query-block-jobs", .co_run = co_query_block_jobs },
     { .name = "block-job-set-speed", .args = { { "device", ARG_STRING }, { "speed", ARG_INT } },
       .co_run = co_block_job_set_speed },
-    { .name = "block-job-cancel", .args = { { "device", ARG_STRING }, { "force", ARG_BOOL, .optional = true } },
+    { .name = "block-job-cancel",
+      .args = { { "device", ARG_STRING }, { "force", ARG_BOOL, .optional = true } },
       .co_run = co_qmp_block_job_cancel },
-    { .name = "block-job-pause", .args = { { "device", ARG_STRING } }, .co_run = co_qmp_block_job_pause },
-    { .name = "block-job-resume", .args = { { "device", ARG_STRING } }, .co_run = co_qmp_block_job_resume },
-    { .name = "block-job-finalize", .args = { { "id", ARG_STRING } }, .co_run = co_block_job_finalize },
-    { .name = "block-job-dismiss", .args = { { "id", ARG_STRING } }, .co_run = co_block_job_dismiss },
+    { .name = "block-job-pause", .args = { { "device", ARG_STRING } },
+      .co_run = co_qmp_block_job_pause },
+    { .name = "block-job-resume", .args = { { "device", ARG_STRING } },
+      .co_run = co_qmp_block_job_resume },
+    { .name = "block-job-finalize", .args = { { "id", ARG_STRING } },
+      .co_run = co_block_job_finalize },
+    { .name = "block-job-dismiss", .args = { { "id", ARG_STRING } },
+      .co_run = co_block_job_dismiss },
     { 0 },
 };
 
-const struct command *const qmp_command_tables[] = { session_rows, machine_rows, block_rows, job_rows, export_qmp_commands, NULL };
+const struct command *const qmp_command_tables[] = {
+    session_rows, machine_rows, block_rows, job_rows, export_qmp_commands, NULL,
+};

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * JSON values out of a stream of bytes, with the faults found where QEMU finds them and told in its words.
+ * JSON values out of a stream of bytes, with the faults found where QEMU finds them and told in its
+ * words.
  *
- * Two steps.  Bytes become tokens; tokens are collected until as many brackets have closed as were opened (or one too
- * many), and only then they are read as a value.  So a fault inside a value is told when the value is over, and a client
- * that sends one wrong command gets one answer.  A byte that no token can hold is told at once and ends the value.
+ * Two steps.  Bytes become tokens; tokens are collected until as many brackets have closed as were
+ * opened (or one too many), and only then they are read as a value.  So a fault inside a value is
+ * told when the value is over, and a client that sends one wrong command gets one answer.  A byte
+ * that no token can hold is told at once and ends the value.
  */
 #include <assert.h>
 #include <errno.h>
@@ -16,8 +18,8 @@
 #include "core/mem.h"
 #include "monitor/qmp-text.h"
 
-/* What a client may make us keep.  Values are freed recursively by their library, and a coroutine's stack is small: hence
- * fewer levels than QEMU has (1024). */
+/* What a client may make us keep.  Values are freed recursively by their library, and a coroutine's
+ * stack is small: hence fewer levels than QEMU has (1024). */
 #define TEXT_MAX (64u << 20)
 #define TOKENS_MAX (2u << 20)
 #define DEPTH_MAX 256
@@ -46,8 +48,8 @@ enum state {
 
 struct qmp_parser {
     enum state state;
-    char quote;         /* IN_STRING, IN_ESCAPE */
-    char *text;         /* of all tokens of this value */
+    char quote; /* IN_STRING, IN_ESCAPE */
+    char *text; /* of all tokens of this value */
     size_t len, size;
     size_t token_start; /* of the unfinished token */
     struct token *tokens;
@@ -67,7 +69,7 @@ void qmp_parser_free(struct qmp_parser *p)
     free(p);
 }
 
-/* --- Values out of tokens ---------------------------------------------------------------------------------------------- */
+/* --- Values out of tokens --------------------------------------------------------------------- */
 
 struct reading {
     const struct qmp_parser *p;
@@ -99,8 +101,8 @@ static bool next_is(const struct reading *r, char c)
 /* A character, not a surrogate and not one of those that Unicode will never assign. */
 static bool is_character(int32_t cp)
 {
-    return cp >= 0 && cp <= 0x10ffff && !(cp >= 0xd800 && cp <= 0xdfff) && !(cp >= 0xfdd0 && cp <= 0xfdef) &&
-           (cp & 0xfffe) != 0xfffe;
+    return cp >= 0 && cp <= 0x10ffff && !(cp >= 0xd800 && cp <= 0xdfff) &&
+           !(cp >= 0xfdd0 && cp <= 0xfdef) && (cp & 0xfffe) != 0xfffe;
 }
 
 static char *encode(char *out, int32_t cp)
@@ -166,7 +168,8 @@ static bool read_escape(struct reading *r, const char **s, const char *end, char
 
         if (cp < 0) {
             /* At most six bytes of it; the quote that ends the string may be one. */
-            AUTOFREE char *what = mem_printf("%.*s is not a valid Unicode character", (int)MIN(6, end + 1 - escape), escape);
+            AUTOFREE char *what = mem_printf("%.*s is not a valid Unicode character",
+                                             (int)MIN(6, end + 1 - escape), escape);
 
             fault(r, what);
             return false;
@@ -186,7 +189,7 @@ static bool read_escape(struct reading *r, const char **s, const char *end, char
 static json_t *read_string(struct reading *r, const struct token *token)
 {
     const char *s = r->p->text + token->start + 1, *end = s + token->len - 2;
-    AUTOFREE char *buf = mem_alloc(token->len + 1); /* no sequence grows: \u1234 makes three bytes at most */
+    AUTOFREE char *buf = mem_alloc(token->len + 1); /* nothing grows: \u1234 makes 3 bytes */
     char *out = buf;
 
     while (s < end) {
@@ -246,7 +249,8 @@ static json_t *read_keyword(struct reading *r, const struct token *token)
 
 static json_t *read_value(struct reading *r);
 
-/* Behind a member: true when there is another; false at the end or, with err set, when there should be a comma. */
+/* Behind a member: true when there is another; false at the end or, with err set, when there should
+ * be a comma. */
 static bool another_member(struct reading *r, char close, const char *what)
 {
     const struct token *token = take(r);
@@ -339,13 +343,14 @@ static json_t *read_value(struct reading *r)
     case TOKEN_KEYWORD:
         return read_keyword(r, token);
     default:
-        return is_structure(r, token, '{') ? read_object(r) :
-               is_structure(r, token, '[') ? read_array(r) :
-                                             fault(r, "expecting value");
+        if (is_structure(r, token, '{')) {
+            return read_object(r);
+        }
+        return is_structure(r, token, '[') ? read_array(r) : fault(r, "expecting value");
     }
 }
 
-/* --- Tokens out of bytes ------------------------------------------------------------------------------------------------- */
+/* --- Tokens out of bytes ---------------------------------------------------------------------- */
 
 static void keep(struct qmp_parser *p, char c)
 {
@@ -472,14 +477,15 @@ static enum step step_number(struct qmp_parser *p, char c)
         if (is_digit(c)) {
             return p->state == AFTER_ZERO ? STEP_WRONG : STEP_TAKEN;
         }
-        return exponent ? step_to(p, true, AFTER_E, STEP_BEFORE) : step_to(p, c == '.', AFTER_POINT, STEP_BEFORE);
+        return exponent ? step_to(p, true, AFTER_E, STEP_BEFORE)
+                        : step_to(p, c == '.', AFTER_POINT, STEP_BEFORE);
     case AFTER_POINT:
         return step_to(p, is_digit(c), IN_FRACTION, STEP_WRONG);
     case IN_FRACTION:
         return is_digit(c) ? STEP_TAKEN : step_to(p, exponent, AFTER_E, STEP_BEFORE);
     case AFTER_E:
-        return c == '+' || c == '-' ? step_to(p, true, AFTER_E_SIGN, STEP_WRONG) :
-                                      step_to(p, is_digit(c), IN_EXPONENT, STEP_WRONG);
+        return c == '+' || c == '-' ? step_to(p, true, AFTER_E_SIGN, STEP_WRONG)
+                                    : step_to(p, is_digit(c), IN_EXPONENT, STEP_WRONG);
     case AFTER_E_SIGN:
         return step_to(p, is_digit(c), IN_EXPONENT, STEP_WRONG);
     default:
@@ -555,7 +561,8 @@ static bool give_up(struct qmp_parser *p)
     return true;
 }
 
-bool qmp_parser_next(struct qmp_parser *p, const char **data, size_t *len, json_t **value, struct error *err)
+bool qmp_parser_next(struct qmp_parser *p, const char **data, size_t *len, json_t **value,
+                     struct error *err)
 {
     *value = NULL;
     while (*len) {

@@ -2,8 +2,8 @@
 /*
  * JSON values as QEMU prints them.
  *
- * QEMU keeps objects in hash tables of 512 buckets and prints them bucket by bucket.  Clients do not care, people who
- * compare transcripts do.
+ * QEMU keeps objects in hash tables of 512 buckets and prints them bucket by bucket.  Clients do
+ * not care, people who compare transcripts do.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +11,7 @@
 #include "core/mem.h"
 #include "monitor/qmp-text.h"
 
-/* --- Order --------------------------------------------------------------------------------------------------------- */
+/* --- Order ------------------------------------------------------------------------------------ */
 
 #define BUCKETS 512
 
@@ -60,7 +60,7 @@ const char **qmp_member_order(const json_t *object)
     return names;
 }
 
-/* --- Text ---------------------------------------------------------------------------------------------------------- */
+/* --- Text ------------------------------------------------------------------------------------- */
 
 struct text {
     char *bytes;
@@ -82,15 +82,29 @@ static void put_text(struct text *t, const char *text)
     put(t, text, strlen(text));
 }
 
+/* How many bytes follow the first one of a code point; 4 when none begins so. */
+static unsigned continuations(unsigned char first)
+{
+    if (first < 0x80) {
+        return 0;
+    }
+    if ((first & 0xe0) == 0xc0) {
+        return 1;
+    }
+    if ((first & 0xf0) == 0xe0) {
+        return 2;
+    }
+    return (first & 0xf8) == 0xf0 ? 3 : 4;
+}
+
 int32_t qmp_utf8_take(const char **p, const char *end)
 {
     static const int32_t smallest[] = { 0, 0x80, 0x800, 0x10000 };
-    const unsigned char *s = (const unsigned char *)*p;
-    unsigned more = s[0] < 0x80 ? 0 : (s[0] & 0xe0) == 0xc0 ? 1 : (s[0] & 0xf0) == 0xe0 ? 2 : (s[0] & 0xf8) == 0xf0 ? 3 : 9;
-    int32_t cp = more ? s[0] & (0x3f >> more) : s[0];
+    unsigned char first = *(*p)++;
+    unsigned more = continuations(first);
+    int32_t cp = more ? first & (0x3f >> more) : first;
 
-    (*p)++;
-    if (more == 9) {
+    if (more > 3) {
         return -1;
     }
     for (unsigned i = 0; i < more; i++, (*p)++) {
@@ -158,15 +172,17 @@ static void put_scalar(struct text *t, const json_t *value)
         snprintf(buf, sizeof(buf), "%.17g", json_real_value(value));
         break;
     default:
-        snprintf(buf, sizeof(buf), "%s", json_is_true(value) ? "true" : json_is_false(value) ? "false" : "null");
+        put_text(t, json_is_null(value) ? "null" : json_is_true(value) ? "true" : "false");
+        return;
     }
     put_text(t, buf);
 }
 
-/* --- Trees --------------------------------------------------------------------------------------------------------- */
+/* --- Trees ------------------------------------------------------------------------------------ */
 
-/* A container whose members are being printed.  Kept on a list of our own, not on the stack: the description of a chain of 1,000
- * images is an object 1,000 levels deep, and coroutines have small stacks. */
+/* A container whose members are being printed.  Kept on a list of our own, not on the stack: the
+ * description of a chain of 1,000 images is an object 1,000 levels deep, and coroutines have small
+ * stacks. */
 struct level {
     const json_t *container;
     const char **names; /* of an object */

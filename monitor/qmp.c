@@ -2,9 +2,10 @@
 /*
  * QMP sessions: see qmp.h.
  *
- * A client that reads slowly is not served faster than it reads: its next command is taken when the answer before has all but
- * gone out.  Events cannot wait for it; they are kept, and when too many are kept the connection is cut.  A client that
- * is cut off knows that it has missed something; one from which events were withheld would wait for them in vain.
+ * A client that reads slowly is not served faster than it reads: its next command is taken when the
+ * answer before has all but gone out.  Events cannot wait for it; they are kept, and when too many
+ * are kept the connection is cut.  A client that is cut off knows that it has missed something; one
+ * from which events were withheld would wait for them in vain.
  */
 #include "monitor/qmp.h"
 
@@ -20,22 +21,22 @@
 #include "monitor/outcome.h"
 #include "monitor/qmp-text.h"
 
-#define UNSENT_LOW (16u << 10)       /* the next command is taken at that */
-#define EVENTS_MAX (1u << 20)        /* bytes of events that a client may have left unread */
+#define UNSENT_LOW (16u << 10) /* the next command is taken at that */
+#define EVENTS_MAX (1u << 20)  /* bytes of events that a client may have left unread */
 
 struct qmp_session {
     LIST_ENTRY(qmp_session) link;
     struct monitor mon;
-    struct monitor *human;           /* human-monitor-command is running here */
+    struct monitor *human; /* human-monitor-command is running here */
     struct conn *conn;
     struct qmp_parser *parser;
     bool negotiated;
-    bool oob;                        /* out-of-band execution was negotiated */
-    size_t event_bytes;              /* written since the client last had everything */
+    bool oob;           /* out-of-band execution was negotiated */
+    size_t event_bytes; /* written since the client last had everything */
 };
 static LIST_HEAD(, qmp_session) sessions = LIST_HEAD_INITIALIZER(sessions);
 
-/* --- Out -------------------------------------------------------------------------------------------------------------- */
+/* --- Out -------------------------------------------------------------------------------------- */
 
 static size_t send_line(struct qmp_session *s, const json_t *value)
 {
@@ -71,8 +72,9 @@ static json_t *error_tree(const struct error *err)
 void qmp_event(const char *name, json_t *data)
 {
     uint64_t us = loop_wall_us();
-    json_t *event = json_pack("{s:{s:I, s:I}, s:s}", "timestamp", "seconds", (json_int_t)(us / 1000000), "microseconds",
-                              (json_int_t)(us % 1000000), "event", name);
+    json_t *event =
+        json_pack("{s:{s:I, s:I}, s:s}", "timestamp", "seconds", (json_int_t)(us / 1000000),
+                  "microseconds", (json_int_t)(us % 1000000), "event", name);
     struct qmp_session *s;
 
     if (data) {
@@ -95,13 +97,14 @@ void qmp_event(const char *name, json_t *data)
 
 static void greet(struct qmp_session *s)
 {
-    json_t *greeting = json_pack("{s:{s:o, s:[s]}}", "QMP", "version", version_tree(), "capabilities", "oob");
+    json_t *greeting =
+        json_pack("{s:{s:o, s:[s]}}", "QMP", "version", version_tree(), "capabilities", "oob");
 
     send_line(s, greeting);
     json_decref(greeting);
 }
 
-/* --- Commands about the session --------------------------------------------------------------------------------------- */
+/* --- Commands about the session --------------------------------------------------------------- */
 
 static struct qmp_session *session_of(struct monitor *mon)
 {
@@ -117,7 +120,8 @@ int qmp_negotiate(struct monitor *mon, const json_t *enable, struct error *err)
     size_t i;
 
     if (s->negotiated) {
-        error_set_class(err, ERROR_COMMAND_NOT_FOUND, "Capabilities negotiation is already complete, command ignored");
+        error_set_class(err, ERROR_COMMAND_NOT_FOUND,
+                        "Capabilities negotiation is already complete, command ignored");
         return -EALREADY;
     }
     if (enable && !json_is_array(enable)) {
@@ -191,7 +195,7 @@ json_t *co_qmp_human(struct monitor *mon, const char *line)
     return text;
 }
 
-/* --- In --------------------------------------------------------------------------------------------------------------- */
+/* --- In --------------------------------------------------------------------------------------- */
 
 /* A request taken apart; nothing is owned. */
 struct request {
@@ -215,7 +219,8 @@ static int take_verb(struct request *r, const char *name, const json_t *value, s
     return 0;
 }
 
-static int take_member(const struct qmp_session *s, struct request *r, const char *name, json_t *value, struct error *err)
+static int take_member(const struct qmp_session *s, struct request *r, const char *name,
+                       json_t *value, struct error *err)
 {
     if (!strcmp(name, "execute") || (!strcmp(name, "exec-oob") && s->oob)) {
         return take_verb(r, name, value, err);
@@ -234,7 +239,8 @@ static int take_member(const struct qmp_session *s, struct request *r, const cha
 }
 
 /* Faults are found in the order in which QEMU looks at members. */
-static int parse_request(const struct qmp_session *s, const json_t *tree, struct request *r, struct error *err)
+static int parse_request(const struct qmp_session *s, const json_t *tree, struct request *r,
+                         struct error *err)
 {
     AUTOFREE const char **names = NULL;
     int ret = 0;
@@ -255,16 +261,19 @@ static int parse_request(const struct qmp_session *s, const json_t *tree, struct
     return ret;
 }
 
-static const struct command *find_command(const struct qmp_session *s, const struct request *r, struct error *err)
+static const struct command *find_command(const struct qmp_session *s, const struct request *r,
+                                          struct error *err)
 {
     const struct command *cmd = command_find(qmp_command_tables, r->command, s->mon.compat);
 
     if (!s->negotiated && !(cmd && cmd->flags & COMMAND_PRECONFIG)) {
-        error_set_class(err, ERROR_COMMAND_NOT_FOUND, "Expecting capabilities negotiation with 'qmp_capabilities'");
+        error_set_class(err, ERROR_COMMAND_NOT_FOUND,
+                        "Expecting capabilities negotiation with 'qmp_capabilities'");
         return NULL;
     }
     if (!cmd) {
-        error_set_class(err, ERROR_COMMAND_NOT_FOUND, "The command %s has not been found", r->command);
+        error_set_class(err, ERROR_COMMAND_NOT_FOUND, "The command %s has not been found",
+                        r->command);
         return NULL;
     }
     if (strcmp(r->verb, "execute")) {
@@ -300,7 +309,7 @@ static void co_handle(struct qmp_session *s, json_t *tree, struct error *err)
     }
 }
 
-/* --- A session -------------------------------------------------------------------------------------------------------- */
+/* --- A session -------------------------------------------------------------------------------- */
 
 static void say_nothing(struct monitor *mon, const char *text, size_t len)
 {

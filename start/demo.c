@@ -18,8 +18,8 @@
 
 static int co_make_layer(const char *path, const char *backing, struct error *err)
 {
-    json_t *options = json_pack("{s:I, s:s*, s:s*}", "size", (json_int_t)DEMO_SIZE, "backing_file", backing,
-                                "backing_fmt", backing ? "qcow2" : NULL);
+    json_t *options = json_pack("{s:I, s:s*, s:s*}", "size", (json_int_t)DEMO_SIZE, "backing_file",
+                                backing, "backing_fmt", backing ? "qcow2" : NULL);
     const struct driver *qcow2 = driver_find("qcow2");
     int ret = qcow2->co_create(path, options, err);
 
@@ -27,7 +27,8 @@ static int co_make_layer(const char *path, const char *backing, struct error *er
     return ret;
 }
 
-/* Every layer writes at a place of its own and over a part of the layer below, so that a merge has something to get wrong. */
+/* Every layer writes at a place of its own and over a part of the layer below, so that a merge has
+ * something to get wrong. */
 static int co_fill_layer(const char *path, unsigned layer, struct error *err)
 {
     json_t *options = json_pack("{s:s}", "driver", "qcow2");
@@ -42,7 +43,8 @@ static int co_fill_layer(const char *path, unsigned layer, struct error *err)
     memset(data, 0xa0 + (int)layer, DEMO_PIECE * 2);
     ret = co_node_write_buf(node, (uint64_t)layer * (DEMO_SIZE / 8), data, DEMO_PIECE * 2);
     if (ret == 0) {
-        ret = co_node_write_buf(node, DEMO_SIZE / 8 * 7 + (uint64_t)layer * (DEMO_PIECE / 2), data, DEMO_PIECE);
+        ret = co_node_write_buf(node, DEMO_SIZE / 8 * 7 + (uint64_t)layer * (DEMO_PIECE / 2), data,
+                                DEMO_PIECE);
     }
     if (ret == 0) {
         ret = co_node_flush(node);

@@ -9,11 +9,11 @@
 #include <string.h>
 
 #include "block/disk.h"
+#include "core/keyval.h"
 #include "core/mem.h"
 #include "core/size.h"
 #include "hw/guest.h"
 #include "hw/machine.h"
-#include "core/keyval.h"
 
 #define VIRTIO_QUEUES 4
 #define VIRTIO_QUEUE_SIZE 256
@@ -27,7 +27,7 @@ struct place {
     bool cdrom;
 };
 
-/* --- Values -------------------------------------------------------------------------------------------------- */
+/* --- Values ----------------------------------------------------------------------------------- */
 
 static const char *take(json_t *keys, const char *key, char **keep)
 {
@@ -41,9 +41,11 @@ static const char *take(json_t *keys, const char *key, char **keep)
 
 static int parse_on_off(const char *key, const char *value, bool *out, struct error *err)
 {
-    if (!strcmp(value, "on") || !strcmp(value, "yes") || !strcmp(value, "true") || !strcmp(value, "y")) {
+    if (!strcmp(value, "on") || !strcmp(value, "yes") || !strcmp(value, "true") ||
+        !strcmp(value, "y")) {
         *out = true;
-    } else if (!strcmp(value, "off") || !strcmp(value, "no") || !strcmp(value, "false") || !strcmp(value, "n")) {
+    } else if (!strcmp(value, "off") || !strcmp(value, "no") || !strcmp(value, "false") ||
+               !strcmp(value, "n")) {
         *out = false;
     } else {
         error_set(err, "Parameter '%s' expects 'on' or 'off'", key);
@@ -87,7 +89,7 @@ static int parse_policy(const char *value, bool is_read, enum disk_policy *out, 
     return -EINVAL;
 }
 
-/* --- Where does it go? ------------------------------------------------------------------------------------------ */
+/* --- Where does it go? ------------------------------------------------------------------------ */
 
 static bool place_taken(const struct place *places, size_t n, enum bus bus, unsigned index)
 {
@@ -140,7 +142,8 @@ static int choose_index(json_t *keys, struct place *places, size_t n, struct err
     }
     if ((bus_text && parse_number("bus", bus_text, &bus, err) < 0) ||
         (unit_text && parse_number("unit", unit_text, &unit, err) < 0) ||
-        (index && strcmp(index, "-1") != 0 && parse_number("index", index, &place->index, err) < 0)) {
+        (index && strcmp(index, "-1") != 0 &&
+         parse_number("index", index, &place->index, err) < 0)) {
         return -EINVAL;
     }
     if (unit_text && units > 1 && unit >= units) {
@@ -155,12 +158,13 @@ static int choose_index(json_t *keys, struct place *places, size_t n, struct err
         }
     }
     if (place_taken(places, n, place->bus, place->index)) {
-        error_set(err, "drive with bus=%u, unit=%u (index=%u) exists", place->index / units, place->index % units,
-                  place->index);
+        error_set(err, "drive with bus=%u, unit=%u (index=%u) exists", place->index / units,
+                  place->index % units, place->index);
         return -EEXIST;
     }
     if (place->bus == BUS_IDE && place->index > 3) {
-        error_set(err, "machine type does not support if=ide,bus=%u,unit=%u", place->index / 2, place->index % 2);
+        error_set(err, "machine type does not support if=ide,bus=%u,unit=%u", place->index / 2,
+                  place->index % 2);
         return -EINVAL;
     }
     return 0;
@@ -174,18 +178,21 @@ static char *choose_id(json_t *keys, const struct place *place, struct error *er
     take(keys, "id", &given);
     if (given && !id_wellformed(given)) {
         error_set(err, "Parameter 'id' expects an identifier");
-        error_hint(err, "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.");
+        error_hint(err, "Identifiers consist of letters, digits, '-', '.', '_', "
+                        "starting with a letter.");
         return NULL;
     }
     if (given) {
         id = mem_strdup(given);
     } else if (place->bus == BUS_IDE) {
-        id = mem_printf("ide%u-%s%u", place->index / 2, place->cdrom ? "cd" : "hd", place->index % 2);
+        id = mem_printf("ide%u-%s%u", place->index / 2, place->cdrom ? "cd" : "hd",
+                        place->index % 2);
     } else {
         id = mem_printf("%s%s%u", bus_names[place->bus], place->cdrom ? "-cd" : "", place->index);
     }
     if (disk_find(id)) {
-        error_set(err, given ? "Duplicate ID '%s' for drive" : "Device with id '%s' already exists", id);
+        error_set(err, given ? "Duplicate ID '%s' for drive" : "Device with id '%s' already exists",
+                  id);
         free(id);
         return NULL;
     }
@@ -197,15 +204,19 @@ static char *choose_id(json_t *keys, const struct place *place, struct error *er
     return id;
 }
 
-/* --- What is it? -------------------------------------------------------------------------------------------------- */
+/* --- What is it? ------------------------------------------------------------------------------ */
 
 struct cache_mode {
     const char *name;
     bool writeback, direct, no_flush;
 };
 static const struct cache_mode cache_modes[] = {
-    { "writeback", true, false, false }, { "none", true, true, false },       { "off", true, true, false },
-    { "directsync", false, true, false }, { "writethrough", false, false, false }, { "unsafe", true, false, true },
+    { "writeback", true, false, false },
+    { "none", true, true, false },
+    { "off", true, true, false },
+    { "directsync", false, true, false },
+    { "writethrough", false, false, false },
+    { "unsafe", true, false, true },
 };
 
 struct settings {
@@ -240,10 +251,14 @@ static int take_cache(json_t *keys, struct settings *s, struct error *err)
     if (take(keys, "cache.writeback", &value)) {
         return parse_on_off("cache.writeback", value, &s->writeback, err);
     }
-    return check_on_off(keys, "cache.direct", err) < 0 || check_on_off(keys, "cache.no-flush", err) < 0 ? -EINVAL : 0;
+    if (check_on_off(keys, "cache.direct", err) < 0) {
+        return -EINVAL;
+    }
+    return check_on_off(keys, "cache.no-flush", err);
 }
 
-/* Values that the opening of an image would find wrong as well, in the words that QEMU has for options. */
+/* Values that the opening of an image would find wrong as well, in the words that QEMU has for
+ * options. */
 static int check_words(const json_t *keys, struct error *err)
 {
     const char *zeroes = json_string_value(json_object_get(keys, "detect-zeroes"));
@@ -276,7 +291,8 @@ static int take_aio(json_t *keys, struct error *err)
     }
     if (strcmp(value, "native") == 0 &&
         strcmp(json_string_value(json_object_get(keys, "cache.direct")) ?: "off", "on") != 0) {
-        error_set(err, "aio=native was specified, but it requires cache.direct=on, which was not specified.");
+        error_set(err, "aio=native was specified, but it requires cache.direct=on, "
+                       "which was not specified.");
         return -EINVAL;
     }
     json_object_set_new(keys, "file.aio", json_string(value));
@@ -306,10 +322,12 @@ static int take_unsupported(json_t *keys, struct error *err)
 
 static int take_settings(json_t *keys, struct settings *s, struct error *err)
 {
+    static const char *const read_only[] = { "readonly", "read-only" };
     AUTOFREE char *value = NULL;
 
     *s = (struct settings){ .werror = DISK_ENOSPC, .rerror = DISK_REPORT };
-    if (check_words(keys, err) < 0 || take_cache(keys, s, err) < 0 || take_aio(keys, err) < 0 || take_unsupported(keys, err) < 0) {
+    if (check_words(keys, err) < 0 || take_cache(keys, s, err) < 0 || take_aio(keys, err) < 0 ||
+        take_unsupported(keys, err) < 0) {
         return -EINVAL;
     }
     if (take(keys, "werror", &value) && parse_policy(value, false, &s->werror, err) < 0) {
@@ -318,8 +336,9 @@ static int take_settings(json_t *keys, struct settings *s, struct error *err)
     if (take(keys, "rerror", &value) && parse_policy(value, true, &s->rerror, err) < 0) {
         return -EINVAL;
     }
-    for (const char *const *key = (const char *const[]){ "readonly", "read-only", NULL }; *key; key++) {
-        if (take(keys, *key, &value) && parse_on_off("read-only", value, &s->read_only, err) < 0) {
+    for (size_t i = 0; i < ARRAY_SIZE(read_only); i++) {
+        if (take(keys, read_only[i], &value) &&
+            parse_on_off("read-only", value, &s->read_only, err) < 0) {
             return -EINVAL;
         }
     }
@@ -340,7 +359,8 @@ static struct node *co_open_root(json_t *keys, const struct settings *s, struct 
     json_t *options;
     struct node *node;
 
-    /* A plain file= is a file name (or a node-name with driver=); file.x=y are the options of the file child. */
+    /* A plain file= is a file name (or a node-name with driver=); file.x=y are the options of the
+     * file child. */
     take(keys, "file", &file);
     options = keyval_nest(keys, err);
     if (!options) {
@@ -379,7 +399,8 @@ static int attach(struct disk *disk, const struct place *place, struct error *er
     }
     if (place->bus == BUS_VIRTIO) {
         dev = virtio_blk_new(disk, VIRTIO_QUEUES, VIRTIO_QUEUE_SIZE);
-        disk->qdev = mem_printf("/machine/peripheral-anon/device[%u]/virtio-backend", virtio_count++);
+        disk->qdev =
+            mem_printf("/machine/peripheral-anon/device[%u]/virtio-backend", virtio_count++);
         add_guest(dev, &guest_virtio_driver);
         return 0;
     }
@@ -436,7 +457,8 @@ static int co_drive_start(struct drive *drive, struct place *places, size_t n, s
     return ret;
 }
 
-int co_drives_start(struct drive *drives, size_t count, const struct drive **failed, struct error *err)
+int co_drives_start(struct drive *drives, size_t count, const struct drive **failed,
+                    struct error *err)
 {
     AUTOFREE struct place *places = mem_calloc(count + 1, sizeof(*places));
 

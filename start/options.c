@@ -10,27 +10,34 @@
 
 #include <uuid/uuid.h>
 
-#include "core/mem.h"
 #include "core/keyval.h"
+#include "core/mem.h"
 
+struct given;
 struct option {
     const char *name;
     const char *value; /* what --help calls it; NULL: it has none */
     const char *group;
     const char *help;  /* may have several lines; NULL: another row has said it */
     bool two_dashes;   /* how --help shows it; both forms are taken */
-    int (*take)(struct options *o, const struct option *row, const char *shown, const char *value, struct error *err);
+    int (*take)(struct options *o, const struct given *g, struct error *err);
+};
+/* An option on the line. */
+struct given {
+    const struct option *row;
+    const char *shown; /* as typed */
+    const char *value; /* NULL: none */
 };
 
 /* One more element at the end of an array: a pointer to it, zeroed. */
-#define GROW(array, count)                                                                                            \
-    ({                                                                                                                \
-        (array) = mem_reallocarray((array), (count) + 1, sizeof(*(array)));                                           \
-        memset(&(array)[count], 0, sizeof(*(array)));                                                                 \
-        &(array)[(count)++];                                                                                          \
+#define GROW(array, count)                                                  \
+    ({                                                                      \
+        (array) = mem_reallocarray((array), (count) + 1, sizeof(*(array))); \
+        memset(&(array)[count], 0, sizeof(*(array)));                       \
+        &(array)[(count)++];                                                \
     })
 
-/* --- Disks --------------------------------------------------------------------------------------------------------- */
+/* --- Disks ------------------------------------------------------------------------------------ */
 
 void options_add_drive(struct options *o, const char *shown, json_t *keys)
 {
@@ -40,15 +47,14 @@ void options_add_drive(struct options *o, const char *shown, json_t *keys)
     drive->keys = keys;
 }
 
-static int take_drive(struct options *o, const struct option *row, const char *shown, const char *value,
-                      struct error *err)
+static int take_drive(struct options *o, const struct given *g, struct error *err)
 {
-    json_t *keys = keyval_parse(value, NULL, err);
+    json_t *keys = keyval_parse(g->value, NULL, err);
 
     if (!keys) {
         return -EINVAL;
     }
-    options_add_drive(o, shown, keys);
+    options_add_drive(o, g->shown, keys);
     return 0;
 }
 
@@ -62,37 +68,35 @@ static void add_image(struct options *o, const char *shown, const char *path, un
     options_add_drive(o, shown, keys);
 }
 
-static int take_hd(struct options *o, const struct option *row, const char *shown, const char *value, struct error *err)
+static int take_hd(struct options *o, const struct given *g, struct error *err)
 {
-    add_image(o, shown, value, row->name[2] - 'a');
+    add_image(o, g->shown, g->value, g->row->name[2] - 'a');
     return 0;
 }
 
-/* --- Guests -------------------------------------------------------------------------------------------------------- */
+/* --- Guests ----------------------------------------------------------------------------------- */
 
-static int take_guest(struct options *o, const struct option *row, const char *shown, const char *value,
-                      struct error *err)
+static int take_guest(struct options *o, const struct given *g, struct error *err)
 {
-    json_t *words = keyval_parse(value, NULL, err);
+    json_t *words = keyval_parse(g->value, NULL, err);
     struct option_guest *guest;
 
     if (!words) {
         return -EINVAL;
     }
     guest = GROW(o->guests, o->guest_count);
-    guest->shown = mem_strdup(shown);
+    guest->shown = mem_strdup(g->shown);
     guest->words = words;
     return 0;
 }
 
-static int take_stopped(struct options *o, const struct option *row, const char *shown, const char *value,
-                        struct error *err)
+static int take_stopped(struct options *o, const struct given *g, struct error *err)
 {
     o->stopped = true;
     return 0;
 }
 
-/* --- Monitors ------------------------------------------------------------------------------------------------------ */
+/* --- Monitors --------------------------------------------------------------------------------- */
 
 static int take_switch(json_t *keys, const char *key, bool fallback, bool *out, struct error *err)
 {
@@ -114,7 +118,8 @@ static int socket_from_keys(json_t *keys, struct chardev_spec *spec, struct erro
 
     spec->path = mem_strdup(path ? path : "");
     json_object_del(keys, "path");
-    if (take_switch(keys, "server", false, &server, err) || take_switch(keys, "wait", server, &spec->wait, err)) {
+    if (take_switch(keys, "server", false, &server, err) ||
+        take_switch(keys, "wait", server, &spec->wait, err)) {
         return -EINVAL;
     }
     key = json_object_iter_key(json_object_iter(keys));
@@ -148,18 +153,18 @@ static int parse_place(const char *text, struct chardev_spec *spec, struct error
         spec->kind = CHARDEV_STDIO;
     } else if (strcmp(text, "none") && strcmp(text, "null")) {
         error_set(err, "'%s' is not a valid char driver", text);
-        error_hint(err, "A monitor can live on stdio, unix:PATH[,server=on|off][,wait=on|off], or none.");
+        error_hint(
+            err, "A monitor can live on stdio, unix:PATH[,server=on|off][,wait=on|off], or none.");
         return -EINVAL;
     }
     return 0;
 }
 
-static int take_monitor(struct options *o, const struct option *row, const char *shown, const char *value,
-                        struct error *err)
+static int take_monitor(struct options *o, const struct given *g, struct error *err)
 {
     struct chardev_spec spec = { .kind = CHARDEV_NONE };
-    bool qmp = row->name[0] == 'q';
-    int ret = parse_place(value, &spec, err);
+    bool qmp = g->row->name[0] == 'q';
+    int ret = parse_place(g->value, &spec, err);
 
     if (!ret && spec.kind == CHARDEV_STDIO && o->stdio_taken) {
         error_set(err, "cannot use stdio by multiple character devices");
@@ -176,70 +181,68 @@ static int take_monitor(struct options *o, const struct option *row, const char 
     } else if (spec.kind != CHARDEV_NONE) {
         struct option_monitor *monitor = GROW(o->monitors, o->monitor_count);
 
-        *monitor = (struct option_monitor){ .shown = mem_strdup(shown), .qmp = qmp, .spec = spec };
+        *monitor =
+            (struct option_monitor){ .shown = mem_strdup(g->shown), .qmp = qmp, .spec = spec };
     }
     return 0;
 }
 
-/* --- Scripts ------------------------------------------------------------------------------------------------------- */
+/* --- Scripts ---------------------------------------------------------------------------------- */
 
-static int take_script(struct options *o, const struct option *row, const char *shown, const char *value,
-                       struct error *err)
+static int take_script(struct options *o, const struct given *g, struct error *err)
 {
     struct option_script *script = GROW(o->scripts, o->script_count);
 
-    script->is_file = row->name[0] == 'f';
-    script->text = mem_strdup(value);
+    script->is_file = g->row->name[0] == 'f';
+    script->text = mem_strdup(g->value);
     return 0;
 }
 
-static int refuse_value(const struct option *row, const char *value, struct error *err)
+static int refuse_value(const struct given *g, struct error *err)
 {
-    error_set(err, "Parameter '%s' does not accept value '%s'", row->name, value);
-    error_hint(err, "It takes %s.", row->value);
+    error_set(err, "Parameter '%s' does not accept value '%s'", g->row->name, g->value);
+    error_hint(err, "It takes %s.", g->row->value);
     return -EINVAL;
 }
 
-static int take_on_error(struct options *o, const struct option *row, const char *shown, const char *value,
-                         struct error *err)
+static int take_on_error(struct options *o, const struct given *g, struct error *err)
 {
-    if (strcmp(value, "stop") && strcmp(value, "continue")) {
-        return refuse_value(row, value, err);
+    if (strcmp(g->value, "stop") && strcmp(g->value, "continue")) {
+        return refuse_value(g, err);
     }
-    o->on_error = value[0] == 's' ? ERRORS_STOP : ERRORS_CONTINUE;
+    o->on_error = g->value[0] == 's' ? ERRORS_STOP : ERRORS_CONTINUE;
     return 0;
 }
 
-/* --- The program --------------------------------------------------------------------------------------------------- */
+/* --- The program ------------------------------------------------------------------------------ */
 
-static int take_clock(struct options *o, const struct option *row, const char *shown, const char *value,
-                      struct error *err)
+static int take_clock(struct options *o, const struct given *g, struct error *err)
 {
-    if (strcmp(value, "real") && strcmp(value, "virtual")) {
-        return refuse_value(row, value, err);
+    if (strcmp(g->value, "real") && strcmp(g->value, "virtual")) {
+        return refuse_value(g, err);
     }
-    o->clock = value[0] == 'r' ? LOOP_CLOCK_REAL : LOOP_CLOCK_VIRTUAL;
+    o->clock = g->value[0] == 'r' ? LOOP_CLOCK_REAL : LOOP_CLOCK_VIRTUAL;
     return 0;
 }
 
-static int take_seed(struct options *o, const struct option *row, const char *shown, const char *value, struct error *err)
+static int take_seed(struct options *o, const struct given *g, struct error *err)
 {
     char *end;
 
     errno = 0;
-    o->seed = strtoull(value, &end, 0);
+    o->seed = strtoull(g->value, &end, 0);
     o->has_seed = true;
-    if (errno || end == value || *end || strchr(value, '-')) {
+    if (errno || end == g->value || *end || strchr(g->value, '-')) {
         error_set(err, "Parameter 'seed' expects a non-negative number below 2^64");
         return -EINVAL;
     }
     return 0;
 }
 
-static int take_name(struct options *o, const struct option *row, const char *shown, const char *value, struct error *err)
+static int take_name(struct options *o, const struct given *g, struct error *err)
 {
     static const char *const known[] = { "process", "debug-threads" }; /* of no use here */
-    json_t *keys = keyval_parse(value, "guest", err);
+    json_t *keys = keyval_parse(g->value, "guest", err);
     const char *guest, *key;
 
     if (!keys) {
@@ -262,12 +265,12 @@ static int take_name(struct options *o, const struct option *row, const char *sh
     return error_is_set(err) ? -EINVAL : 0;
 }
 
-static int take_uuid(struct options *o, const struct option *row, const char *shown, const char *value, struct error *err)
+static int take_uuid(struct options *o, const struct given *g, struct error *err)
 {
     char text[UUID_STR_LEN];
     uuid_t uuid;
 
-    if (uuid_parse(value, uuid) < 0) {
+    if (uuid_parse(g->value, uuid) < 0) {
         error_set(err, "failed to parse UUID string: wrong format");
         return -EINVAL;
     }
@@ -277,27 +280,25 @@ static int take_uuid(struct options *o, const struct option *row, const char *sh
     return 0;
 }
 
-static int take_compat(struct options *o, const struct option *row, const char *shown, const char *value,
-                       struct error *err)
+static int take_compat(struct options *o, const struct given *g, struct error *err)
 {
     o->compat = true;
     return 0;
 }
 
-static int take_help(struct options *o, const struct option *row, const char *shown, const char *value, struct error *err)
+static int take_help(struct options *o, const struct given *g, struct error *err)
 {
     o->help = true;
     return 0;
 }
 
-static int take_version(struct options *o, const struct option *row, const char *shown, const char *value,
-                        struct error *err)
+static int take_version(struct options *o, const struct given *g, struct error *err)
 {
     o->version = true;
     return 0;
 }
 
-/* --- The table ------------------------------------------------------------------------------------------------------ */
+/* --- The table -------------------------------------------------------------------------------- */
 
 static const struct option table[] = {
     { "drive", "KEY=VALUE,...", "Disks",
@@ -321,18 +322,22 @@ static const struct option table[] = {
       "unix:PATH[,server=on|off][,wait=on|off]",
       false, take_monitor },
     { "qmp", "PLACE", "Monitors", "and the monitor for machines (JSON)", false, take_monitor },
-    { "f", "FILE", "Scripts", "run monitor commands from a file, - is standard input", false, take_script },
-    { "c", "COMMAND", "Scripts", "run a monitor command; -f and -c run in the order given", false, take_script },
+    { "f", "FILE", "Scripts", "run monitor commands from a file, - is standard input", false,
+      take_script },
+    { "c", "COMMAND", "Scripts", "run a monitor command; -f and -c run in the order given", false,
+      take_script },
     { "on-error", "stop|continue", "Scripts",
       "when a command fails; unless given, stop in -f and -c, continue on\n"
       "standard input",
       true, take_on_error },
-    { "clock", "real|virtual", "Program", "virtual: waiting takes no time, and the same seed gives the same run",
+    { "clock", "real|virtual", "Program",
+      "virtual: waiting takes no time, and the same seed gives the same run",
       true, take_clock },
     { "seed", "NUMBER", "Program", "where all chance comes from", true, take_seed },
     { "name", "NAME", "Program", "what `info name` shows", false, take_name },
     { "uuid", "UUID", "Program", "what `info uuid` shows", false, take_uuid },
-    { "qemu-compat", NULL, "Program", "speak like QEMU 7.2, without the words that it lacks", true, take_compat },
+    { "qemu-compat", NULL, "Program", "speak like QEMU 7.2, without the words that it lacks", true,
+      take_compat },
     { "help", NULL, "Program", "this text", true, take_help },
     { "h", NULL, NULL, NULL, false, take_help },
     { "version", NULL, "Program", "which version this is", true, take_version },
@@ -343,11 +348,13 @@ void options_print_help(FILE *out)
     const char *group = "";
 
     fprintf(out, "usage: merganser [options] [IMAGE]\n\n"
-                 "Boots disks on image chains, lets simulated guests work on them, and opens a monitor to\n"
-                 "merge, snapshot and inspect the chains meanwhile. Without any image it makes a chain to try.\n");
+                 "Boots disks on image chains, lets simulated guests work on them, and opens a\n"
+                 "monitor to merge, snapshot and inspect the chains meanwhile. Without any image\n"
+                 "it makes a chain to try.\n");
     for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
         const struct option *row = &table[i];
-        AUTOFREE char *left = mem_printf("%s%s %s", row->two_dashes ? "--" : "-", row->name, row->value ? row->value : "");
+        AUTOFREE char *left = mem_printf("%s%s %s", row->two_dashes ? "--" : "-", row->name,
+                                         row->value ? row->value : "");
 
         if (!row->help) {
             continue;
@@ -363,12 +370,12 @@ void options_print_help(FILE *out)
             line += len + (line[len] == '\n');
         }
     }
-    fprintf(out, "\nExit codes: 0 all well, 1 could not start, 2 usage, 3 a command failed, 4 a job failed,\n"
-                 "5 an expectation failed, 6 the guest saw wrong data, 124 a wait ran out of time,\n"
-                 "128+N ended by signal N.\n");
+    fprintf(out, "\nExit codes: 0 all well, 1 could not start, 2 usage, 3 a command failed,\n"
+                 "4 a job failed, 5 an expectation failed, 6 the guest saw wrong data,\n"
+                 "124 a wait ran out of time, 128+N ended by signal N.\n");
 }
 
-/* --- Words ----------------------------------------------------------------------------------------------------------- */
+/* --- Words ------------------------------------------------------------------------------------ */
 
 static const struct option *find(const char *name, size_t len)
 {
@@ -381,7 +388,8 @@ static const struct option *find(const char *name, size_t len)
 }
 
 /* One option at argv[*i]; *i stands on the last word of it afterwards. */
-static int take_option(struct options *o, int argc, char **argv, int *i, char **shown, struct error *err)
+static int take_option(struct options *o, int argc, char **argv, int *i, char **shown,
+                       struct error *err)
 {
     const char *word = argv[*i], *name = word + 1 + (word[1] == '-');
     size_t len = strcspn(name, "=");
@@ -402,7 +410,7 @@ static int take_option(struct options *o, int argc, char **argv, int *i, char **
         free(*shown);
         *shown = mem_printf("%s %s", word, value);
     }
-    return row->take(o, row, *shown, value, err);
+    return row->take(o, &(struct given){ row, *shown, value }, err);
 }
 
 int options_parse(struct options *o, int argc, char **argv, char **shown, struct error *err)

@@ -2,8 +2,8 @@
 /*
  * The command line.  One table (options.c) lists the options; --help is made from it.
  *
- * One dash or two, as in QEMU; a value is the next word, or stands behind a '='.  What is wrong with the line itself is found
- * here, before anything is opened.
+ * One dash or two, as in QEMU; a value is the next word, or stands behind a '='.  What is wrong
+ * with the line itself is found here, before anything is opened.
  */
 #ifndef START_OPTIONS_H
 #define START_OPTIONS_H
@@ -25,7 +25,8 @@ struct option_guest {
 struct option_monitor {
     char *shown;
     bool qmp;
-    struct chardev_spec spec; /* not CHARDEV_NONE; a human monitor on stdio is not here, see human_stdio */
+    struct chardev_spec
+        spec; /* not CHARDEV_NONE; a human monitor on stdio is not here, see human_stdio */
 };
 struct option_script {
     bool is_file;
@@ -43,20 +44,21 @@ struct options {
     size_t monitor_count;
     struct option_script *scripts; /* in the order given */
     size_t script_count;
-    bool human_stdio;              /* the human monitor is on standard input and output */
-    bool stopped;                  /* -S */
-    bool compat;                   /* --qemu-compat */
+    bool human_stdio; /* the human monitor is on standard input and output */
+    bool stopped;     /* -S */
+    bool compat;      /* --qemu-compat */
     bool help, version;
     enum option_errors on_error;
     enum loop_clock clock;
     bool has_seed;
     uint64_t seed;
-    char *name, *uuid;             /* NULL: not given */
+    char *name, *uuid; /* NULL: not given */
     /* private to options.c */
     bool monitor_given, stdio_taken;
 };
 
-/* 0; or -EINVAL with the sentence in err and the option as typed in *shown (malloc'ed, may be NULL). */
+/* 0; or -EINVAL with the sentence in err and the option as typed in *shown (malloc'ed, may be
+ * NULL). */
 int options_parse(struct options *o, int argc, char **argv, char **shown, struct error *err);
 void options_free(struct options *o);
 void options_print_help(FILE *out);

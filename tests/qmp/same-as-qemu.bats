@@ -206,6 +206,7 @@ END
 {"execute":"block-stream","arguments":{"device":"virtio0","job-id":"other"}}
 {"execute":"block-stream","arguments":{"device":"node-D","job-id":"dd"}}
 {"execute":"block-stream","arguments":{"device":"ide0-hd0","job-id":"virtio0"}}
+~0.5
 {"execute":"block-job-pause","arguments":{"device":"virtio0"}}
 {"execute":"block-job-pause","arguments":{"device":"virtio0"}}
 {"execute":"block-job-set-speed","arguments":{"device":"virtio0","speed":-5}}

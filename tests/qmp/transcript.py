@@ -5,10 +5,12 @@
 #   transcript.py SOCKET <REQUESTS
 #
 # A line of REQUESTS is sent as it is, and answered before the next one goes out.  `@NAME` waits for that event (one that came
-# since the last wait counts), `#...` is printed.  Bytes are not interpreted: what is compared is what a client sees.
+# since the last wait counts), `~SECONDS` lets time pass, `#...` is printed.  Bytes are not interpreted: what is compared is
+# what a client sees.
 import re
 import socket
 import sys
+import time
 
 conn = socket.socket(socket.AF_UNIX)
 conn.settimeout(20)
@@ -37,6 +39,8 @@ for request in sys.stdin:
     request = request.rstrip("\n")
     if request.startswith("#"):
         print(request)
+    elif request.startswith("~"):
+        time.sleep(float(request[1:]))
     elif request.startswith("@"):
         while request[1:] not in events:
             show()

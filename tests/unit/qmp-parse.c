@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * QMP's text: values out of bytes, however the bytes arrive, and what QEMU 7.2 says about wrong ones.
+ * QMP's text: values out of bytes, however the bytes arrive, and what QEMU 7.2 says about wrong
+ * ones.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,7 +13,8 @@
 #include "core/mem.h"
 #include "monitor/qmp-text.h"
 
-/* Feed `bytes` in pieces of `piece`; all answers, one a line: a value as it prints, or ! and the fault. */
+/* Feed `bytes` in pieces of `piece`; all answers, one a line: a value as it prints, or ! and the
+ * fault. */
 static char *answers(const char *bytes, size_t len, size_t piece)
 {
     struct qmp_parser *p = qmp_parser_new();
@@ -89,7 +91,8 @@ static void values_need_nothing_between_them(void **state)
 
 static void strings_may_stand_in_single_quotes(void **state)
 {
-    check(&(struct example){ "{'execute':'x','id':'a\"b\\'c'}", "{\"execute\": \"x\", \"id\": \"a\\\"b'c\"}\n" });
+    check(&(struct example){ "{'execute':'x','id':'a\"b\\'c'}",
+                             "{\"execute\": \"x\", \"id\": \"a\\\"b'c\"}\n" });
     check(&(struct example){ "\"a'b\\'c\"", "\"a'b'c\"\n" });
 }
 
@@ -113,10 +116,13 @@ static void strings_are_printed_in_ascii(void **state)
 static void numbers_print_as_qemu_prints_them(void **state)
 {
     static const struct example examples[] = {
-        { "[-1,0,-0,9223372036854775807,-9223372036854775808]", "[-1, 0, 0, 9223372036854775807, -9223372036854775808]\n" },
+        { "[-1,0,-0,9223372036854775807,-9223372036854775808]",
+          "[-1, 0, 0, 9223372036854775807, -9223372036854775808]\n" },
         { "[1.0,0.1,1e3,1E5,1e-7,-1E+2,123456.789,2.5]",
-          "[1, 0.10000000000000001, 1000, 100000, 9.9999999999999995e-08, -100, 123456.789, 2.5]\n" },
-        { "[-9223372036854775809,18446744073709551616]", "[-9.2233720368547758e+18, 1.8446744073709552e+19]\n" },
+          "[1, 0.10000000000000001, 1000, 100000, 9.9999999999999995e-08, -100, 123456.789, "
+          "2.5]\n" },
+        { "[-9223372036854775809,18446744073709551616]",
+          "[-9.2233720368547758e+18, 1.8446744073709552e+19]\n" },
         { "123456789012345678901234567890 ", "1.2345678901234568e+29\n" },
     };
 
@@ -127,7 +133,8 @@ static void numbers_print_as_qemu_prints_them(void **state)
 
 static void a_number_beyond_all_bounds_stays_a_number(void **state)
 {
-    check(&(struct example){ "[1e400,-1e400]", "[1.7976931348623157e+308, -1.7976931348623157e+308]\n" });
+    check(&(struct example){ "[1e400,-1e400]",
+                             "[1.7976931348623157e+308, -1.7976931348623157e+308]\n" });
 }
 
 static void wrong_values_are_told_in_qemus_words(void **state)
@@ -171,8 +178,10 @@ static void behind_a_wrong_byte_reading_goes_on_where_qemu_goes_on(void **state)
         { "-\n2\n3\n", "!JSON parse error, stray '-\n'\n3\n" },
         { "01\n", "!JSON parse error, stray '01'\n" },
         { "1.5.5\n", "1.5\n!JSON parse error, stray '.'\n" },
-        { "\"unterminated\n{\"a\":1}", "!JSON parse error, stray '\"unterminated\n'\n{\"a\": 1}\n" },
-        { "{\"a\":\"x\ty\"}1\n", "!JSON parse error, stray '\"x\t'\n!JSON parse error, expecting value\n1\n" },
+        { "\"unterminated\n{\"a\":1}",
+          "!JSON parse error, stray '\"unterminated\n'\n{\"a\": 1}\n" },
+        { "{\"a\":\"x\ty\"}1\n",
+          "!JSON parse error, stray '\"x\t'\n!JSON parse error, expecting value\n1\n" },
         { "# comment\n1\n", "!JSON parse error, stray '#'\n1\n" },
         { "\t#{\"a\":1}", "!JSON parse error, stray '#'\n{\"a\": 1}\n" },
         { "\xef\xbb\xbf{\"a\":1}", "!JSON parse error, stray '\xef'\n{\"a\": 1}\n" },
@@ -203,7 +212,8 @@ static void deep_nesting_is_refused_and_reading_goes_on(void **state)
     AUTOFREE char *fine = repeat("[", 256);
     AUTOFREE char *close = repeat("]", 256);
     AUTOFREE char *bytes = mem_printf("%s{\"a\":1}%s%s", open, fine, close);
-    AUTOFREE char *expected = mem_printf("!JSON nesting depth limit exceeded\n{\"a\": 1}\n%s%s\n", fine, close);
+    AUTOFREE char *expected =
+        mem_printf("!JSON nesting depth limit exceeded\n{\"a\": 1}\n%s%s\n", fine, close);
 
     check(&(struct example){ bytes, expected });
 }
@@ -211,7 +221,8 @@ static void deep_nesting_is_refused_and_reading_goes_on(void **state)
 static void members_come_in_the_order_of_qemus_table(void **state)
 {
     static const struct example examples[] = {
-        { "{'major':7,'minor':2,'package':'p'}", "{\"minor\": 2, \"package\": \"p\", \"major\": 7}\n" },
+        { "{'major':7,'minor':2,'package':'p'}",
+          "{\"minor\": 2, \"package\": \"p\", \"major\": 7}\n" },
         { "{'data':1,'event':2,'timestamp':{'microseconds':1,'seconds':2}}",
           "{\"timestamp\": {\"seconds\": 2, \"microseconds\": 1}, \"event\": 2, \"data\": 1}\n" },
         { "{'error':1,'id':2}", "{\"id\": 2, \"error\": 1}\n" },
