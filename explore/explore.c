@@ -200,9 +200,9 @@ static struct world reborn(const struct visit *v, bool durable)
         struct world_known *known = &w.view.image[i];
 
         if (!known->sure && i != w.view.top) {
-            *known = (struct world_known){ .backing = NO_IMAGE, .next = NO_IMAGE };
+            *known = (struct world_known){ .backing = WORLD_BIT(NO_IMAGE) };
         } else if (durable) { /* else the other pointer may come back */
-            known->backing = known->next = judge_backing(v->x->judge, &w, i);
+            known->backing = WORLD_BIT(judge_backing(v->x->judge, &w, i));
         }
     }
     w.view.image[w.view.top].sure = true;
@@ -440,6 +440,48 @@ bool co_explore_plan(struct explore *x, const struct plan *plan)
     run_fini(&run);
     world_free(&w);
     return good;
+}
+
+/* --- Fewer operations ------------------------------------------------------------------------- */
+
+static bool co_is_bad(const struct explore *x, const struct plan *plan, FILE *out)
+{
+    struct explore_options options = x->options;
+    struct explore *other;
+    bool bad;
+
+    options.out = out;
+    other = explore_new(&options);
+    bad = !co_explore_plan(other, plan);
+    explore_free(other);
+    return bad;
+}
+
+void co_explore_shrink(struct explore *x, const struct plan *plan)
+{
+    struct plan best = *plan;
+    unsigned n = best.n;
+
+    while (n-- > 0) {
+        struct plan fewer = best;
+
+        memmove(fewer.step + n, fewer.step + n + 1, (fewer.n - n - 1) * sizeof(*fewer.step));
+        fewer.n--;
+        fewer.step[0].side = false;
+        if (fewer.n && co_is_bad(x, &fewer, NULL)) {
+            best = fewer;
+        }
+    }
+    for (unsigned i = 0; i < best.n; i++) {
+        struct plan plainer = best;
+
+        plainer.step[i].salt = 0;
+        plainer.step[i].side = false;
+        if (co_is_bad(x, &plainer, NULL)) {
+            best = plainer;
+        }
+    }
+    (void)co_is_bad(x, &best, x->options.out);
 }
 
 /* --- Replay ----------------------------------------------------------------------------------- */

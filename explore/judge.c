@@ -122,7 +122,7 @@ static void judge_image(struct judge *j, const struct world *w, const struct poi
 {
     struct image *image = look(j, w, slot);
     const struct world_known *known = &p->view.image[slot];
-    const char *name;
+    const char *name, *format;
     int backing;
 
     if (image->report.rule) {
@@ -140,10 +140,14 @@ static void judge_image(struct judge *j, const struct world *w, const struct poi
     }
     name = checker_backing(image->parsed);
     backing = world_slot(name);
-    if ((name && backing == NO_IMAGE) || (backing != known->backing && backing != known->next)) {
-        find(out, 13, "%s: its backing file is '%s', should be '%s' or '%s'", image->path,
-             name ? name : "", known->backing < 0 ? "" : world_path(known->backing),
-             known->next < 0 ? "" : world_path(known->next));
+    if ((name && backing == NO_IMAGE) || !(WORLD_BIT(backing) & known->backing)) {
+        find(out, 13, "%s: its backing file is '%s' (allowed: %x)", image->path, name ? name : "",
+             known->backing);
+    }
+    format = checker_backing_format(image->parsed);
+    if (backing != NO_IMAGE &&
+        (!format || strcmp(format, backing == 0 && w->shape->raw_base ? "raw" : "qcow2") != 0)) {
+        find(out, 13, "%s: the format of its backing file is '%s'", image->path, format ? format : "");
     }
     if (slot < WORLD_OVERLAYS && !w->may_change[slot] && image->hash != w->first_hash[slot]) {
         find(out, 14, "%s has been written to", image->path);

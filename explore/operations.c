@@ -4,6 +4,7 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -108,7 +109,8 @@ struct stream_watch {
     struct job_listener listener;
     struct world *w;
     char *id;
-    int target;
+    int target, base;
+    unsigned before; /* what the target's header could name */
     bool ended, good;
 };
 
@@ -124,9 +126,9 @@ static void on_completed(struct job_listener *l, struct job *job)
     watch->ended = true;
     watch->good = job->ret == 0 && !job->cancelled;
     if (watch->good) {
-        known->backing = known->next;
+        known->backing = WORLD_BIT(watch->base);
     } else {
-        known->next = known->backing;
+        known->backing = watch->before;
         if (!job->cancelled) {
             world_break(watch->w, 19, "the stream failed: %s", strerror(-job->ret));
         }
@@ -151,20 +153,20 @@ static void co_wait_for_job(struct world *w, const char *id)
 static void co_stream(struct world *w, const char *device, int target, int base,
                       uint64_t cancel_after)
 {
-    struct stream_watch watch = { .listener.completed = on_completed, .w = w, .target = target };
+    struct stream_watch watch = { .listener.completed = on_completed, .w = w, .target = target, .base = base };
     struct stream_args args = { .device = device, .auto_finalize = true, .auto_dismiss = true,
                                 .base = base == NO_IMAGE ? NULL : world_path(base) };
     struct world_known *known = &w->view.image[target];
-    int before = known->next;
     struct error err = ERROR_INIT;
     struct job *job;
 
     watch.id = mem_printf("job%u", w->jobs++);
     args.job_id = watch.id;
-    known->next = base;
+    watch.before = known->backing;
+    known->backing |= WORLD_BIT(base);
     job_listen(&watch.listener);
     if (co_stream_start(&args, &err) < 0) {
-        known->next = before; /* refused: another job is there, or nothing is to do */
+        known->backing = watch.before; /* refused: another job is there, or nothing is to do */
     } else if (cancel_after) {
         co_sleep_ns(cancel_after);
         job = job_find(watch.id);
@@ -221,11 +223,14 @@ static void co_op_snapshot(struct world *w, const struct operation *op, unsigned
         return;
     }
     known = &w->view.image[slot];
-    *known = (struct world_known){ .made = true, .backing = w->view.top, .next = w->view.top };
+    /* Who is the top when it is our turn is not known yet. */
+    *known = (struct world_known){ .made = true, .backing = UINT_MAX };
     args.file = world_path(slot);
     if (co_snapshot_sync(&args, &err) == 0) {
         known->sure = true;
-        known->backing = known->next = world_slot(w->disk->root->backing->filename);
+        if (strcmp(w->disk->root->filename, args.file) == 0) {
+            known->backing = WORLD_BIT(world_slot(w->disk->root->backing->filename));
+        }
     } else {
         known->made = false; /* refused */
     }
@@ -267,7 +272,7 @@ static void co_op_set_backing(struct world *w, const struct operation *op, unsig
         return;
     }
     AUTOFREE char *name = mem_printf("%s%s", spellings[w->spelling++ % ARRAY_SIZE(spellings)],
-                                     world_path(w->view.image[w->view.top].backing) + 1);
+                                     root->backing->filename + 1);
     root->busy_reason = "its backing file is being changed"; /* as the monitor's command would */
     int ret = root->driver->co_set_backing(root, name, root->backing_format, &err);
 

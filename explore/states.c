@@ -65,7 +65,7 @@ static uint64_t view_key(const struct world_view *view)
     for (int i = 0; i < WORLD_IMAGES; i++) {
         const struct world_known *k = &view->image[i];
 
-        key = (key ^ (k->made | k->sure << 1 | (k->backing + 1) << 2 | (k->next + 1) << 8)) * SCATTER;
+        key = (key ^ (k->made | k->sure << 1 | k->backing << 2)) * SCATTER;
         key ^= key >> 31;
     }
     return key;

@@ -214,7 +214,7 @@ static void co_make_layer(struct world *w, int slot, struct random *rnd)
             size = w->model.window[0].len / 2 + 1024;
         }
     }
-    *known = (struct world_known){ .made = true, .sure = true, .backing = slot - 1, .next = slot - 1 };
+    *known = (struct world_known){ .made = true, .sure = true, .backing = WORLD_BIT(slot - 1) };
     if (raw) {
         io_sim_create(paths[0], size);
     } else {
@@ -249,7 +249,7 @@ void co_world_make(struct world *w, const struct shape *shape, const struct form
         model_preset(&w->model, i, 0);
     }
     for (int i = 0; i < WORLD_IMAGES; i++) {
-        w->view.image[i].backing = w->view.image[i].next = NO_IMAGE;
+        w->view.image[i].backing = WORLD_BIT(NO_IMAGE);
     }
     for (unsigned i = 0; i < shape->layers; i++) {
         co_make_layer(w, i, &rnd);

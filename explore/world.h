@@ -30,6 +30,7 @@ extern const struct format formats[];
 extern const unsigned n_formats;
 
 enum { WORLD_OVERLAYS = 4, WORLD_CREATED = 8, WORLD_IMAGES = 10, NO_IMAGE = -1 };
+#define WORLD_BIT(slot) (1u << ((slot) + 1)) /* NO_IMAGE has one, too */
 const char *world_path(int slot);
 /* The slot that a recorded name means, seen from an image of ours; NO_IMAGE when none. */
 int world_slot(const char *name);
@@ -40,7 +41,7 @@ struct world_view {
     struct world_known {
         bool made;         /* it may be there */
         bool sure;         /* it must be there, whole: somebody was told so */
-        int backing, next; /* what its header may name: the one or the other */
+        unsigned backing;  /* what its header may name: WORLD_BIT()s */
     } image[WORLD_IMAGES];
 };
 

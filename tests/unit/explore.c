@@ -155,7 +155,9 @@ static void co_batch(void *arg)
         struct plan plan;
 
         plan_draw(b->options.seed * 1000003 + i, &plan);
-        co_explore_plan(b->x, &plan);
+        if (!co_explore_plan(b->x, &plan)) {
+            co_explore_shrink(b->x, &plan);
+        }
     }
 }
 
