@@ -370,10 +370,12 @@ int co_qcow2_set_backing(struct node *node, const char *name, const char *format
     ret = co_set_pointer(q, name, format, err);
     co_mutex_unlock(&q->header_lock);
     if (!ret) {
-        free(node->backing_name);
-        free(node->backing_format);
+        char *old_name = node->backing_name, *old_format = node->backing_format;
+
         node->backing_name = mem_strdup(name);
         node->backing_format = name ? mem_strdup(format) : NULL;
+        free(old_name); /* now: they may be what we were given */
+        free(old_format);
     }
     return ret;
 }
