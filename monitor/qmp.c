@@ -152,8 +152,8 @@ struct human {
 
 static void human_put(struct human *h, const char *bytes, size_t len)
 {
-    if (h->len + len > h->size) {
-        h->size = MAX(2 * h->size, h->len + len);
+    if (!h->text || h->len + len > h->size) {
+        h->size = MAX(2 * h->size, h->len + len + 256);
         h->text = mem_realloc(h->text, h->size);
     }
     memcpy(h->text + h->len, bytes, len);
