@@ -48,10 +48,15 @@ static const struct driver *const drivers[] = { &driver_qcow2, &driver_raw, &dri
 /* How long commands may take to come back once the program is to end. */
 #define COMMANDS_END_NS (10 * NS_PER_S)
 
+/* Somebody who sends that many signals does not want to wait.  Two are not many: timeout(1) sends
+ * each one twice, to its child and to its process group. */
+#define SIGNALS_PATIENCE 3
+
 struct program {
     struct options options;
     char *demo_dir; /* NULL: the user's own images */
     int signal;     /* that ends the program; 0: none has come */
+    unsigned signals;
     int signal_fd;
     struct loop_watch *signal_watch;
     bool working; /* co_work() runs */
@@ -72,6 +77,18 @@ static void complain(const char *shown, struct error *err)
 
 /* --- Signals ---------------------------------------------------------------------------------- */
 
+/* Leave now, with nothing left behind but what memory held.  Images are whole at every moment. */
+static void __attribute__((noreturn)) leave(struct program *p, int exit_code)
+{
+    fflush(stdout);
+    terminal_stop();
+    chardevs_remove_sockets();
+    if (p->demo_dir) {
+        demo_remove(p->demo_dir);
+    }
+    _exit(exit_code);
+}
+
 static void signal_came(void *arg, unsigned events)
 {
     struct program *p = arg;
@@ -83,10 +100,12 @@ static void signal_came(void *arg, unsigned events)
     if (info.ssi_signo == SIGINT && !monitor_quit_requested() && terminal_interrupt()) {
         return;
     }
+    p->signals++;
+    if (p->signals == SIGNALS_PATIENCE) {
+        leave(p, OUTCOME_SIGNAL + info.ssi_signo);
+    }
     if (p->signal) {
-        /* The second one: somebody does not want to wait.  Images are whole at every moment. */
-        terminal_stop();
-        _exit(OUTCOME_SIGNAL + info.ssi_signo);
+        return;
     }
     p->signal = info.ssi_signo;
     fprintf(stderr, "merganser: terminating on signal %u from pid %u\n", info.ssi_signo,
@@ -433,13 +452,13 @@ static void run(struct program *p)
     events_init();
     p->signal_watch = loop_watch(p->signal_fd, LOOP_READ, signal_came, p);
     loop_run_co(co_life, p);
+    if (p->stuck) {
+        leave(p, p->exit_code);
+    }
     fflush(stdout);
     if (p->demo_dir) {
         demo_remove(p->demo_dir);
         free(p->demo_dir);
-    }
-    if (p->stuck) {
-        _exit(p->exit_code);
     }
     loop_unwatch(p->signal_watch);
     close(p->signal_fd);

@@ -396,6 +396,15 @@ static void remove_socket(struct chardev *dev)
     }
 }
 
+void chardevs_remove_sockets(void)
+{
+    struct chardev *dev;
+
+    LIST_FOREACH(dev, &chardevs, link) {
+        remove_socket(dev);
+    }
+}
+
 static void chardev_free(struct chardev *dev)
 {
     if (dev->fd >= 0) {

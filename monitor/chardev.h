@@ -64,5 +64,7 @@ int co_chardev_wait_client(struct chardev *dev);
 /* The end of the program: conversations are ended, what is unsent is given a second, sockets are
  * removed.  Suspends. */
 void co_chardevs_end(void);
+/* Only remove the sockets' names: for a program that cannot end in order. */
+void chardevs_remove_sockets(void);
 
 #endif

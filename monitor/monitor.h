@@ -13,6 +13,9 @@
  *   block-tree.c   query-block and its relatives as trees, and `info block`'s text from them
  *   qemu-io.c      the words of `qemu-io DISK "..."`
  *   qmp.c          JSON in, JSON out; capabilities; one session per connection
+ *   qmp-commands.c QMP's table
+ *   qmp-parse.c, qmp-print.c   the text of it, as QEMU reads and prints it
+ *   hmp-session.c  the human monitor on a connection
  *   events.c       listens to jobs, disks and the machine; makes QMP events and the terminal's lines
  *   chardev.c      where monitors live: stdio, unix sockets (files that appear as streams of bytes)
  *   terminal.c     readline on a terminal through its callback interface
