@@ -27,6 +27,7 @@
 /* How far we read ahead of the one who serves: so we notice soon that a client is gone, and no
  * client fills our memory. */
 #define READ_AHEAD (64u << 10)
+#define ACCEPT_AGAIN_NS (100 * NS_PER_MS)
 /* At the end of the program, for what is unsent: milliseconds of real time. */
 #define LAST_WORDS_MS 1000
 
@@ -484,6 +485,10 @@ static struct conn *co_next_client(struct chardev *dev)
 
         if (fd >= 0) {
             return conn_new(fd, fd);
+        }
+        if (errno != EAGAIN && errno != ECONNABORTED) { /* no descriptor or no memory just now */
+            co_sleep_ns(ACCEPT_AGAIN_NS);
+            continue;
         }
         dev->acceptor = co_self();
         loop_watch_events(dev->watch, LOOP_READ);

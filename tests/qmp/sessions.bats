@@ -249,6 +249,42 @@ assert b"\x1b" not in text and b"\r" not in text
 END
 }
 
+@test "under --qemu-compat the human monitor on a socket begins as QEMU's does" {
+    start --qemu-compat
+    client <<'END'
+import socket
+conn = socket.socket(socket.AF_UNIX)
+conn.settimeout(20)
+conn.connect("hmp")
+want = b"QEMU 7.2.22 monitor - type 'help' for more information\r\n(qemu) VM status: paused (prelaunch)\r\n(qemu) "
+conn.sendall(b"info status\n")
+text = b""
+while len(text) < len(want):
+    text += conn.recv(1000)
+assert text == want, text
+END
+}
+
+@test "a thousand clients one after the other leave nothing behind" {
+    start
+    client "$(pgrep -P $MG_PID)" <<'END'
+import os
+import sys
+from client import Client
+fds = "/proc/%s/fd" % sys.argv[1]
+Client().conn.close()
+before = len(os.listdir(fds))
+for i in range(1000):
+    c = Client(negotiate=i % 2)
+    if i % 3 == 0:
+        c.send(b'{"execute": "query-block"}' * 10)
+    c.conn.close()
+c = Client()
+c.ask("query-status")
+assert len(os.listdir(fds)) <= before + 1
+END
+}
+
 @test "a line that was not ended is not run" {
     start
     client <<'END'
