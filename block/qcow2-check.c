@@ -155,7 +155,7 @@ static int add_cluster(struct qcow2_check *c, uint64_t cluster, enum use use, co
         error_set(err, "the image refers to more places in the file than its size explains");
         return -EFBIG;
     }
-    if (before != USE_NONE && (before != use || use == USE_METADATA)) {
+    if (!c->report && before != USE_NONE && (before != use || use == USE_METADATA)) {
         error_set(err, "%s overlaps with other metadata at offset %#" PRIx64, what,
                   cluster << c->q->h.cluster_bits);
         return -EINVAL;
@@ -179,6 +179,10 @@ static int add_bytes(struct qcow2_check *c, uint64_t offset, uint64_t len, enum 
     if (!len) {
         return 0;
     }
+    if (c->report && (offset >> bits >= c->clusters || (offset + len - 1) >> bits >= c->clusters)) {
+        qcow2_report_beyond(c->report, offset, len);
+        return 0;
+    }
     if (offset >> bits >= c->clusters || (len - 1) >> bits >= c->clusters ||
         (offset + len - 1) >> bits >= c->clusters) {
         error_set(err, "%s at offset %#" PRIx64 " lies beyond the end of the file", what, offset);
@@ -190,10 +194,19 @@ static int add_bytes(struct qcow2_check *c, uint64_t offset, uint64_t len, enum 
     return ret;
 }
 
+int qcow2_check_add(struct qcow2_check *c, uint64_t offset, uint64_t len, const char *what, struct error *err)
+{
+    return add_bytes(c, offset, len, USE_METADATA, what, err);
+}
+
 /* A whole cluster, which must begin where clusters begin. */
 static int add_whole(struct qcow2_check *c, uint64_t offset, enum use use, const char *what,
                      struct error *err)
 {
+    if (c->report && offset % c->q->cluster_size) {
+        qcow2_report_unaligned(c->report, offset, use == USE_DATA);
+        return add_bytes(c, offset, c->q->cluster_size, use, what, err);
+    }
     if (offset % c->q->cluster_size) {
         error_set(err, "%s at offset %#" PRIx64 " is not aligned to a cluster", what, offset);
         return -EINVAL;
@@ -214,6 +227,22 @@ static int co_read_table(struct qcow2_check *c, uint64_t offset, void *buf, size
     return ret;
 }
 
+/* For people: does the data lie in one piece? */
+static void note_place(struct qcow2_check *c, uint64_t offset, bool compressed)
+{
+    struct qcow2_report *r = c->report;
+
+    if (!r || !c->active) {
+        return;
+    }
+    r->allocated++;
+    r->compressed += compressed;
+    r->fragmented += compressed || (r->next && offset != r->next);
+    if (!compressed) {
+        r->next = offset + c->q->cluster_size;
+    }
+}
+
 static int add_l2_entry(struct qcow2_check *c, uint64_t entry, struct error *err)
 {
     uint64_t offset = entry & QCOW2_L2_OFFSET_MASK, len;
@@ -221,18 +250,24 @@ static int add_l2_entry(struct qcow2_check *c, uint64_t entry, struct error *err
     if (entry & QCOW2_COMPRESSED) {
         qcow2_compressed_extent(c->q, entry, &offset, &len);
         c->compressed++;
+        note_place(c, offset, true);
         return add_bytes(c, offset, len, USE_DATA, "a compressed cluster", err);
     }
     if (!offset) {
         return 0;
     }
     c->allocated++;
+    note_place(c, offset, false);
     return add_whole(c, offset, USE_DATA, "a data cluster", err);
 }
 
 static int co_walk_l2(struct qcow2_check *c, uint64_t offset, struct error *err)
 {
     struct qcow2 *q = c->q;
+
+    if (c->report) {
+        c->report->next = 0; /* a table between two clusters is no fragmentation */
+    }
     int ret = add_whole(c, offset, USE_L2, "an L2 table", err);
 
     if (!ret) {
@@ -251,7 +286,7 @@ static int compare_u64(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* Entries in host order; sorts them. */
+/* Entries in host order; sorts them, unless everything is to be reported in its order. */
 static int co_walk_l1(struct qcow2_check *c, uint64_t offset, uint64_t *l1, uint32_t n,
                       const char *what, struct error *err)
 {
@@ -260,12 +295,14 @@ static int co_walk_l1(struct qcow2_check *c, uint64_t offset, uint64_t *l1, uint
     for (uint32_t i = 0; i < n; i++) {
         l1[i] &= QCOW2_L1_OFFSET_MASK;
     }
-    qsort(l1, n, sizeof(*l1), compare_u64);
+    if (!c->report) {
+        qsort(l1, n, sizeof(*l1), compare_u64);
+    }
     for (uint32_t i = 0; !ret && i < n; i++) {
         if (!l1[i]) {
             continue;
         }
-        if (i && l1[i] == l1[i - 1]) {
+        if (!c->report && i && l1[i] == l1[i - 1]) {
             error_set(err, "%s refers to the L2 table at offset %#" PRIx64 " twice", what, l1[i]);
             return -EINVAL;
         }
@@ -280,8 +317,10 @@ static int co_walk_active(struct qcow2_check *c, struct error *err)
     uint64_t *l1 = mem_calloc(h->l1_size + 1, sizeof(*l1));
 
     memcpy(l1, c->q->l1, h->l1_size * sizeof(*l1));
+    c->active = true;
     int ret = co_walk_l1(c, h->l1_offset, l1, h->l1_size, "the active L1 table", err);
 
+    c->active = false;
     free(l1);
     return ret;
 }

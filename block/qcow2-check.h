@@ -10,6 +10,26 @@
 
 struct qcow2_check_page;
 
+/* What a check for people found (qcow2-report.c). */
+struct qcow2_report {
+    uint64_t leaks, corruptions;             /* found and still there */
+    uint64_t leaks_fixed, corruptions_fixed;
+    uint64_t total, allocated, fragmented, compressed; /* clusters of the disk; of the active tables */
+    uint64_t image_end;                      /* bytes: behind the last cluster in use */
+    void (*say)(void *arg, const char *line);
+    void *arg;
+    uint64_t next;                           /* where the next cluster would not be a fragment */
+};
+/* Does the file have notably fewer blocks than clusters in use: may data be holes?  Suspends. */
+int co_qcow2_clusters_may_be_holes(struct node *node, bool *may);
+void qcow2_report_beyond(struct qcow2_report *r, uint64_t offset, uint64_t len);
+void qcow2_report_unaligned(struct qcow2_report *r, uint64_t offset, bool data);
+enum { QCOW2_FIX_LEAKS = 1, QCOW2_FIX_ERRORS = 2 };
+/* Look at everything, go on behind what is wrong, and say each thing in a line of QEMU's words.  With `fix` the node, which is
+ * read-only, is made writable; clusters that leak are given back in place, other counts are counted anew.  0, or a negative
+ * errno with err when the check itself could not go on.  Suspends. */
+int co_qcow2_report(struct node *node, unsigned fix, struct qcow2_report *report, struct error *err);
+
 struct qcow2_check {
     struct qcow2 *q;
     uint64_t clusters;           /* of the file, the last one rounded up */
@@ -17,6 +37,8 @@ struct qcow2_check {
     struct qcow2_check_page *pages, *last; /* last: found last */
     uint64_t missing;            /* the page that was looked for last in vain */
     uint8_t *buf;                /* one cluster */
+    struct qcow2_report *report; /* NULL: the first thing that is wrong ends the walk */
+    bool active;                 /* the walk is in the active tables */
     /* What the walk saw of the active L1 table. */
     uint64_t allocated, compressed;
 };
@@ -35,6 +57,10 @@ void qcow2_check_mark_blocks(struct qcow2_check *c, uint64_t *marks, uint64_t n)
 /* Count one reference to each cluster of [first, first + n), which may lie beyond the end of the
  * file: new tables. */
 void qcow2_check_add_new(struct qcow2_check *c, uint64_t first, uint64_t n);
+/* One more reference to each cluster that the bytes touch, as the walk counts them. */
+int qcow2_check_add(struct qcow2_check *c, uint64_t offset, uint64_t len, const char *what, struct error *err);
+/* Make COPIED in the active tables what the counts say, directly in the file (qcow2-repair.c). */
+int co_qcow2_repair_flags(struct qcow2_check *c);
 /* After the walk: do the image's reference counts agree with what was counted? */
 int co_qcow2_check_compare(struct qcow2_check *c, bool *agree, struct error *err);
 

@@ -87,6 +87,9 @@ int co_qcow2_refcount_drop(struct qcow2 *q, uint64_t first, uint64_t n, uint64_t
 /* Clusters from `first` on have become free. */
 void qcow2_hint_free(struct qcow2 *q, uint64_t first, uint64_t n);
 
+/* Set the count of a cluster whose block exists, in memory; q->lock held. */
+int co_qcow2_refcount_set(struct qcow2 *q, uint64_t index, uint64_t count);
+
 /* --- qcow2-reftable.c ----------------------------------------------------------------------- */
 /* The host offset of refcount block `t`, 0: none.  Suspends only to report corruption (-EIO). */
 int co_qcow2_refblock(struct qcow2 *q, uint64_t t, uint64_t *offset);

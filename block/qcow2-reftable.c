@@ -134,7 +134,7 @@ static int co_grow(struct qcow2 *q, uint64_t t, uint64_t upto)
 
 /* --- Blocks --------------------------------------------------------------------------------- */
 
-static int co_set_count(struct qcow2 *q, uint64_t index, uint64_t count)
+int co_qcow2_refcount_set(struct qcow2 *q, uint64_t index, uint64_t count)
 {
     uint32_t size = qcow2_cache_piece_size(q->ref_cache);
     uint64_t per_piece = (uint64_t)size * 8 >> q->h.refcount_order;
@@ -178,7 +178,7 @@ int co_qcow2_refblock_create(struct qcow2 *q, uint64_t t, uint64_t at, uint64_t 
         return ret < 0 ? ret : -EAGAIN;
     }
     if (!own) { /* counted before it is used (Q1) */
-        ret = co_set_count(q, at, 1);
+        ret = co_qcow2_refcount_set(q, at, 1);
         if (ret < 0) {
             return ret;
         }
@@ -187,7 +187,7 @@ int co_qcow2_refblock_create(struct qcow2 *q, uint64_t t, uint64_t at, uint64_t 
     ret = co_write_block(q, t, at);
     if (ret < 0) {
         if (!own) {
-            co_set_count(q, at, 0); /* a failure leaks one cluster */
+            co_qcow2_refcount_set(q, at, 0); /* a failure leaks one cluster */
         }
         return ret;
     }

@@ -190,7 +190,7 @@ static int co_write_l1(struct qcow2 *q)
     return co_io_write(q->file, q->h.l1_offset, bytes, q->h.l1_size * 8ull);
 }
 
-static int co_flags(struct qcow2_check *c)
+int co_qcow2_repair_flags(struct qcow2_check *c)
 {
     struct qcow2 *q = c->q;
     bool changed = false;
@@ -226,7 +226,7 @@ static int co_repair(struct qcow2_check *c, struct error *err)
     if (ret) {
         return ret;
     }
-    ret = co_flags(c);
+    ret = co_qcow2_repair_flags(c);
     if (!ret) {
         q->h.incompatible &= ~QCOW2_INCOMPAT_DIRTY;
         ret = co_qcow2_write_header_sector(q); /* flushes first */

@@ -10,6 +10,7 @@
  *   qcow2-layout.c     where everything lies in a new image
  *   qcow2-check.c      walk all references and count them
  *   qcow2-repair.c     rebuild reference counts (dirty bit)
+ *   qcow2-report.c     check for people: all that is wrong, and repairs in place
  *   qcow2-compress.c   compressed clusters (zlib, zstd), on worker threads
  *   qcow2-cache.c      cached pieces of tables (L2 slices, refcount block slices) with a byte budget
  *   qcow2-refcount.c   reference counts: allocate, free; with qcow2-reftable.c (grow), qcow2-quarantine.c (freed, but

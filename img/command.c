@@ -21,6 +21,10 @@
 #define SHARE { 'U', "force-share", NULL }
 #define END { 0, NULL, NULL }
 
+static const struct img_option check_options[] = {
+    HELP, IMAGE_OPTS, { 'q', NULL, NULL }, FORMAT, OUTPUT, { 'r', "repair", "leaks|all" }, { 'T', NULL, "src_cache" }, SHARE,
+    END,
+};
 static const struct img_option create_options[] = {
     HELP, { 'q', NULL, NULL }, { 'f', NULL, "fmt" }, { 'b', NULL, "backing_file" }, { 'F', NULL, "backing_fmt" },
     { 'u', NULL, NULL }, { 'o', NULL, "options" }, END,
@@ -28,13 +32,18 @@ static const struct img_option create_options[] = {
 static const struct img_option info_options[] = {
     HELP, IMAGE_OPTS, FORMAT, OUTPUT, { 0, "backing-chain", NULL }, SHARE, END,
 };
+static const struct img_option map_options[] = {
+    HELP, IMAGE_OPTS, FORMAT, { 's', "start-offset", "offset" }, { 'l', "max-length", "len" }, OUTPUT, SHARE, END,
+};
 static const struct img_option snapshot_options[] = {
     HELP, IMAGE_OPTS, SHARE, { 'q', NULL, NULL }, { 'l', NULL, NULL }, END,
 };
 
 static const struct img_command commands[] = {
+    { "check", check_options, "filename", co_img_check },
     { "create", create_options, "filename [size]", co_img_create },
     { "info", info_options, "filename", co_img_info },
+    { "map", map_options, "filename", co_img_map },
     { "snapshot", snapshot_options, "filename", co_img_snapshot },
 };
 

@@ -79,8 +79,10 @@ void img_progress_end(struct img_progress *p);
 int img_take_size(const char *what, const char *text, uint64_t min, uint64_t max, uint64_t *out);
 /* --output: is it json? */
 int img_take_output(const struct img_args *args, bool *json);
-/* A cache mode as option "cache" of a node; `what` begins a complaint ("Invalid cache option"). */
-int img_take_cache(const char *mode, const char *what, json_t *options);
+/* Is it a cache mode (NULL: yes)?  `what` begins the complaint: "Invalid cache option". */
+int img_check_cache(const char *mode, const char *what);
+/* A good mode as the option "cache" of a node. */
+json_t *img_cache_options(const char *mode);
 
 /* --- open.c ------------------------------------------------------------------------------------------------------- */
 struct img_open {
@@ -114,8 +116,10 @@ void img_creation_print(const struct driver *driver, const json_t *options);
 int co_img_creation_make(const struct driver *driver, const char *filename, json_t *options, struct error *err);
 
 /* --- the commands ------------------------------------------------------------------------------------------------- */
+int co_img_check(const struct img_args *args);
 int co_img_create(const struct img_args *args);
 int co_img_info(const struct img_args *args);
+int co_img_map(const struct img_args *args);
 int co_img_snapshot(const struct img_args *args);
 
 #endif

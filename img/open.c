@@ -48,9 +48,8 @@ static json_t *open_options(const struct img_open *o, struct error *err)
     if (!json_object_get(options, "read-only")) {
         json_object_set_new(options, "read-only", json_boolean(!o->writable));
     }
-    if (o->cache && img_take_cache(o->cache, "Invalid cache option", options) < 0) {
-        json_decref(options);
-        return NULL;
+    if (o->cache) {
+        json_object_set_new(options, "cache", img_cache_options(o->cache));
     }
     if (o->writable) { /* the tool gives back what it frees */
         json_object_set_new(options, "discard", json_string("unmap"));

@@ -38,25 +38,36 @@ int img_take_output(const struct img_args *args, bool *json)
     return 0;
 }
 
-int img_take_cache(const char *mode, const char *what, json_t *options)
-{
-    static const struct {
-        const char *name;
-        bool direct, no_flush;
-    } modes[] = {
-        { "none", true, false },       { "off", true, false },          { "directsync", true, false },
-        { "writeback", false, false }, { "writethrough", false, false }, { "unsafe", false, true },
-    };
+static const struct cache_mode {
+    const char *name;
+    bool direct, no_flush;
+} cache_modes[] = {
+    { "none", true, false },       { "off", true, false },           { "directsync", true, false },
+    { "writeback", false, false }, { "writethrough", false, false }, { "unsafe", false, true },
+};
 
-    for (size_t i = 0; mode && i < ARRAY_SIZE(modes); i++) {
-        if (!strcmp(mode, modes[i].name)) {
-            json_object_set_new(options, "cache", json_pack("{s:b, s:b}", "direct", modes[i].direct, "no-flush",
-                                                            modes[i].no_flush));
-            return 0;
+static const struct cache_mode *find_mode(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(cache_modes); i++) {
+        if (!strcmp(name, cache_modes[i].name)) {
+            return &cache_modes[i];
         }
     }
-    if (mode) {
+    return NULL;
+}
+
+int img_check_cache(const char *mode, const char *what)
+{
+    if (mode && !find_mode(mode)) {
         img_complain("%s: %s", what, mode);
+        return -1;
     }
-    return mode ? -1 : 0;
+    return 0;
+}
+
+json_t *img_cache_options(const char *mode)
+{
+    const struct cache_mode *m = find_mode(mode);
+
+    return json_pack("{s:b, s:b}", "direct", m->direct, "no-flush", m->no_flush);
 }
