@@ -23,6 +23,18 @@
 #include "core/mem.h"
 #include "monitor/outcome.h"
 
+/* No command is that long: what is comes from a file that is no script, or from one that never ends. */
+#define LINE_BYTES_MAX 65536u
+
+/* What is wrong with these bytes of one line, in words; or NULL. */
+static const char *wrong_line(const char *line, size_t len)
+{
+    if (memchr(line, '\0', len)) {
+        return "has a zero byte in it";
+    }
+    return len > LINE_BYTES_MAX ? "is too long for a command" : NULL;
+}
+
 /* --- One line ---------------------------------------------------------------------------------------------------------- */
 
 static const char *skip_blanks(const char *p)
@@ -138,6 +150,7 @@ enum outcome co_script_text(struct monitor *mon, const char *name, const char *t
 
 struct stream {
     int fd;
+    const char *wrong; /* with the line that comes next; NULL: nothing */
     char *buf;         /* what has been read and not been handed out */
     size_t len, size;
     bool ready;        /* something can be read, or its end has come */
@@ -213,12 +226,13 @@ static char *co_stream_line(struct stream *s)
 
     do {
         newline = s->len ? memchr(s->buf, '\n', s->len) : NULL;
-    } while (!newline && !s->end && co_stream_fill(s));
+    } while (!newline && !s->end && s->len <= LINE_BYTES_MAX && co_stream_fill(s));
     newline = s->len ? memchr(s->buf, '\n', s->len) : NULL;
-    if (!newline && (!s->end || !s->len)) {
+    len = newline ? (size_t)(newline - s->buf) : s->len;
+    s->wrong = len ? wrong_line(s->buf, len) : NULL;
+    if (s->wrong || (!newline && (!s->end || !s->len))) {
         return NULL;
     }
-    len = newline ? (size_t)(newline - s->buf) : s->len;
     line = mem_strndup(s->buf, len);
     len += newline != NULL;
     memmove(s->buf, s->buf + len, s->len - len);
@@ -235,6 +249,14 @@ static void co_stream_lines(struct monitor *mon, struct script_frame *frame, int
         AUTOFREE char *line = co_stream_line(&s);
 
         more = line && co_script_line(mon, frame, line);
+    }
+    if (s.wrong && !monitor_quit_requested()) {
+        fflush(stdout);
+        fprintf(stderr, "merganser: %s is no script: line %u %s\n", frame->path, frame->line + 1, s.wrong);
+        frame->outcome = OUTCOME_COMMAND;
+        if (!frame->sourced) {
+            outcome_note(frame->outcome);
+        }
     }
     free(s.buf);
 }
@@ -261,9 +283,27 @@ static bool is_running(const struct monitor *mon, const char *path)
     return false;
 }
 
-/* Run the file of `frame`: 0, what it came to is in the frame; or -errno when it cannot be read.  A pipe by name
+/* Is all of it lines of text?  Nothing is run of a file that is something else. */
+static int check_text(const char *path, const char *text, size_t len, struct error *err)
+{
+    unsigned number = 1;
+
+    for (const char *line = text, *end = text + len; line < end; number++) {
+        const char *newline = memchr(line, '\n', end - line), *stop = newline ? newline : end;
+        const char *wrong = wrong_line(line, stop - line);
+
+        if (wrong) {
+            error_set(err, "'%s' is no script: line %u %s", path, number, wrong);
+            return -EINVAL;
+        }
+        line = newline ? newline + 1 : end;
+    }
+    return 0;
+}
+
+/* Run the file of `frame`: 0, what it came to is in the frame; or -errno when it is no script.  A pipe by name
  * (`-f <(...)`) is read as it comes. */
-static int co_run_file(struct monitor *mon, struct script_frame *frame)
+static int co_run_file(struct monitor *mon, struct script_frame *frame, struct error *err)
 {
     AUTOFREE char *text = NULL;
     size_t len;
@@ -274,7 +314,11 @@ static int co_run_file(struct monitor *mon, struct script_frame *frame)
         ret = fd < 0 ? -errno : 0;
     }
     if (ret) {
+        error_set_errno(err, -ret, "Could not open '%s'", frame->path);
         return ret;
+    }
+    if (fd < 0 && check_text(frame->path, text, len, err) < 0) {
+        return -EINVAL;
     }
     push(mon, frame);
     if (fd < 0) {
@@ -290,15 +334,15 @@ static int co_run_file(struct monitor *mon, struct script_frame *frame)
 enum outcome co_script_file(struct monitor *mon, const char *path, bool stop)
 {
     struct script_frame frame = { .path = path, .stop = stop };
-    int ret;
+    struct error err = ERROR_INIT;
 
     if (!strcmp(path, "-")) {
         return co_script_stream(mon, "standard input", STDIN_FILENO, stop);
     }
-    ret = co_run_file(mon, &frame);
-    if (ret) {
+    if (co_run_file(mon, &frame, &err) < 0) {
         fflush(stdout);
-        fprintf(stderr, "merganser: -f %s: Could not open '%s': %s\n", path, path, strerror(-ret));
+        fprintf(stderr, "merganser: -f %s: %s\n", path, err.text);
+        error_clear(&err);
         frame.outcome = OUTCOME_NO_START;
         outcome_note(frame.outcome);
     }
@@ -314,9 +358,8 @@ int co_script_source(struct monitor *mon, const char *path, struct error *err)
         error_set(err, "The script '%s' is running already: it would source itself without end", path);
         return -ELOOP;
     }
-    ret = co_run_file(mon, &frame);
+    ret = co_run_file(mon, &frame, err);
     if (ret) {
-        error_set_errno(err, -ret, "Could not open '%s'", path);
         return ret;
     }
     mon->last_outcome = frame.outcome;
