@@ -82,13 +82,14 @@ static char *where(const struct visit *v, const struct cut *cut)
 {
     AUTOFREE char *keep = cut_print(cut);
     AUTOFREE char *plan = plan_print(v->run->plan);
+    AUTOFREE char *start =
+        mem_printf("--sim seed=%llu points=%u plan=%s", (unsigned long long)v->x->options.seed,
+                   v->x->options.points_max, plan);
 
     if (v->run->before) {
-        return mem_printf("--sim seed=%llu plan=%s %s then=%zu again=%s",
-                          (unsigned long long)v->x->options.seed, plan, v->run->crash, v->point, keep);
+        return mem_printf("%s %s then=%zu again=%s", start, v->run->crash, v->point, keep);
     }
-    return mem_printf("--sim seed=%llu plan=%s cut=%zu keep=%s",
-                      (unsigned long long)v->x->options.seed, plan, v->point, keep);
+    return mem_printf("%s cut=%zu keep=%s", start, v->point, keep);
 }
 
 static void report(struct visit *v, const struct cut *cut, const struct finding *finding)
@@ -502,9 +503,10 @@ static char *value_of(const char *line, const char *key)
 int co_explore_replay(const char *line, FILE *out)
 {
     AUTOFREE char *seed = value_of(line, "seed"), *text = value_of(line, "plan"),
-                  *cut = value_of(line, "cut"), *keep = value_of(line, "keep"),
+                  *points = value_of(line, "points"), *cut = value_of(line, "cut"), *keep = value_of(line, "keep"),
                   *then = value_of(line, "then"), *again = value_of(line, "again");
-    struct explore_options options = { .seed = seed ? strtoull(seed, NULL, 0) : 1, .out = out };
+    struct explore_options options = { .seed = seed ? strtoull(seed, NULL, 0) : 1, .out = out,
+                                       .points_max = points ? strtoul(points, NULL, 0) : 0 };
     struct explore *x;
     struct plan plan;
     bool good;

@@ -54,7 +54,7 @@ const struct explore_stats *explore_stats(const struct explore *x);
 bool co_explore_plan(struct explore *x, const struct plan *plan);
 /* Of a bad plan find one with fewer operations that is bad, too, and print its finding. */
 void co_explore_shrink(struct explore *x, const struct plan *plan);
-/* "seed=1 plan=... cut=12 keep=power:1*4.0.1*2 [then=3 keep=...]": one state again, with words.
+/* "seed=1 points=0 plan=... cut=12 keep=power:1*4.0.1*2 [then=3 keep=...]": one state again, with words.
  * -1: no such line; 0: it is good now; 1: still bad. */
 int co_explore_replay(const char *line, FILE *out);
 /* Where we are, for whoever catches a signal. */

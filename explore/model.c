@@ -11,7 +11,7 @@
 #include "core/bytes.h"
 #include "core/mem.h"
 
-#define DISCARDED UINT32_MAX
+#define DISCARDED 0x80000000u /* | the first value that it may have left as it was */
 #define SCATTER 0x9e3779b97f4a7c15u
 
 void model_init(struct model *m, uint64_t disk_size, const struct model_window *windows)
@@ -93,17 +93,25 @@ static bool is_value(uint32_t value, uint32_t sector, const uint8_t *bytes)
     return memcmp(want, bytes, MODEL_SECTOR) == 0;
 }
 
-static bool matches(const struct model *m, uint32_t sector, unsigned index, const uint8_t *bytes)
+/* The pattern that is there when it is that of this value, else -1. */
+static int64_t matches(const struct model *m, uint32_t sector, unsigned index, const uint8_t *bytes)
 {
-    const uint32_t *value = m->sector[sector].value;
+    uint32_t value = m->sector[sector].value[index];
 
-    while (value[index] == DISCARDED) {
-        if (is_value(0, sector, bytes)) {
-            return true;
-        }
-        index--; /* the first one never is */
+    if (!(value & DISCARDED)) {
+        return is_value(value, sector, bytes) ? (int64_t)value : -1;
     }
-    return is_value(value[index], sector, bytes);
+    if (is_value(0, sector, bytes)) {
+        return 0;
+    }
+    for (unsigned i = value & ~DISCARDED; i < index; i++) {
+        int64_t pattern = matches(m, sector, i, bytes);
+
+        if (pattern >= 0) {
+            return pattern;
+        }
+    }
+    return -1;
 }
 
 static unsigned add_value(struct model_sector *s, uint32_t value)
@@ -140,7 +148,7 @@ void model_begin(struct model *m, enum model_change change, uint64_t offset, uin
         if (s->in_flight++ == 0) {
             s->group = s->n;
         }
-        add_value(s, value);
+        add_value(s, value == DISCARDED ? DISCARDED | s->low : value);
         if (buf) {
             model_pattern(value, sector, buf + at);
         }
@@ -198,7 +206,7 @@ static int find_value(const struct model *m, const struct model_bounds *bounds, 
                       const uint8_t *bytes)
 {
     for (unsigned v = bounds->of[sector].floor; v <= bounds->of[sector].issued; v++) {
-        if (matches(m, sector, v, bytes)) {
+        if (matches(m, sector, v, bytes) >= 0) {
             return v;
         }
     }
@@ -230,10 +238,7 @@ void model_adopt(struct model *m, const struct model_bounds *bounds, const uint8
         s->floor = bounds->of[i].floor;
         s->low = v;
         if (durable) {
-            while (s->value[v] == DISCARDED && !is_value(0, i, bytes)) {
-                v--;
-            }
-            model_preset(m, i, s->value[v] == DISCARDED ? 0 : s->value[v]);
+            model_preset(m, i, matches(m, i, v, bytes));
         }
     }
 }
@@ -247,7 +252,7 @@ char *model_explain(const struct model *m, const struct model_bounds *bounds, ui
     const char *what = bytes_are_zero(bytes, MODEL_SECTOR) ? "zeroes" : "strange bytes";
 
     for (unsigned v = 0; v < s->n; v++) {
-        if (s->value[v] != DISCARDED && is_value(s->value[v], sector, bytes)) {
+        if (!(s->value[v] & DISCARDED) && is_value(s->value[v], sector, bytes)) {
             return mem_printf("sector %u holds value %u, flushed was %u, issued %u", sector, v,
                               bounds->of[sector].floor, bounds->of[sector].issued);
         }
