@@ -208,7 +208,6 @@ void co_nbd_server_end(void)
     while (server.clients) { /* also those that had chosen nothing */
         co_queue_wait(&session_ended);
     }
-    nbd_buf_drain();
     ending = false;
 }
 

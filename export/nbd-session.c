@@ -445,6 +445,9 @@ static void session_free(struct nbd_session *s)
         free(w);
     }
     LIST_REMOVE(s, link);
+    if (LIST_EMPTY(&nbd_sessions)) {
+        nbd_buf_drain();
+    }
     loop_unwatch(s->watch);
     close(s->fd);
     if (e && --e->sessions == 0) {

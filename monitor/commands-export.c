@@ -136,8 +136,9 @@ static int add(struct nbd_export_spec *spec, const char *device, struct error *e
     spec->disk = disk_find(device);
     spec->disk = spec->disk ? spec->disk : disk_of_root(node);
     spec->node = node;
-    if (spec->disk ? spec->disk->read_only : node->read_only) {
-        spec->writable = false; /* as QEMU: offered without */
+    /* As QEMU: offered without.  A layer may be writable at the moment, but for a job alone. */
+    if (spec->disk ? spec->disk->read_only : node->read_only || node->want_read_only) {
+        spec->writable = false;
     }
     if (spec->writable && spec->disk && spec->disk->qdev) {
         error_set(err, "Permission conflict on node '%s': permissions 'write' are both required by an unnamed block device "

@@ -120,3 +120,15 @@ wait_for_jobs() {
     run timeout -k 5 20 nbdinfo --is readonly "$URI"
     assert_status 0
 }
+
+@test "a layer that a job writes to is exported read-only though -w was said" {
+    make_chain file-A.img file-B.img file-C.img
+    mg_start -S -drive "$(chain_drive A B C)"
+    run qmp '{"execute": "block-stream", "arguments": {"device": "node-B", "job-id": "j", "speed": 65536}}'
+    refute_output error
+    hmp 'nbd_server_start unix:nbd.sock' 'nbd_server_add -w node-B'
+    run timeout -k 5 20 nbdinfo --is readonly 'nbd+unix:///node-B?socket=nbd.sock'
+    assert_status 0
+    run timeout -k 5 20 qemu-io -f raw -c 'write 0 512' 'nbd+unix:///node-B?socket=nbd.sock'
+    [ "$status" -ne 0 ]
+}
