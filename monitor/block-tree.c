@@ -210,7 +210,7 @@ json_t *co_node_tree(struct image_memo *memo, struct node *node, bool flat)
     set(tree, "iops_wr", json_integer(0));
     set(tree, "ro", json_boolean(node->read_only || node->corrupt));
     set_text(tree, "node-name", node->name);
-    set(tree, "backing_file_depth", json_integer(flat ? 0 : chain_depth(node))); /* QEMU counts what it shows */
+    set(tree, "backing_file_depth", json_integer(chain_depth(node)));
     set_text(tree, "drv", node->driver->name);
     set(tree, "iops", json_integer(0));
     set(tree, "bps_wr", json_integer(0));

@@ -163,7 +163,16 @@ static json_t *co_nodes_tree(const char *name, bool flat)
 
 int co_query_named_block_nodes(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    *result = co_nodes_tree(NULL, bool_arg(args, "flat"));
+    bool flat = bool_arg(args, "flat");
+    json_t *tree;
+    size_t i;
+
+    *result = co_nodes_tree(NULL, flat);
+    if (flat) { /* QEMU counts the images that it shows */
+        json_array_foreach(*result, i, tree) {
+            json_object_set_new(tree, "backing_file_depth", json_integer(0));
+        }
+    }
     return 0;
 }
 
