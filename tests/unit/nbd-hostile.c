@@ -412,6 +412,38 @@ static void a_client_that_goes_in_the_midst_of_its_data_changes_nothing(void **s
     assert_alive();
 }
 
+static void errors_of_the_medium_reach_the_client_that_met_them(void **state)
+{
+    struct io_sim_fault read = { .kind = IO_SIM_FAULT_ERROR, .ops = IO_SIM_READ, .offset = 3u << 20, .len = 512 };
+    struct io_sim_fault full = { .kind = IO_SIM_FAULT_ERROR, .ops = IO_SIM_WRITE, .error = ENOSPC };
+    struct client c;
+    const uint8_t *head;
+
+    io_sim_fault(&read);
+    io_sim_fault(&full);
+    go(&c, true);
+    request(&c, NBD_CMD_READ, 0, 3u << 20, 4096);
+    head = expect(&c, NBD_CHUNK_BYTES + 6);
+    assert_int_equal(load_be32(head), NBD_CHUNK_MAGIC);
+    assert_int_equal(load_be16(head + 4), NBD_CHUNK_DONE);
+    assert_int_equal(load_be16(head + 6), NBD_CHUNK_ERROR);
+    assert_int_equal(load_be32(head + NBD_CHUNK_BYTES), 5);
+    request(&c, NBD_CMD_WRITE, 0, 0, 4);
+    say(&c, "data", 4);
+    expect_simple(&c, 28);
+    client_close(&c);
+    /* Without structured replies: in the first piece an error is told, in a later one it ends the session. */
+    go(&c, false);
+    request(&c, NBD_CMD_READ, 0, 3u << 20, 2u << 20);
+    expect_simple(&c, 5);
+    request(&c, NBD_CMD_READ, 0, 1u << 20, 4u << 20);
+    expect_simple(&c, 0);
+    expect_end(&c);
+    assert_false(disk->io_status_failed);
+    assert_int_equal(disk->stats.failed[DISK_READ] + disk->stats.failed[DISK_WRITE], 0);
+    assert_alive();
+}
+
 /* Sends as much of `data` as goes; the rest later. */
 struct pusher {
     struct client *c;
@@ -575,6 +607,7 @@ int main(void)
         TEST(bad_requests_get_errors_and_the_session_goes_on),
         TEST(more_data_than_allowed_ends_the_session),
         TEST(a_client_that_goes_in_the_midst_of_its_data_changes_nothing),
+        TEST(errors_of_the_medium_reach_the_client_that_met_them),
         TEST(long_writes_and_reads_go_in_pieces),
         TEST(a_client_that_does_not_read_holds_little_memory),
         TEST(removing_an_export_cuts_off_whoever_does_not_read),
