@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "block/chain-map.h"
+#include "block/foreign.h"
 #include "block/node.h"
 #include "core/bytes.h"
 #include "core/mem.h"
@@ -119,7 +120,7 @@ static bool sector_would_probe(const struct iovec *iov, int n, uint64_t offset, 
             return true;
         }
     }
-    return false;
+    return foreign_probe(head);
 }
 
 static bool guarded(const struct node *node, uint64_t offset, const struct iovec *iov, int n, uint64_t len)
