@@ -25,6 +25,16 @@ static const struct img_option check_options[] = {
     HELP, IMAGE_OPTS, { 'q', NULL, NULL }, FORMAT, OUTPUT, { 'r', "repair", "leaks|all" }, { 'T', NULL, "src_cache" }, SHARE,
     END,
 };
+static const struct img_option compare_options[] = {
+    HELP, IMAGE_OPTS, FORMAT, { 'F', NULL, "fmt" }, { 'T', NULL, "src_cache" }, { 'p', NULL, NULL }, { 'q', NULL, NULL },
+    { 's', NULL, NULL }, SHARE, END,
+};
+static const struct img_option convert_options[] = {
+    HELP, IMAGE_OPTS, { 0, "target-image-opts", NULL }, { 0, "target-is-zero", NULL }, SHARE, { 'p', NULL, NULL },
+    { 'q', NULL, NULL }, { 'n', NULL, NULL }, { 'f', NULL, "fmt" }, { 't', NULL, "cache" }, { 'T', NULL, "src_cache" },
+    { 'O', NULL, "output_fmt" }, { 'B', NULL, "backing_file" }, { 'F', NULL, "backing_fmt" }, { 'o', NULL, "options" },
+    { 'S', NULL, "sparse_size" }, { 'm', NULL, "num_coroutines" }, { 'W', NULL, NULL }, END,
+};
 static const struct img_option create_options[] = {
     HELP, { 'q', NULL, NULL }, { 'f', NULL, "fmt" }, { 'b', NULL, "backing_file" }, { 'F', NULL, "backing_fmt" },
     { 'u', NULL, NULL }, { 'o', NULL, "options" }, END,
@@ -41,6 +51,8 @@ static const struct img_option snapshot_options[] = {
 
 static const struct img_command commands[] = {
     { "check", check_options, "filename", co_img_check },
+    { "compare", compare_options, "filename1 filename2", co_img_compare },
+    { "convert", convert_options, "filename [filename2 [...]] output_filename", co_img_convert },
     { "create", create_options, "filename [size]", co_img_create },
     { "info", info_options, "filename", co_img_info },
     { "map", map_options, "filename", co_img_map },

@@ -67,9 +67,10 @@ void img_print_json(const json_t *value);
 /* A running percentage on one line of standard output, as with -p. */
 struct img_progress {
     bool on;
+    float step; /* percent: smaller ones are not printed */
     float current, printed;
 };
-void img_progress_begin(struct img_progress *p, bool on);
+void img_progress_begin(struct img_progress *p, bool on, float step);
 void img_progress_set(struct img_progress *p, uint64_t done, uint64_t total);
 void img_progress_end(struct img_progress *p);
 
@@ -117,6 +118,8 @@ int co_img_creation_make(const struct driver *driver, const char *filename, json
 
 /* --- the commands ------------------------------------------------------------------------------------------------- */
 int co_img_check(const struct img_args *args);
+int co_img_compare(const struct img_args *args);
+int co_img_convert(const struct img_args *args);
 int co_img_create(const struct img_args *args);
 int co_img_info(const struct img_args *args);
 int co_img_map(const struct img_args *args);

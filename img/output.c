@@ -112,8 +112,6 @@ void img_print_json(const json_t *value)
 
 /* --- Progress ----------------------------------------------------------------------------------------------------- */
 
-#define PROGRESS_STEP 1.0f /* percent: smaller steps are not printed */
-
 static void print_progress(struct img_progress *p)
 {
     printf("    (%3.2f/100%%)\r", p->current);
@@ -121,9 +119,9 @@ static void print_progress(struct img_progress *p)
     p->printed = p->current;
 }
 
-void img_progress_begin(struct img_progress *p, bool on)
+void img_progress_begin(struct img_progress *p, bool on, float step)
 {
-    *p = (struct img_progress){ .on = on };
+    *p = (struct img_progress){ .on = on, .step = step };
     if (on) {
         print_progress(p);
     }
@@ -137,7 +135,7 @@ void img_progress_set(struct img_progress *p, uint64_t done, uint64_t total)
         return;
     }
     p->current = now > 100 ? 100 : now;
-    if (p->current > p->printed + PROGRESS_STEP || p->current == 100) {
+    if (p->current > p->printed + p->step || p->current == 100) {
         print_progress(p);
     }
 }

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * `convert`: the content of images in a new image of any format, or in one that is there (-n).
+ */
+#include "img/convert.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/mem.h"
+
+#define SPARSE_DEFAULT 4096
+#define SPARSE_MAX (16u << 20)
+#define WORKERS_DEFAULT 8
+#define WORKERS_MAX 16
+
+struct convert {
+    const struct img_args *args;
+    struct copy copy;
+    const char *format, *out_format, *out;
+    const char *base, *base_format;
+    const char *cache, *source_cache;
+    bool reuse, target_is_zero; /* -n, --target-is-zero */
+    char *list;                 /* of -o */
+    json_t *options;
+    const struct driver *driver;
+};
+
+/* --- Options ------------------------------------------------------------------------------------------------------ */
+
+static int take_sparse(struct convert *v)
+{
+    const char *text = img_value(v->args, "S");
+
+    v->copy.sparse = SPARSE_DEFAULT;
+    if (!text) {
+        return 0;
+    }
+    if (img_take_size("buffer size for sparse output", text, 0, INT64_MAX, &v->copy.sparse) < 0) {
+        return -1;
+    }
+    if (v->copy.sparse % NODE_SECTOR || v->copy.sparse > SPARSE_MAX) {
+        img_complain("Invalid buffer size for sparse output specified. Valid sizes are multiples of %u up to %u. "
+                     "Select 0 to disable sparse detection (fully allocates output).", NODE_SECTOR, SPARSE_MAX);
+        return -1;
+    }
+    return 0;
+}
+
+static int take_workers(struct convert *v)
+{
+    const char *text = img_value(v->args, "m");
+    char *end = NULL;
+
+    v->copy.workers = WORKERS_DEFAULT;
+    if (!text) {
+        return 0;
+    }
+    long n = strtol(text, &end, 0);
+
+    if (end == text || *end || n < 1 || n > WORKERS_MAX) {
+        img_complain("Invalid number of coroutines. Allowed number of coroutines is between 1 and %d", WORKERS_MAX);
+        return -1;
+    }
+    v->copy.workers = n;
+    return 0;
+}
+
+static int take_words(struct convert *v)
+{
+    const struct img_args *a = v->args;
+
+    if (img_creation_list(a, &v->list) < 0 || take_sparse(v) < 0 || take_workers(v) < 0) {
+        return -1;
+    }
+    v->format = img_value(a, "f");
+    v->out_format = img_has(a, "O") ? img_value(a, "O") : "raw";
+    v->base = img_value(a, "B");
+    v->base_format = img_value(a, "F");
+    v->cache = img_has(a, "t") ? img_value(a, "t") : "unsafe";
+    v->source_cache = img_value(a, "T");
+    v->reuse = img_has(a, "n");
+    v->target_is_zero = img_has(a, "target-is-zero");
+    v->copy.any_order = img_has(a, "W");
+    return 0;
+}
+
+/* What does not go together, in qemu-img's order. */
+static int check_words(struct convert *v)
+{
+    const struct img_args *a = v->args;
+    const char *why = NULL;
+
+    if (img_has(a, "image-opts") && v->format) {
+        why = "--image-opts and --format are mutually exclusive";
+    } else if (v->reuse && v->list) {
+        why = "-o has no effect when skipping image creation";
+    } else if (v->target_is_zero && !v->reuse) {
+        why = "--target-is-zero requires use of -n flag";
+    } else if (a->n_operands < 2) {
+        why = "Must specify image file name";
+    } else if (v->base && a->n_operands > 2) {
+        why = "Having a backing file for the target makes no sense when concatenating multiple input images";
+    }
+    if (why) {
+        img_complain("%s", why);
+    }
+    return why ? -1 : img_check_cache(v->source_cache, "Invalid source cache option");
+}
+
+/* --- Sources ------------------------------------------------------------------------------------------------------ */
+
+static int co_open_sources(struct convert *v)
+{
+    struct copy *c = &v->copy;
+    struct img_open o = { .format = v->format, .cache = v->source_cache, .image_opts = img_has(v->args, "image-opts"),
+                          .share = img_has(v->args, "U") };
+    int n = v->args->n_operands - 1;
+
+    c->sources = mem_calloc(n, sizeof(*c->sources));
+    for (int i = 0; i < n; i++) {
+        o.filename = v->args->operands[i];
+        struct node *node = co_img_open(&o);
+
+        if (!node) {
+            return -1;
+        }
+        c->sources[c->n++] = (struct copy_source){ .node = node, .start = c->size };
+        c->size += node->size;
+    }
+    return 0;
+}
+
+static void co_close_all(struct convert *v)
+{
+    struct copy *c = &v->copy;
+
+    co_node_unref(c->target);
+    for (size_t i = 0; i < c->n; i++) {
+        img_chain_free(&c->sources[i].chain);
+        co_node_unref(c->sources[i].node);
+    }
+    free(c->sources);
+    free(v->list);
+    json_decref(v->options);
+}
+
+/* --- The target --------------------------------------------------------------------------------------------------- */
+
+static void set_option(struct convert *v, const char *name, const char *value)
+{
+    json_object_set_new(v->options, name, json_stringn_nocheck(value, strlen(value)));
+}
+
+static const char *option_of(const struct convert *v, const char *name)
+{
+    return json_string_value(json_object_get(v->options, name));
+}
+
+static int settle_backing(struct convert *v)
+{
+    if (v->base && !img_creation_knows(v->driver, "backing_file")) {
+        img_complain("Backing file not supported for file format '%s'", v->out_format);
+        return -1;
+    }
+    if (v->base_format && !img_creation_knows(v->driver, "backing_fmt")) {
+        img_complain("Backing format not supported for file format '%s'", v->out_format);
+        return -1;
+    }
+    if (v->base) {
+        set_option(v, "backing_file", v->base);
+    }
+    if (v->base_format) {
+        set_option(v, "backing_fmt", v->base_format);
+    }
+    if (option_of(v, "backing_file") && !option_of(v, "backing_fmt")) {
+        img_complain("Use of backing file requires explicit backing format");
+        return -1;
+    }
+    v->copy.below = option_of(v, "backing_file");
+    return 0;
+}
+
+static int co_make_target(struct convert *v)
+{
+    struct error err = ERROR_INIT;
+    AUTOFREE char *size = mem_printf("%" PRIu64, v->copy.size);
+
+    v->driver = driver_find(v->out_format);
+    if (!v->driver) {
+        img_complain("Unknown file format '%s'", v->out_format);
+        return -1;
+    }
+    if (!v->driver->co_create) {
+        img_complain("Format driver '%s' does not support image creation", v->out_format);
+        return -1;
+    }
+    v->options = json_object();
+    if (v->list && img_creation_parse(v->driver, v->list, v->options, &err) < 0) {
+        img_complain_error(&err);
+        return -1;
+    }
+    set_option(v, "size", size);
+    if (settle_backing(v) < 0) {
+        return -1;
+    }
+    if (co_img_creation_make(v->driver, v->out, v->options, &err) < 0) {
+        error_prepend(&err, "%s: error while converting %s: ", v->out, v->out_format);
+        img_complain_error(&err);
+        return -1;
+    }
+    return 0;
+}
+
+static int co_open_target(struct convert *v)
+{
+    struct copy *c = &v->copy;
+    struct img_open o = { .filename = v->out, .format = v->out_format, .cache = v->cache, .writable = true };
+
+    if (v->reuse && img_has(v->args, "target-image-opts")) {
+        o.image_opts = true;
+        o.format = NULL;
+    }
+    c->below = c->below || (v->reuse && v->base);
+    if (c->below && v->target_is_zero) {
+        img_complain("Cannot use --target-is-zero when the destination image has a backing file");
+        return -1;
+    }
+    if (img_check_cache(v->cache, "Invalid cache option") < 0) {
+        return -1;
+    }
+    c->target = co_img_open(&o);
+    if (!c->target) {
+        return -1;
+    }
+    if (v->reuse && c->target->size < c->size) {
+        img_complain("output file is smaller than input file");
+        return -1;
+    }
+    c->below_size = c->target->backing ? c->target->backing->size : 0;
+    c->zeroed = v->reuse ? v->target_is_zero : !c->below;
+    for (size_t i = 0; i < c->n; i++) {
+        struct node *node = c->sources[i].node;
+
+        img_chain_init(&c->sources[i].chain, node, c->below ? node->backing : NULL);
+    }
+    return 0;
+}
+
+static int co_convert(struct convert *v)
+{
+    struct copy *c = &v->copy;
+
+    if (co_open_sources(v) < 0 || (!v->reuse && co_make_target(v) < 0) || co_open_target(v) < 0) {
+        return -1;
+    }
+    return co_img_copy(c);
+}
+
+int co_img_convert(const struct img_args *args)
+{
+    struct convert v = { .args = args };
+
+    if (take_words(&v) < 0) {
+        free(v.list);
+        return 1;
+    }
+    v.out = args->n_operands >= 2 ? args->operands[args->n_operands - 1] : NULL;
+    if (img_creation_wants_help(v.list)) {
+        int code = img_creation_help(v.out_format, v.out);
+
+        free(v.list);
+        return code;
+    }
+    int ret = check_words(&v);
+
+    if (!ret) {
+        bool on = img_has(args, "p") && !img_has(args, "q");
+
+        img_progress_begin(&v.copy.progress, on, 1);
+        ret = co_convert(&v);
+        if (!ret) {
+            img_progress_set(&v.copy.progress, 1, 1);
+        }
+        img_progress_end(&v.copy.progress);
+    }
+    co_close_all(&v);
+    return ret ? 1 : 0;
+}

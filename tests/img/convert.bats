@@ -1,0 +1,112 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# merganser-img convert makes images with the content, and the holes, of those that qemu-img makes.
+
+load ../lib.bash
+load oracle.bash
+
+setup() {
+    common_setup
+    oracle_setup
+    cd images
+    qemu-img create -q -f raw r.raw 4M
+    qemu-io -f raw -c 'write -q -P 1 1M 64k' -c 'write -q -P 2 3M 4k' r.raw
+    qemu-img create -q -f qcow2 a.qcow2 4M
+    qemu-io -c 'write -q -P 3 64k 256k' -c 'write -q -z 1M 128k' a.qcow2
+    qemu-img create -q -f qcow2 -b a.qcow2 -F qcow2 b.qcow2
+    qemu-io -c 'write -q -P 4 128k 64k' -c 'write -q -z 256k 64k' b.qcow2
+    head -c 100000 /dev/zero | tr '\0' x >odd.raw
+    cd ..
+}
+
+# converts ARGS...: with these arguments both make an x of the same content, sound and of the same size.
+converts() {
+    local args
+    for args; do
+        same "img convert $args x; [ ! -e x ] || { qemu-img info x | grep -v '^disk size'; qemu-img check -q x; }"
+        same_content copy-ours/x copy-real/x
+    done
+}
+
+# allocates ARGS...: ... and as many clusters are in use.
+allocates() {
+    converts "$@"
+    local args
+    for args; do
+        same "img convert $args x; qemu-img check x | grep allocated"
+    done
+}
+
+@test "between raw and qcow2" {
+    allocates '-O qcow2 r.raw' '-O qcow2 b.qcow2' '-O qcow2 odd.raw' '-T none -t none -O qcow2 a.qcow2'
+    converts r.raw a.qcow2 odd.raw '-f qcow2 -O raw b.qcow2' '-t writethrough a.qcow2'
+}
+
+@test "into images of all kinds" {
+    local option
+    for option in compat=0.10 cluster_size=4k extended_l2=on,cluster_size=32k refcount_bits=64 compression_type=zstd \
+        preallocation=metadata lazy_refcounts=on; do
+        converts "-O qcow2 -o $option r.raw"
+    done
+    converts '-O qcow2 -o size=1M r.raw' '-o preallocation=full r.raw'
+}
+
+@test "several images one behind the other" {
+    converts 'r.raw a.qcow2 odd.raw' '-O qcow2 r.raw a.qcow2 odd.raw'
+}
+
+@test "-S says how many zeroes make a hole" {
+    converts '-S 0 r.raw' '-S 1M r.raw'
+    allocates '-S 0 -O qcow2 r.raw' '-S 64k -O qcow2 r.raw' '-S 512 -O qcow2 a.qcow2'
+}
+
+@test "a raw image has its holes" {
+    run_line ours 'img convert a.qcow2 x'
+    [ "$(stat -c %b copy-ours/x)" -le $((256 * 2 + 16)) ]
+    run_line ours 'img convert -S 0 a.qcow2 x'
+    [ "$(stat -c %b copy-ours/x)" -ge $((4096 * 2)) ]
+}
+
+@test "-W and -m change the order, not the content" {
+    converts '-W -m 16 -O qcow2 r.raw' '-m 1 -O qcow2 b.qcow2' '-W b.qcow2'
+}
+
+@test "-B leaves to the backing file what lies there" {
+    allocates '-B a.qcow2 -F qcow2 -O qcow2 b.qcow2' '-O qcow2 -o backing_file=a.qcow2,backing_fmt=qcow2 b.qcow2'
+    (
+        cd images
+        qemu-img create -q -f qcow2 -b a.qcow2 -F qcow2 longer.qcow2 6M
+        qemu-io -c 'write -q -P 5 5M 64k' -c 'write -q -z 4500k 64k' longer.qcow2
+    )
+    allocates '-B a.qcow2 -F qcow2 -O qcow2 longer.qcow2'
+}
+
+@test "-n writes into what is there" {
+    same 'img convert -n r.raw odd.raw' 'img convert -n -O raw a.qcow2 r.raw; cksum r.raw' \
+        'img convert -n -O qcow2 r.raw a.qcow2; qemu-img check -q a.qcow2; qemu-img compare a.qcow2 r.raw' \
+        'img convert -n --target-is-zero -O raw a.qcow2 r.raw; cksum r.raw' \
+        'img convert --target-image-opts -n a.qcow2 driver=raw,file.filename=r.raw; cksum r.raw'
+}
+
+@test "-p shows progress, -q does not" {
+    same 'img convert -p -O qcow2 r.raw x' 'img convert -p -q r.raw x' 'img convert -p -f raw nope x'
+}
+
+@test "wrong command lines are refused in qemu-img's words" {
+    local args
+    for args in '' a.qcow2 '-O foo a.qcow2 x' '-O qcow2 -o foo=1 a.qcow2 x' '-f foo a.qcow2 x' 'nope x' '-n a.qcow2 x' \
+        '-O qcow2 -o cluster_size=3 a.qcow2 x' '-S x a.qcow2 x' '-S 1 a.qcow2 x' '-m 99 a.qcow2 x' '-m x a.qcow2 x' \
+        '-B a.qcow2 -O qcow2 b.qcow2 x' '-B a.qcow2 -F qcow2 -O raw b.qcow2 x' '-B nope -F qcow2 -O qcow2 b.qcow2 x' \
+        '-t foo a.qcow2 x' '-T foo a.qcow2 x' '-O qcow2 a.qcow2 nodir/x' '-O raw a.qcow2 a.qcow2' \
+        '--target-is-zero a.qcow2 x' '-B a.qcow2 -F qcow2 -O qcow2 b.qcow2 r.raw x' '-F qcow2 -O qcow2 b.qcow2 x' \
+        '-n -o size=1M a.qcow2 r.raw' '--image-opts -f qcow2 b.qcow2 x' '-O foo -o help'; do
+        same "img convert $args"
+    done
+}
+
+@test "a full disk is told" {
+    run bash -c 'ulimit -f 256; exec "$1" convert images/a.qcow2 -O qcow2 -S 0 x' - "$BUILD_DIR/merganser-img"
+    assert_status 1
+    assert_output 'File too large'
+}
