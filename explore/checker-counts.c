@@ -3,8 +3,8 @@
  * Reference counts: every cluster of the file is asked who refers to it, and whether its count
  * agrees (rules 8, 10, 11).
  *
- * One array holds what each host cluster is used for.  Only data and L2 tables may be used more than
- * once, and only when an internal snapshot or a compressed neighbour is the other user.
+ * One array holds what each host cluster is used for.  Only data and L2 tables may be used more
+ * than once, and only when an internal snapshot or a compressed neighbour is the other user.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -36,9 +36,10 @@ struct tally {
     uint64_t n;
 };
 
-static const char *const use_names[] = { "nothing", "the header", "an L1 table", "an L2 table", "data",
-                                         "compressed data", "the reftable", "a refcount block",
-                                         "the snapshot table" };
+static const char *const use_names[] = {
+    "nothing",         "the header",   "an L1 table",      "an L2 table",       "data",
+    "compressed data", "the reftable", "a refcount block", "the snapshot table"
+};
 
 static void read_at(const struct checker_image *im, uint64_t offset, void *buf, size_t len)
 {
@@ -59,8 +60,9 @@ static void refer(struct tally *t, uint64_t offset, uint64_t len, enum use use)
     uint64_t last = (offset + (len ? len : 1) - 1) >> t->im->cluster_bits;
 
     if (last >= t->n || last < first) {
-        checker_complain(t->im, 8, "%s at %llu lies beyond the end of the file (%llu)", use_names[use],
-                         (unsigned long long)offset, (unsigned long long)t->im->source.size);
+        checker_complain(t->im, 8, "%s at %llu lies beyond the end of the file (%llu)",
+                         use_names[use], (unsigned long long)offset,
+                         (unsigned long long)t->im->source.size);
         return;
     }
     for (uint64_t i = first; i <= last; i++) {
@@ -109,13 +111,14 @@ static void refer_entry(struct tally *t, const uint8_t *at, uint32_t table)
         uint32_t allocated = bitmap, zero = bitmap >> 32;
 
         if (allocated & zero || (allocated && !(entry & OFFSET))) {
-            checker_complain(im, 10, "subclusters %016llx of entry %016llx", (unsigned long long)bitmap,
-                             (unsigned long long)entry);
+            checker_complain(im, 10, "subclusters %016llx of entry %016llx",
+                             (unsigned long long)bitmap, (unsigned long long)entry);
         }
     }
     if (entry & OFFSET) {
         if ((entry & OFFSET) % im->cluster) {
-            checker_complain(im, 8, "data at %llu is not aligned", (unsigned long long)(entry & OFFSET));
+            checker_complain(im, 8, "data at %llu is not aligned",
+                             (unsigned long long)(entry & OFFSET));
         }
         refer(t, entry & OFFSET, im->cluster, DATA);
     } else if (entry & COPIED) {
@@ -189,7 +192,8 @@ static void refer_snapshots(struct tally *t)
         read_at(im, at, fixed, sizeof(fixed));
         refer_snapshot_l1(t, load_be64(fixed), load_be32(fixed + 8));
         at += ROUND_UP((uint64_t)SNAPSHOT_FIXED + load_be32(fixed + 36) + load_be16(fixed + 12) +
-                           load_be16(fixed + 14), 8);
+                           load_be16(fixed + 14),
+                       8);
     }
     if (im->n_snapshots) {
         refer(t, im->snapshots_offset, at - im->snapshots_offset, SNAPSHOTS);
@@ -201,7 +205,9 @@ static void refer_snapshots(struct tally *t)
 static uint64_t count_in(const uint8_t *block, uint64_t i, unsigned order)
 {
     switch (order) {
-    case 0: case 1: case 2:
+    case 0:
+    case 1:
+    case 2:
         return block[(i << order) / 8] >> ((i << order) % 8) & ((1u << (1u << order)) - 1);
     case 3:
         return block[i];
@@ -296,8 +302,8 @@ static void compare_copied(struct tally *t, uint64_t entry, const char *what)
     }
     count = t->cluster[offset >> t->im->cluster_bits].count;
     if ((count == 1) != !!(entry & COPIED)) {
-        checker_complain(t->im, 8, "%s entry %016llx, counted %llu", what, (unsigned long long)entry,
-                         (unsigned long long)count);
+        checker_complain(t->im, 8, "%s entry %016llx, counted %llu", what,
+                         (unsigned long long)entry, (unsigned long long)count);
     }
 }
 

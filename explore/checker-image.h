@@ -19,13 +19,13 @@ struct checker_image {
     /* qcow2 */
     unsigned version, cluster_bits, refcount_order;
     bool extended;
-    uint64_t cluster;     /* bytes */
-    uint64_t l2_entries;  /* in one table */
+    uint64_t cluster;    /* bytes */
+    uint64_t l2_entries; /* in one table */
     uint64_t l1_offset, reftable_offset, snapshots_offset;
     uint32_t l1_size, reftable_clusters, n_snapshots;
     uint64_t incompatible, compatible, autoclear;
-    uint8_t *l1;          /* as on disk */
-    uint8_t **l2;         /* by L1 index; NULL: no table */
+    uint8_t *l1;  /* as on disk */
+    uint8_t **l2; /* by L1 index; NULL: no table */
     char backing[NAME_MAX_BYTES + 1], format[FORMAT_MAX_BYTES + 1];
     bool has_backing, has_format;
     uint64_t unknown;

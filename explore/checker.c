@@ -83,7 +83,8 @@ static bool parse_fields(struct checker_image *im, const uint8_t *h)
     }
     im->extended = im->incompatible & EXTENDED;
     im->l2_entries = im->cluster / (im->extended ? 16 : 8);
-    if (im->version == 3 && (header_len < HEADER_V3 || header_len % 8 || header_len > im->cluster)) {
+    if (im->version == 3 &&
+        (header_len < HEADER_V3 || header_len % 8 || header_len > im->cluster)) {
         checker_complain(im, 10, "header length %u", header_len);
         return false;
     }
@@ -326,7 +327,8 @@ bool checker_read(struct checker_image *const *chain, unsigned n, uint64_t offse
             read_at(im, host, out, piece);
         } else if (kind == CHECKER_ZERO) {
             memset(out, 0, piece);
-        } else if (kind == CHECKER_UNREADABLE || !checker_read(chain + 1, n - 1, offset, out, piece)) {
+        } else if (kind == CHECKER_UNREADABLE ||
+                   !checker_read(chain + 1, n - 1, offset, out, piece)) {
             return false;
         }
         offset += piece;

@@ -10,9 +10,9 @@
  *   2   no corruption; clusters that are counted but not used are leaks: counted, allowed
  *   8   counts are never too small, COPIED is set exactly when the count is one, nothing overlaps,
  *       everything lies inside the file
- *   9   the corrupt bit is not set; the dirty bit is found only where counts are allowed to be wrong
- *   10  no bit that the specification reserves is set; extensions are whole
- *   11  what internal snapshots use is counted like everything else and is not COPIED when shared
+ *   9   the corrupt bit is not set; the dirty bit is found only where counts are allowed to be
+ * wrong 10  no bit that the specification reserves is set; extensions are whole 11  what internal
+ * snapshots use is counted like everything else and is not COPIED when shared
  *
  * It does not decompress: a compressed cluster is counted, and reading one is refused.
  */
@@ -55,7 +55,8 @@ uint64_t checker_size(const struct checker_image *image); /* of the disk, bytes 
 /* As recorded in the header; NULL when there is none. */
 const char *checker_backing(const struct checker_image *image);
 const char *checker_backing_format(const struct checker_image *image);
-/* The extensions and bits whose meaning is unknown here, as a number: nobody may change them (10). */
+/* The extensions and bits whose meaning is unknown here, as a number: nobody may change them (10).
+ */
 uint64_t checker_unknown(const struct checker_image *image);
 
 #endif

@@ -20,7 +20,7 @@ char explore_where[2048];
 struct explore {
     struct explore_options options;
     struct explore_stats stats;
-    struct seen bytes;    /* of all plans */
+    struct seen bytes; /* of all plans */
     struct judge *judge;
     uint8_t *content, *shown; /* what the checker reads, what the driver reads */
     uint8_t *again_content;
@@ -38,7 +38,7 @@ struct visit {
     size_t point;
     struct seen *tried, *judged; /* sets of operations; states with expectations */
     uint64_t durable;
-    bool found;                  /* something bad, at this run */
+    bool found; /* something bad, at this run */
     uint8_t *content;
 };
 
@@ -155,7 +155,8 @@ static struct finding judge_now(struct visit *v, const struct cut *cut)
 
     judge_world(v->x->judge, v->run->w, v->p, v->content, &leaks, &finding);
     v->x->stats.leaks_max = MAX(v->x->stats.leaks_max, leaks);
-    if (!finding.rule && v->p->closed && leaks && !v->run->before && !strpbrk(cut->fates, "0dstT")) {
+    if (!finding.rule && v->p->closed && leaks && !v->run->before &&
+        !strpbrk(cut->fates, "0dstT")) {
         finding.rule = 2;
         snprintf(finding.text, sizeof(finding.text), "%llu clusters leaked by an orderly end",
                  (unsigned long long)leaks);
@@ -238,8 +239,9 @@ static bool co_go_on(struct visit *v, const struct cut *cut, uint64_t key)
     struct world w = reborn(v, !cut->kill);
     AUTOFREE char *keep = cut_print(cut);
     AUTOFREE char *crash = mem_printf("cut=%zu keep=%s", v->point, keep);
-    struct run run = { .w = &w, .plan = v->run->plan, .keep = SECOND_POINTS, .before = v->run,
-                       .crash = crash };
+    struct run run = {
+        .w = &w, .plan = v->run->plan, .keep = SECOND_POINTS, .before = v->run, .crash = crash
+    };
     bool good;
 
     v->x->stats.gone_on++;
@@ -346,7 +348,8 @@ static bool co_replay_point(struct visit *v, const struct io_sim_pending *pendin
     struct cut cut = { .fates = fates, .pending = pending, .n = n };
 
     if (!cut_parse(keep, n, &cut.kill, fates)) {
-        fprintf(v->x->options.out, "the set '%s' does not fit: %zu operations are pending\n", keep, n);
+        fprintf(v->x->options.out, "the set '%s' does not fit: %zu operations are pending\n", keep,
+                n);
         v->found = true;
         return false;
     }
@@ -358,7 +361,10 @@ static bool co_visit_points(struct explore *x, struct run *run)
     struct seen tried = { 0 }, judged = { 0 };
     struct explore_options options = x->options;
     size_t only = run->before ? x->only_again : x->only_point;
-    struct visit v = { .x = x, .run = run, .tried = &tried, .judged = &judged,
+    struct visit v = { .x = x,
+                       .run = run,
+                       .tried = &tried,
+                       .judged = &judged,
                        .content = run->before ? x->again_content : x->content };
 
     if (run->before) {
@@ -401,8 +407,8 @@ static void say_broken(struct explore *x, const struct plan *plan, const struct 
 
     x->stats.bad++;
     if (x->options.out) {
-        fprintf(x->options.out, "rule %u: %s\n  --sim seed=%llu plan=%s\n", w->broken_rule, w->broken,
-                (unsigned long long)x->options.seed, text);
+        fprintf(x->options.out, "rule %u: %s\n  --sim seed=%llu plan=%s\n", w->broken_rule,
+                w->broken, (unsigned long long)x->options.seed, text);
     }
 }
 
@@ -503,9 +509,11 @@ static char *value_of(const char *line, const char *key)
 int co_explore_replay(const char *line, FILE *out)
 {
     AUTOFREE char *seed = value_of(line, "seed"), *text = value_of(line, "plan"),
-                  *points = value_of(line, "points"), *cut = value_of(line, "cut"), *keep = value_of(line, "keep"),
-                  *then = value_of(line, "then"), *again = value_of(line, "again");
-    struct explore_options options = { .seed = seed ? strtoull(seed, NULL, 0) : 1, .out = out,
+                  *points = value_of(line, "points"), *cut = value_of(line, "cut"),
+                  *keep = value_of(line, "keep"), *then = value_of(line, "then"),
+                  *again = value_of(line, "again");
+    struct explore_options options = { .seed = seed ? strtoull(seed, NULL, 0) : 1,
+                                       .out = out,
                                        .points_max = points ? strtoul(points, NULL, 0) : 0 };
     struct explore *x;
     struct plan plan;

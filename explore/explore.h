@@ -27,23 +27,23 @@ struct explore_options {
     unsigned points_max;  /* snapshots of a run that are looked at, drawn from all; 0: all */
     unsigned go_on_every; /* one of so many states; 0: none */
     unsigned judge_every; /* one state of so many goes to `judge` too; 0: none */
-    /* A second opinion on the images that lie on the simulated disk now, the chain's top first; NULL
-     * or words (malloc'ed). */
+    /* A second opinion on the images that lie on the simulated disk now, the chain's top first;
+     * NULL or words (malloc'ed). */
     char *(*judge)(const char *const *paths, unsigned n);
-    FILE *out;            /* failures */
+    FILE *out; /* failures */
     bool quiet;
 };
 
 struct explore_stats {
     uint64_t plans, points;
-    uint64_t visited;    /* sets of operations that were tried */
-    uint64_t distinct;   /* states of the bytes on the disk, all different */
-    uint64_t judged;     /* pairs of state and expectations */
-    uint64_t gone_on;    /* opened again, and the work done again */
-    uint64_t second;     /* judged after a second crash */
+    uint64_t visited;  /* sets of operations that were tried */
+    uint64_t distinct; /* states of the bytes on the disk, all different */
+    uint64_t judged;   /* pairs of state and expectations */
+    uint64_t gone_on;  /* opened again, and the work done again */
+    uint64_t second;   /* judged after a second crash */
     uint64_t second_opinions;
     uint64_t bad;
-    uint64_t leaks_max;  /* clusters, in one image */
+    uint64_t leaks_max; /* clusters, in one image */
 };
 
 struct explore;
@@ -54,8 +54,8 @@ const struct explore_stats *explore_stats(const struct explore *x);
 bool co_explore_plan(struct explore *x, const struct plan *plan);
 /* Of a bad plan find one with fewer operations that is bad, too, and print its finding. */
 void co_explore_shrink(struct explore *x, const struct plan *plan);
-/* "seed=1 points=0 plan=... cut=12 keep=power:1*4.0.1*2 [then=3 keep=...]": one state again, with words.
- * -1: no such line; 0: it is good now; 1: still bad. */
+/* "seed=1 points=0 plan=... cut=12 keep=power:1*4.0.1*2 [then=3 keep=...]": one state again, with
+ * words. -1: no such line; 0: it is good now; 1: still bad. */
 int co_explore_replay(const char *line, FILE *out);
 /* Where we are, for whoever catches a signal. */
 extern char explore_where[2048];

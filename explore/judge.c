@@ -108,7 +108,8 @@ void judge_learn(struct judge *j, struct world *w)
         if (w->view.image[i].sure) {
             image = look(j, w, i);
             if (!image->parsed || image->report.rule) {
-                world_break(w, image->report.rule, "%s as made: %s", image->path, image->report.text);
+                world_break(w, image->report.rule, "%s as made: %s", image->path,
+                            image->report.text);
                 continue;
             }
             j->size[i] = checker_size(image->parsed);
@@ -147,7 +148,8 @@ static void judge_image(struct judge *j, const struct world *w, const struct poi
     format = checker_backing_format(image->parsed);
     if (backing != NO_IMAGE &&
         (!format || strcmp(format, backing == 0 && w->shape->raw_base ? "raw" : "qcow2") != 0)) {
-        find(out, 13, "%s: the format of its backing file is '%s'", image->path, format ? format : "");
+        find(out, 13, "%s: the format of its backing file is '%s'", image->path,
+             format ? format : "");
     }
     if (slot < WORLD_OVERLAYS && !w->may_change[slot] && image->hash != w->first_hash[slot]) {
         find(out, 14, "%s has been written to", image->path);

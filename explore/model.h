@@ -8,9 +8,9 @@
  *          |         +-- issued: the last that may be there
  *          +------------ floor: the last that was there when a flush that has succeeded began
  *
- * After a crash a sector holds one of floor..issued, whole.  A discarded value may be zeroes or what
- * was there before.  Of requests that overlapped in time nobody knows the order: the floor then
- * stays at the first of them.
+ * After a crash a sector holds one of floor..issued, whole.  A discarded value may be zeroes or
+ * what was there before.  Of requests that overlapped in time nobody knows the order: the floor
+ * then stays at the first of them.
  *
  * Disks are larger than what is modelled: two windows of them.  Nobody writes outside of those.
  */
@@ -29,7 +29,7 @@ struct model_window {
 };
 
 struct model_sector {
-    uint32_t *value;    /* numbers of patterns, 0 is zeroes */
+    uint32_t *value; /* numbers of patterns, 0 is zeroes */
     uint16_t n, room;
     uint16_t floor, low; /* `low`: the first that readers may see while nothing is in flight */
     uint16_t group;      /* the first of those that overlap now */
@@ -76,7 +76,8 @@ struct model_bounds *model_bounds(const struct model *model);
  * UINT32_MAX. */
 uint32_t model_judge(const struct model *model, const struct model_bounds *bounds,
                      const uint8_t *content);
-/* After a crash: what is there now is where work goes on.  `durable`: and nothing else can come back. */
+/* After a crash: what is there now is where work goes on.  `durable`: and nothing else can come
+ * back. */
 void model_adopt(struct model *model, const struct model_bounds *bounds, const uint8_t *content,
                  bool durable);
 /* For people: what a sector holds and what it might have held; malloc'ed. */

@@ -153,8 +153,12 @@ static void co_wait_for_job(struct world *w, const char *id)
 static void co_stream(struct world *w, const char *device, int target, int base,
                       uint64_t cancel_after)
 {
-    struct stream_watch watch = { .listener.completed = on_completed, .w = w, .target = target, .base = base };
-    struct stream_args args = { .device = device, .auto_finalize = true, .auto_dismiss = true,
+    struct stream_watch watch = {
+        .listener.completed = on_completed, .w = w, .target = target, .base = base
+    };
+    struct stream_args args = { .device = device,
+                                .auto_finalize = true,
+                                .auto_dismiss = true,
                                 .base = base == NO_IMAGE ? NULL : world_path(base) };
     struct world_known *known = &w->view.image[target];
     struct error err = ERROR_INIT;
@@ -204,7 +208,8 @@ static void co_op_stream_mid(struct world *w, const struct operation *op, unsign
 
 static void co_op_cancel(struct world *w, const struct operation *op, unsigned salt)
 {
-    co_stream(w, "virtio0", w->view.top, NO_IMAGE, salt ? salt % 64 * 50 * NS_PER_US + 1 : CANCEL_AFTER_NS);
+    co_stream(w, "virtio0", w->view.top, NO_IMAGE,
+              salt ? salt % 64 * 50 * NS_PER_US + 1 : CANCEL_AFTER_NS);
 }
 
 /* --- Images ----------------------------------------------------------------------------------- */

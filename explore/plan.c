@@ -17,7 +17,8 @@
 
 char *plan_print(const struct plan *plan)
 {
-    char *text = mem_printf("%s%s/%s/", plan->small ? SMALL : "", plan->shape->name, plan->format->name);
+    char *text =
+        mem_printf("%s%s/%s/", plan->small ? SMALL : "", plan->shape->name, plan->format->name);
 
     for (unsigned i = 0; i < plan->n; i++) {
         const struct step *step = &plan->step[i];
@@ -27,7 +28,11 @@ char *plan_print(const struct plan *plan)
         if (step->salt) {
             snprintf(salt, sizeof(salt), "~%u", step->salt);
         }
-        longer = mem_printf("%s%s%s%s", text, i == 0 ? "" : step->side ? "&" : "+", step->op->name, salt);
+        longer = mem_printf("%s%s%s%s", text,
+                            i == 0       ? ""
+                            : step->side ? "&"
+                                         : "+",
+                            step->op->name, salt);
         free(text);
         text = longer;
     }
@@ -98,8 +103,8 @@ uint64_t plan_count(unsigned len)
     return count;
 }
 
-void plan_number(const struct shape *shape, const struct format *format, unsigned len, uint64_t number,
-                 struct plan *plan)
+void plan_number(const struct shape *shape, const struct format *format, unsigned len,
+                 uint64_t number, struct plan *plan)
 {
     *plan = (struct plan){ .shape = shape, .format = format, .n = len };
     for (unsigned i = 0; i < len; i++) {

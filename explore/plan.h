@@ -34,16 +34,16 @@ struct plan {
     unsigned n;
     struct step {
         const struct operation *op;
-        unsigned salt;  /* 0: the usual place */
-        bool side;      /* begins without waiting for the one before */
+        unsigned salt; /* 0: the usual place */
+        bool side;     /* begins without waiting for the one before */
     } step[PLAN_MAX];
 };
 char *plan_print(const struct plan *plan); /* malloc'ed */
 bool plan_parse(const char *text, struct plan *plan);
 /* All sequences of exactly `len` operations, in order and side by side, are numbered from 0. */
 uint64_t plan_count(unsigned len);
-void plan_number(const struct shape *shape, const struct format *format, unsigned len, uint64_t number,
-                 struct plan *plan);
+void plan_number(const struct shape *shape, const struct format *format, unsigned len,
+                 uint64_t number, struct plan *plan);
 /* A long one, drawn from a seed: anywhere, small caches now and then. */
 void plan_draw(uint64_t seed, struct plan *plan);
 /* Does every operation mean something on this chain? */

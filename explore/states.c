@@ -248,8 +248,10 @@ bool co_each_cut(const struct explore_options *options, uint64_t seed,
                  const struct io_sim_pending *pending, size_t n, co_cut_fn *co_fn, void *arg)
 {
     AUTOFREE char *fates = mem_zalloc(n + 1);
-    struct sets s = { .options = options, .cut = { .fates = fates, .pending = pending, .n = n },
-                      .co_fn = co_fn, .arg = arg };
+    struct sets s = { .options = options,
+                      .cut = { .fates = fates, .pending = pending, .n = n },
+                      .co_fn = co_fn,
+                      .arg = arg };
 
     random_seed(&s.rnd, seed);
     if (!co_try_mode(&s)) {

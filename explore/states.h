@@ -34,10 +34,10 @@ struct run {
     size_t n_points, seen_points;
     struct model_bounds **bounds;
     size_t n_bounds;
-    size_t keep;                 /* 0: all points, else so many, drawn from all */
+    size_t keep; /* 0: all points, else so many, drawn from all */
     struct random rnd;
-    const struct run *before;    /* the run that the first crash ended, */
-    const char *crash;           /* ... and how: "cut=.. keep=..", for the replay */
+    const struct run *before; /* the run that the first crash ended, */
+    const char *crash;        /* ... and how: "cut=.. keep=..", for the replay */
 };
 /* Record from now on, until run_stop(). */
 void run_start(struct run *run);
@@ -54,8 +54,8 @@ struct cut {
     size_t n;
 };
 typedef bool co_cut_fn(void *arg, const struct cut *cut);
-bool co_each_cut(const struct explore_options *options, uint64_t seed, const struct io_sim_pending *pending,
-                 size_t n, co_cut_fn *co_fn, void *arg);
+bool co_each_cut(const struct explore_options *options, uint64_t seed,
+                 const struct io_sim_pending *pending, size_t n, co_cut_fn *co_fn, void *arg);
 /* "power:1*4.0.1*2" and back; malloc'ed. */
 char *cut_print(const struct cut *cut);
 bool cut_parse(const char *text, size_t n, bool *kill, char *fates);
@@ -70,8 +70,8 @@ struct judge *judge_new(void);
 void judge_free(struct judge *judge);
 /* Judge the disk as it is; *content (malloc'ed by the caller, all windows) is filled.  leaks: the
  * most in one image. */
-void judge_world(struct judge *judge, const struct world *w, const struct point *p, uint8_t *content,
-                 uint64_t *leaks, struct finding *out);
+void judge_world(struct judge *judge, const struct world *w, const struct point *p,
+                 uint8_t *content, uint64_t *leaks, struct finding *out);
 /* Learn what must never change, of a world just made. */
 void judge_learn(struct judge *judge, struct world *w);
 /* The slot that the header of an image names now. */

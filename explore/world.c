@@ -3,8 +3,8 @@
  * Making chains: see world.h.
  *
  * The disks are small but cross what can be crossed: clusters that two layers share, two L2 tables
- * (where the cluster size allows), an end in the middle of a cluster, images with an extension and a
- * feature bit that nobody knows (rule 10).
+ * (where the cluster size allows), an end in the middle of a cluster, images with an extension and
+ * a feature bit that nobody knows (rule 10).
  */
 #include "explore/world.h"
 
@@ -32,8 +32,8 @@ const struct shape shapes[] = {
 const unsigned n_shapes = ARRAY_SIZE(shapes);
 
 const struct format formats[] = {
-    { "512-v2", 512, 2, false },    { "512-v3", 512, 3, false },    { "4k-v2", 4096, 2, false },
-    { "4k-v3", 4096, 3, false },    { "64k-v2", 65536, 2, false },  { "64k-v3", 65536, 3, false },
+    { "512-v2", 512, 2, false },   { "512-v3", 512, 3, false },   { "4k-v2", 4096, 2, false },
+    { "4k-v3", 4096, 3, false },   { "64k-v2", 65536, 2, false }, { "64k-v3", 65536, 3, false },
     { "64k-ext", 65536, 3, true },
 };
 const unsigned n_formats = ARRAY_SIZE(formats);
@@ -100,7 +100,8 @@ static uint64_t plan_windows(const struct format *f, struct model_window *window
     if (f->cluster > 4096) { /* one table is more than we want to look at */
         size = 4 * (uint64_t)f->cluster - ODD_TAIL;
         windows[0] = (struct model_window){ 0, 3 * (uint64_t)f->cluster };
-        windows[1] = (struct model_window){ 3 * (uint64_t)f->cluster, size - 3 * (uint64_t)f->cluster };
+        windows[1] =
+            (struct model_window){ 3 * (uint64_t)f->cluster, size - 3 * (uint64_t)f->cluster };
         return size;
     }
     size = table + width / 2 - (f->cluster > ODD_TAIL ? ODD_TAIL : 0);
@@ -113,8 +114,9 @@ static json_t *creation_options(const struct format *f, uint64_t size, const cha
                                 const char *backing_format)
 {
     return json_pack("{s:I, s:I, s:s, s:s, s:s*, s:s*}", "size", (json_int_t)size, "cluster_size",
-                     (json_int_t)f->cluster, "compat", f->version == 2 ? "0.10" : "1.1", "extended_l2",
-                     f->extended ? "on" : "off", "backing_file", backing, "backing_fmt", backing_format);
+                     (json_int_t)f->cluster, "compat", f->version == 2 ? "0.10" : "1.1",
+                     "extended_l2", f->extended ? "on" : "off", "backing_file", backing,
+                     "backing_fmt", backing_format);
 }
 
 /* An extension and a compatible bit from the future.  The backing name moves to the end of the
@@ -219,7 +221,9 @@ static void co_make_layer(struct world *w, int slot, struct random *rnd)
         io_sim_create(paths[0], size);
     } else {
         json_t *options = creation_options(w->format, size, slot ? paths[slot - 1] + 1 : NULL,
-                                           !slot ? NULL : slot == 1 && w->shape->raw_base ? "raw" : "qcow2");
+                                           !slot                             ? NULL
+                                           : slot == 1 && w->shape->raw_base ? "raw"
+                                                                             : "qcow2");
         int ret = driver_qcow2.co_create(paths[slot], options, &err);
 
         json_decref(options);
@@ -229,7 +233,8 @@ static void co_make_layer(struct world *w, int slot, struct random *rnd)
         }
         make_strange(paths[slot], w->format);
     }
-    /* What lies below a short base's end shows zeroes: fill lower layers first, so upper ones win. */
+    /* What lies below a short base's end shows zeroes: fill lower layers first, so upper ones win.
+     */
     co_fill_layer(w, slot, rnd);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The world of a run: one chain of images on the simulated disk, one disk on top of it, the model of
- * its content, and what is known of every image at each moment.
+ * The world of a run: one chain of images on the simulated disk, one disk on top of it, the model
+ * of its content, and what is known of every image at each moment.
  *
  * Images have slots: the first layers, the lowest first; overlays that snapshots made; images that
  * were merely created.  A slot's path never changes.
@@ -39,9 +39,9 @@ int world_slot(const char *name);
 struct world_view {
     int top; /* slot: where the guest writes */
     struct world_known {
-        bool made;         /* it may be there */
-        bool sure;         /* it must be there, whole: somebody was told so */
-        unsigned backing;  /* what its header may name: WORLD_BIT()s */
+        bool made;        /* it may be there */
+        bool sure;        /* it must be there, whole: somebody was told so */
+        unsigned backing; /* what its header may name: WORLD_BIT()s */
     } image[WORLD_IMAGES];
 };
 
@@ -51,11 +51,11 @@ struct world {
     struct model model;
     struct disk *disk;
     struct world_view view;
-    bool small; /* small caches */
+    bool small;    /* small caches */
     bool name_mid; /* the image below the top is to be called "mid" */
     unsigned jobs, spelling;
-    unsigned step; /* of the plan: the first one that may not have ended */
-    int running;           /* operations that run side by side */
+    unsigned step;                     /* of the plan: the first one that may not have ended */
+    int running;                       /* operations that run side by side */
     uint64_t first_hash[WORLD_IMAGES]; /* of the first layers as they were at first */
     uint64_t first_unknown[WORLD_IMAGES];
     bool may_change[WORLD_IMAGES];

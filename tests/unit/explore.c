@@ -67,7 +67,8 @@ static void on_signal(int sig)
 
 static void set_up(void)
 {
-    static const struct driver *const drivers[] = { &driver_file, &driver_raw, &driver_qcow2, NULL };
+    static const struct driver *const drivers[] = { &driver_file, &driver_raw, &driver_qcow2,
+                                                    NULL };
 
     setenv("CMOCKA_TEST_ABORT", "1", 1);
     signal(SIGABRT, on_signal);
@@ -90,11 +91,11 @@ static void tear_down(void)
 
 struct batch {
     struct explore_options options;
-    unsigned max_len;       /* sequences up to that length; 0: none */
+    unsigned max_len; /* sequences up to that length; 0: none */
     uint64_t every, from;
-    unsigned three_layers;  /* sequences of three on chains of so many layers at most */
+    unsigned three_layers; /* sequences of three on chains of so many layers at most */
     uint64_t swarm;
-    double seconds;         /* 0: no limit */
+    double seconds;             /* 0: no limit */
     uint64_t numbered, skipped; /* plans that there are; that mean nothing on their chain */
     double began;
     const char *line;
@@ -181,7 +182,11 @@ static void run_batch(struct batch *b)
 /* --- As a test -------------------------------------------------------------------------------- */
 
 static const struct explore_options usual = {
-    .seed = 1, .random_sets = 4, .singles_max = 24, .pairs_of = 4, .go_on_every = GO_ON_EVERY,
+    .seed = 1,
+    .random_sets = 4,
+    .singles_max = 24,
+    .pairs_of = 4,
+    .go_on_every = GO_ON_EVERY,
 };
 
 static uint64_t bad_in(struct batch *b)
@@ -197,7 +202,7 @@ static uint64_t bad_in(struct batch *b)
 
 /* What was bad once. */
 static const char *const found[] = {
-    "short/64k-v2/stream",               /* success was said of a pointer that a dead process had not flushed */
+    "short/64k-v2/stream", /* success was said of a pointer that a dead process had not flushed */
     "raw/512-v2/snapshot&snapshot",      /* two pivots met half-way */
     "two/4k-v3/set-backing+set-backing", /* a format freed while it was in use */
 };
@@ -245,7 +250,7 @@ static void pairs_of_operations_survive_every_cut(void **state)
 
 static void long_random_work_survives_cuts(void **state)
 {
-    struct batch b = { .options = usual, .swarm = SANITIZED ? 50 : 900 };
+    struct batch b = { .options = usual, .swarm = SANITIZED ? 50 : 1300 };
 
     b.options.points_max = 60;
     b.options.out = stdout;
@@ -329,7 +334,9 @@ static bool parse_number(const char *key, uint64_t value, struct batch *b)
     const struct {
         const char *name;
         uint64_t *to;
-    } numbers[] = { { "--every", &b->every }, { "--from", &b->from }, { "--swarm", &b->swarm },
+    } numbers[] = { { "--every", &b->every },
+                    { "--from", &b->from },
+                    { "--swarm", &b->swarm },
                     { "--seed", &b->options.seed } };
 
     for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
