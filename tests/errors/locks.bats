@@ -23,9 +23,11 @@ held_by_qemu() {
     HOLDER=$!
     exec 9>hold
     echo 'read 0 512' >&9
-    local i
-    for ((i = 0; i < 100; i++)); do
-        qemu-io -f qcow2 -c quit "${@: -1}" >/dev/null 2>&1 || return 0
+    # Asking by opening the image would be in the holder's way.
+    local i inode
+    inode=$(stat -c %i "${@: -1}")
+    for ((i = 0; i < 200; i++)); do
+        ! grep -q "^[0-9]*: OFDLCK .*:$inode 201 201" /proc/locks || return 0
         sleep 0.05
     done
     fail "qemu-io does not hold the image"

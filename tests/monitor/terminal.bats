@@ -10,12 +10,13 @@ load ../lib.bash
 on_terminal() {
     cat >steps.py
     python3 - "$MERGANSER" "$@" 3>&- <<'END'
-import fcntl, os, pty, re, select, struct, sys, termios, time
+import fcntl, os, pty, re, select, signal, struct, sys, termios, time
 pid, fd = pty.fork()
 if pid == 0:
     os.environ["TERM"] = "xterm"
     fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, int(sys.argv[2]), 0, 0))
-    os.execvp("timeout", ["timeout", "--foreground", "-k", "5", "60", sys.argv[1]] + sys.argv[3:])
+    signal.alarm(60) # timeout(1) would pass on the terminal's interrupts once more
+    os.execvp(sys.argv[1], [sys.argv[1]] + sys.argv[3:])
 seen = ""
 def read(seconds):
     global seen
