@@ -6,13 +6,15 @@ load ../lib.bash
 # A tree of our build files around a small program, so that nothing depends on the state of another build.
 setup() {
     common_setup
-    mkdir -p tree/docs tree/core
+    mkdir -p tree/docs tree/core tree/img tree/monitor
     cp "$TOP"/{configure,Makefile.in,README.md,CHANGELOG.md,LICENSE} tree
     echo '# Design' >tree/docs/DESIGN.md
     echo '.TH MERGANSER 1' >tree/docs/merganser.1
     echo 'int answer(void);' >tree/core/answer.h
     printf '#include "core/answer.h"\nint answer(void)\n{\n    return 42;\n}\n' >tree/core/answer.c
     printf '#include "core/answer.h"\nint main(void)\n{\n    return answer();\n}\n' >tree/main.c
+    cp tree/main.c tree/img/main.c
+    echo 'extern int printed;' | tee tree/monitor/qmp-print.c >tree/monitor/qmp-parse.c
 }
 
 @test "make builds out of the tree and in it" {
