@@ -19,7 +19,7 @@ teardown() {
 # held_by_qemu ARGS...: a qemu-io that has an image open, until the test ends.
 held_by_qemu() {
     mkfifo hold
-    timeout -k 2 30 qemu-io "$@" <hold >/dev/null 2>&1 3>&- &
+    timeout -k 2 30 stdbuf -oL qemu-io "$@" <hold >hold.out 2>&1 3>&- &
     HOLDER=$!
     exec 9>hold
     echo 'read 0 512' >&9
