@@ -477,6 +477,69 @@ static void a_restored_world_goes_on_and_the_snapshot_stays(void **state)
     io_sim_snapshot_free(run.snapshot);
 }
 
+/* Three writes of one sector each, the first two cached, the third in flight when the hook sees it. */
+static void take_third(void *arg, const struct io_sim_event *event)
+{
+    struct io_sim_snapshot **snapshot = arg;
+
+    if (event->op == IO_SIM_WRITE && !event->completed && event->offset == 2 * SECTOR) {
+        *snapshot = io_sim_snapshot();
+    }
+}
+
+static CO_ENTRY void co_three_writes(void *arg)
+{
+    struct io_file *file = co_open("f", IO_RDWR);
+    unsigned char buf[SECTOR];
+
+    for (unsigned i = 0; i < 3; i++) {
+        memset(buf, i + 1, sizeof(buf));
+        assert_int_equal(co_io_write(file, i * SECTOR, buf, sizeof(buf)), 0);
+    }
+    co_io_close(file);
+}
+
+static void an_exact_cut_keeps_what_it_is_told(void **state)
+{
+    static const struct {
+        bool kill;
+        const char *fates;
+        unsigned want[3];
+    } cases[] = {
+        { false, "000", { 0, 0, 0 } }, { false, "111", { 1, 2, 3 } }, { false, "010", { 0, 2, 0 } },
+        { false, "s01", { 0, 0, 3 } }, { true, "000", { 1, 2, 0 } },  { true, "001", { 1, 2, 3 } },
+    };
+    struct io_sim_snapshot *snapshot = NULL;
+    struct io_sim_pending *pending;
+    uint64_t hash[ARRAY_SIZE(cases)];
+
+    io_sim_create("f", BYTES);
+    io_sim_on_op(take_third, &snapshot);
+    loop_run_co(co_three_writes, NULL);
+    io_sim_on_op(NULL, NULL);
+    assert_non_null(snapshot);
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        unsigned char got[BYTES];
+
+        io_sim_restore(snapshot);
+        assert_int_equal(io_sim_pending(&pending), 3);
+        assert_true(pending[2].in_flight && !pending[1].in_flight);
+        assert_true(pending[0].id < pending[1].id && pending[1].id < pending[2].id);
+        free(pending);
+        io_sim_cut_exact(cases[i].kill, cases[i].fates);
+        assert_int_equal(io_sim_read("f", 0, got, sizeof(got)), 0);
+        for (unsigned k = 0; k < 3; k++) {
+            assert_int_equal(got[k * SECTOR], cases[i].want[k]);
+        }
+        hash[i] = io_sim_hash("f");
+        assert_int_equal(io_sim_pending(&pending), cases[i].kill ? 2 + (cases[i].fates[2] == '1') : 0);
+        free(pending);
+    }
+    assert_true(hash[0] != hash[1] && hash[0] != hash[2] && hash[2] != hash[3]);
+    assert_true(hash[1] == hash[5]);
+    io_sim_snapshot_free(snapshot);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -491,6 +554,7 @@ int main(void)
         TEST(a_killed_process_leaves_what_had_completed),
         TEST(handles_of_the_dead_are_stale),
         TEST(every_instant_of_a_run_can_be_cut_afterwards),
+        TEST(an_exact_cut_keeps_what_it_is_told),
         TEST(a_restored_world_goes_on_and_the_snapshot_stays),
     };
 
