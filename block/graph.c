@@ -175,3 +175,23 @@ int co_node_set_writable(struct node *node, bool writable, struct error *err)
     }
     return ret;
 }
+
+int co_node_truncate(struct node *node, uint64_t size, struct error *err)
+{
+    struct node_drain *drain;
+    int ret;
+
+    if (node->read_only) {
+        error_set(err, "Image is read-only");
+        return -EACCES;
+    }
+    if (!node->driver->co_truncate) {
+        error_set(err, "Image format driver does not support resize");
+        return -ENOTSUP;
+    }
+    drain = co_node_drain_begin(node);
+    ret = node->driver->co_truncate(node, size, err);
+    chain_map_forget_layer(node);
+    co_node_drain_end(drain);
+    return ret;
+}

@@ -224,6 +224,8 @@ int node_depth(const struct node *top, const struct node *below);
 void co_node_set_backing_edge(struct node *node, struct node *below);
 /* "block device is in use by block job: stream" refusal in QEMU's words; 0 or -EBUSY. */
 int node_check_free(const struct node *node, struct error *err);
+/* Another size: drains, asks the driver, forgets what the chain maps knew.  Bytes.  Suspends. */
+int co_node_truncate(struct node *node, uint64_t size, struct error *err);
 /* Switch a node (and its file) to read-write or back, locks included. */
 int co_node_set_writable(struct node *node, bool writable, struct error *err);
 

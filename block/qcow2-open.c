@@ -430,13 +430,6 @@ static struct io_file *qcow2_host_file(struct node *node)
     return ((struct qcow2 *)node->state)->file;
 }
 
-/* Without this the file below would be resized in the image's place. */
-static int co_qcow2_truncate(struct node *node, uint64_t size, struct error *err)
-{
-    error_set(err, "Image format driver does not support resize");
-    return -ENOTSUP;
-}
-
 static json_t *qcow2_describe(struct node *node)
 {
     const struct qcow2 *q = node->state;

@@ -372,3 +372,11 @@ int co_qcow2_discard(struct node *node, uint64_t offset, uint64_t len)
     end = end == node->size ? ROUND_UP(end, size) : ROUND_DOWN(end, size);
     return offset < end ? co_change_range(q, &wish, offset, end) : 0;
 }
+
+int co_qcow2_discard_all(struct node *node, uint64_t offset, uint64_t len)
+{
+    struct qcow2 *q = node->state;
+    struct wish wish = { .discard = true, .unmap = true };
+
+    return co_change_range(q, &wish, offset, ROUND_UP(offset + len, (uint64_t)q->cluster_size));
+}

@@ -19,6 +19,7 @@
  *   qcow2-read.c       what this layer shows
  *   qcow2-write.c      write and copy-in; with qcow2-fill.c (copy on write)
  *   qcow2-zero.c       zero and discard
+ *   qcow2-truncate.c   another size
  *   qcow2-writeback.c  the order in which all that becomes durable
  *
  * The order is the one idea.  All changes of tables are made in memory (the cache, the L1 copy)
@@ -321,7 +322,12 @@ int co_qcow2_read(struct node *node, uint64_t offset, const struct iovec *iov, i
 int co_qcow2_write(struct node *node, uint64_t offset, const struct iovec *iov, int n);
 int co_qcow2_zero(struct node *node, uint64_t offset, uint64_t len, unsigned flags);
 int co_qcow2_discard(struct node *node, uint64_t offset, uint64_t len);
+/* Clusters behind a new end: nothing of them stays, not even zeroes that hide a backing file. */
+int co_qcow2_discard_all(struct node *node, uint64_t offset, uint64_t len);
 int co_qcow2_copy_in(struct node *node, uint64_t offset, uint64_t len, struct io_file *src, uint64_t src_off);
+
+/* --- qcow2-truncate.c ------------------------------------------------------------------------- */
+int co_qcow2_truncate(struct node *node, uint64_t size, struct error *err);
 
 /* --- qcow2-writeback.c ------------------------------------------------------------------------ */
 int co_qcow2_writeback(struct qcow2 *q); /* one whole generation; what was changed before the call is durable on return */

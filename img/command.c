@@ -45,18 +45,22 @@ static const struct img_option info_options[] = {
 static const struct img_option map_options[] = {
     HELP, IMAGE_OPTS, FORMAT, { 's', "start-offset", "offset" }, { 'l', "max-length", "len" }, OUTPUT, SHARE, END,
 };
+static const struct img_option resize_options[] = {
+    HELP, IMAGE_OPTS, FORMAT, { 'q', NULL, NULL }, { 0, "shrink", NULL }, END,
+};
 static const struct img_option snapshot_options[] = {
     HELP, IMAGE_OPTS, SHARE, { 'q', NULL, NULL }, { 'l', NULL, NULL }, END,
 };
 
 static const struct img_command commands[] = {
-    { "check", check_options, "filename", co_img_check },
-    { "compare", compare_options, "filename1 filename2", co_img_compare },
-    { "convert", convert_options, "filename [filename2 [...]] output_filename", co_img_convert },
-    { "create", create_options, "filename [size]", co_img_create },
-    { "info", info_options, "filename", co_img_info },
-    { "map", map_options, "filename", co_img_map },
-    { "snapshot", snapshot_options, "filename", co_img_snapshot },
+    { "check", check_options, "filename", false, co_img_check },
+    { "compare", compare_options, "filename1 filename2", false, co_img_compare },
+    { "convert", convert_options, "filename [filename2 [...]] output_filename", false, co_img_convert },
+    { "create", create_options, "filename [size]", false, co_img_create },
+    { "info", info_options, "filename", false, co_img_info },
+    { "map", map_options, "filename", false, co_img_map },
+    { "resize", resize_options, "filename [+|-]size", true, co_img_resize },
+    { "snapshot", snapshot_options, "filename", false, co_img_snapshot },
 };
 
 const struct img_command *img_command_find(const char *name)
@@ -189,7 +193,17 @@ int img_args_parse(struct img_args *args, const struct img_command *command, int
 
     *args = (struct img_args){ .command = command };
     make_words(command, &w);
-    int ret = take_all(args, &w, argc, argv, code);
+    /* Help stays help: "resize --help" has no size. */
+    bool last = command->last_is_operand && strcmp(argv[argc - 1], "--help") && strcmp(argv[argc - 1], "-h");
+
+    if (last && argc < 3) {
+        *code = img_complain_usage("Not enough arguments");
+        free(w.longs);
+        return -1;
+    }
+    int ret = take_all(args, &w, argc - last, argv, code);
+
+    args->n_operands += last;
 
     free(w.longs);
     return ret;

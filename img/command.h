@@ -40,6 +40,7 @@ struct img_command {
     const char *name;
     const struct img_option *options;
     const char *operands; /* for --help */
+    bool last_is_operand; /* the last word, even if it begins with a dash */
     int (*co_run)(const struct img_args *args);
 };
 
@@ -123,6 +124,7 @@ int co_img_convert(const struct img_args *args);
 int co_img_create(const struct img_args *args);
 int co_img_info(const struct img_args *args);
 int co_img_map(const struct img_args *args);
+int co_img_resize(const struct img_args *args);
 int co_img_snapshot(const struct img_args *args);
 
 #endif
