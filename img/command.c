@@ -45,6 +45,13 @@ static const struct img_option info_options[] = {
 static const struct img_option map_options[] = {
     HELP, IMAGE_OPTS, FORMAT, { 's', "start-offset", "offset" }, { 'l', "max-length", "len" }, OUTPUT, SHARE, END,
 };
+static const struct img_option measure_options[] = {
+    HELP, IMAGE_OPTS, FORMAT, { 'o', NULL, "options" }, { 'O', NULL, "output_fmt" }, OUTPUT, { 0, "size", "N" }, SHARE, END,
+};
+static const struct img_option rebase_options[] = {
+    HELP, IMAGE_OPTS, SHARE, { 'q', NULL, NULL }, FORMAT, { 't', NULL, "cache" }, { 'T', NULL, "src_cache" },
+    { 'p', NULL, NULL }, { 'u', NULL, NULL }, { 'b', NULL, "backing_file" }, { 'F', NULL, "backing_fmt" }, END,
+};
 static const struct img_option resize_options[] = {
     HELP, IMAGE_OPTS, FORMAT, { 'q', NULL, NULL }, { 0, "shrink", NULL }, END,
 };
@@ -59,6 +66,8 @@ static const struct img_command commands[] = {
     { "create", create_options, "filename [size]", false, co_img_create },
     { "info", info_options, "filename", false, co_img_info },
     { "map", map_options, "filename", false, co_img_map },
+    { "measure", measure_options, "[filename]", false, co_img_measure },
+    { "rebase", rebase_options, "filename", false, co_img_rebase },
     { "resize", resize_options, "filename [+|-]size", true, co_img_resize },
     { "snapshot", snapshot_options, "filename", false, co_img_snapshot },
 };

@@ -124,6 +124,8 @@ int co_img_convert(const struct img_args *args);
 int co_img_create(const struct img_args *args);
 int co_img_info(const struct img_args *args);
 int co_img_map(const struct img_args *args);
+int co_img_measure(const struct img_args *args);
+int co_img_rebase(const struct img_args *args);
 int co_img_resize(const struct img_args *args);
 int co_img_snapshot(const struct img_args *args);
 
