@@ -76,7 +76,7 @@ static void fill_claim(struct fill *f, uint32_t start, uint32_t end, uint32_t sl
 }
 
 /* Ask one layer about everything between the first and the last open byte. */
-static int co_fill_layer(struct fill *f, const struct chain_layer *layer, uint64_t base)
+static void co_fill_layer(struct fill *f, const struct chain_layer *layer, uint64_t base)
 {
     struct node *node = layer->node;
     uint32_t at = f->open[0].start;
@@ -107,7 +107,6 @@ static int co_fill_layer(struct fill *f, const struct chain_layer *layer, uint64
         }
         at += e.len;
     }
-    return 0;
 }
 
 static int by_start(const void *a, const void *b)
@@ -132,10 +131,7 @@ static int co_fill_once(struct map_slice *s, struct fill *f)
         if (!layer) {
             return -EAGAIN; /* re-linked while we waited */
         }
-        int ret = co_fill_layer(f, layer, base);
-        if (ret < 0) {
-            return ret;
-        }
+        co_fill_layer(f, layer, base);
     }
     for (uint32_t i = 0; i < f->n_open; i++) {
         fill_add(f, f->open[i].start, NO_SLOT, &nothing, 0);

@@ -15,6 +15,7 @@
 #include "block/file.h"
 #include "block/node.h"
 #include "block/path.h"
+#include "core/keyval.h"
 #include "core/loop.h"
 #include "core/mem.h"
 
@@ -35,10 +36,11 @@ bool node_option_bool(struct node *node, const char *key, bool fallback)
 {
     json_t *value = json_object_get(node->options, key);
     const char *text = json_string_value(value);
+    bool on = false;
 
     json_object_del(node->unused, key);
     if (text) {
-        return strcmp(text, "on") == 0 || strcmp(text, "true") == 0 || strcmp(text, "yes") == 0;
+        return keyval_switch(text, &on) == 0 && on;
     }
     return value ? json_is_true(value) : fallback;
 }
@@ -54,11 +56,7 @@ static int take_bool(json_t *options, const char *key, bool *out, struct error *
     }
     if (json_is_boolean(value)) {
         *out = json_is_true(value);
-    } else if (text && (!strcmp(text, "on") || !strcmp(text, "yes") || !strcmp(text, "true"))) {
-        *out = true;
-    } else if (text && (!strcmp(text, "off") || !strcmp(text, "no") || !strcmp(text, "false"))) {
-        *out = false;
-    } else {
+    } else if (!text || keyval_switch(text, out) < 0) {
         error_set(err, "Parameter '%s' expects 'on' or 'off'", key);
         return -EINVAL;
     }

@@ -22,6 +22,7 @@
 
 #include "block/qcow2-layout.h"
 #include "block/qcow2.h"
+#include "core/keyval.h"
 #include "core/bytes.h"
 #include "core/mem.h"
 #include "core/size.h"
@@ -77,13 +78,6 @@ static int take_size(json_t *options, const char *key, uint64_t *out, struct err
 
 static int take_bool(json_t *options, const char *key, bool *out, struct error *err)
 {
-    static const struct {
-        const char *word;
-        bool value;
-    } words[] = {
-        { "on", true },   { "yes", true }, { "true", true },   { "y", true },
-        { "off", false }, { "no", false }, { "false", false }, { "n", false },
-    };
     json_t *value = json_object_get(options, key);
     const char *text = json_string_value(value);
 
@@ -94,11 +88,8 @@ static int take_bool(json_t *options, const char *key, bool *out, struct error *
         *out = json_is_true(value);
         return 0;
     }
-    for (size_t i = 0; text && i < ARRAY_SIZE(words); i++) {
-        if (!strcmp(text, words[i].word)) {
-            *out = words[i].value;
-            return 0;
-        }
+    if (text && keyval_switch(text, out) == 0) {
+        return 0;
     }
     error_set(err, "Parameter '%s' expects 'on' or 'off'", key);
     return -EINVAL;

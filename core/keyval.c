@@ -4,6 +4,7 @@
  */
 #include "core/keyval.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "core/mem.h"
@@ -112,4 +113,17 @@ json_t *keyval_nest(json_t *flat, struct error *err)
         }
     }
     return top;
+}
+
+int keyval_switch(const char *text, bool *out)
+{
+    static const char *const words[] = { "on", "off", "yes", "no", "true", "false", "y", "n" };
+
+    for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+        if (!strcmp(text, words[i])) {
+            *out = i % 2 == 0;
+            return 0;
+        }
+    }
+    return -EINVAL;
 }

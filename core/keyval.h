@@ -8,6 +8,7 @@
 #define CORE_KEYVAL_H
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "core/error.h"
 
@@ -17,5 +18,8 @@ json_t *keyval_parse(const char *text, const char *implied, struct error *err);
 /* {"a.b": "x", "a.c": "y"} -> {"a": {"b": "x", "c": "y"}}; new reference; NULL with err when a key
  * is a value and an object at once. */
 json_t *keyval_nest(json_t *flat, struct error *err);
+
+/* A switch as QEMU's options spell it: on, yes, true, y; off, no, false, n.  0 or -EINVAL. */
+int keyval_switch(const char *text, bool *out);
 
 #endif

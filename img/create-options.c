@@ -171,14 +171,9 @@ int img_creation_help(const char *format, const char *filename)
 
 static bool is_switch(const char *value)
 {
-    static const char *const words[] = { "on", "yes", "true", "y", "off", "no", "false", "n" };
+    bool on;
 
-    for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
-        if (!strcmp(value, words[i])) {
-            return true;
-        }
-    }
-    return false;
+    return keyval_switch(value, &on) == 0;
 }
 
 static bool is_number(const char *value)

@@ -41,13 +41,7 @@ static const char *take(json_t *keys, const char *key, char **keep)
 
 static int parse_on_off(const char *key, const char *value, bool *out, struct error *err)
 {
-    if (!strcmp(value, "on") || !strcmp(value, "yes") || !strcmp(value, "true") ||
-        !strcmp(value, "y")) {
-        *out = true;
-    } else if (!strcmp(value, "off") || !strcmp(value, "no") || !strcmp(value, "false") ||
-               !strcmp(value, "n")) {
-        *out = false;
-    } else {
+    if (keyval_switch(value, out) < 0) {
         error_set(err, "Parameter '%s' expects 'on' or 'off'", key);
         return -EINVAL;
     }

@@ -102,8 +102,8 @@ static int take_switch(json_t *keys, const char *key, bool fallback, bool *out, 
 {
     const char *value = json_string_value(json_object_get(keys, key));
 
-    *out = value ? !strcmp(value, "on") || !strcmp(value, "yes") : fallback;
-    if (value && !*out && strcmp(value, "off") && strcmp(value, "no")) {
+    *out = fallback;
+    if (value && keyval_switch(value, out) < 0) {
         error_set(err, "Parameter '%s' expects 'on' or 'off'", key);
         return -EINVAL;
     }
