@@ -5,18 +5,61 @@
 
 load ../lib.bash
 
-play() {
-    run "$TOP/tests/life/random-script" "$@"
+@test "twenty random scripts end well on the virtual clock" {
+    run timeout -k 5 100 "$TOP/scripts/life" 20 1
+    assert_status 0
+    [[ ${lines[-1]} == "20 scripts, 0 bad, "* ]]
+}
+
+@test "random script 11 ends well on the real clock" {
+    run "$TOP/tests/life/random-script" 11 real
     assert_status 0
 }
 
-@test "random script 1 ends well on the virtual clock" { play 1; }
-@test "random script 2 ends well on the virtual clock" { play 2; }
-@test "random script 3 ends well on the virtual clock" { play 3; }
-@test "random script 4 ends well on the virtual clock" { play 4; }
-@test "random script 5 ends well on the virtual clock" { play 5; }
-@test "random script 6 ends well on the virtual clock" { play 6; }
-@test "random script 177 ends well on the virtual clock" { play 177; }
-@test "random script 191 ends well on the virtual clock" { play 191; }
-@test "random script 308 ends well on the virtual clock" { play 308; }
-@test "random script 11 ends well on the real clock" { play 11 real; }
+@test "a random script that goes wrong is named with the line that plays it again" {
+    printf '#!/bin/sh\nexit 6\n' >wrong && chmod +x wrong
+    MERGANSER=$PWD/wrong run timeout -k 5 100 "$TOP/scripts/life" 1 7
+    assert_status 1
+    assert_output "seed 7: exit code 6"
+    assert_output "random-script 7"
+    [[ $output == *"1 scripts, 1 bad, "* ]]
+    rm -r "$(sed -n 's/^images: //p' <<<"$output")"
+}
+
+@test "the judge of contents accepts old sectors and stamps of their own place, and nothing else" {
+    run python3 - "$TOP/tests/life" 3>&- <<'END'
+import struct
+import sys
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, sys.argv[1])
+import chain
+
+before = b"".join(struct.pack("<I", i // 128) * 128 for i in range(0, 131072, 128))
+
+
+def accepted(sector, address, profile="stamp", **words):
+    now = before[:address] + sector + before[address + 512:]
+    try:
+        chain.judge(now, before, profile, **words)
+        return True
+    except chain.Bad:
+        return False
+
+
+def stamp(address):
+    return struct.pack("<8sQ", b"MGSTAMP1", address).ljust(512, b"x")
+
+
+assert accepted(before[512:1024], 512)
+assert accepted(stamp(66048), 66048)
+assert not accepted(stamp(66048), 66560)
+assert not accepted(stamp(66048), 66048, profile="preserve")
+assert not accepted(bytes(512), 1024)
+assert accepted(bytes(512), 1024, trims=True)
+assert not accepted(before[512:1023] + b"?", 512)
+assert accepted(b"new".ljust(512), 1024, known={1024: [b"new".ljust(512)]})
+assert not accepted(before[1024:1536], 1024, known={1024: [b"new".ljust(512)]})
+END
+    assert_status 0
+}
