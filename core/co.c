@@ -69,6 +69,7 @@ struct co {
 #endif
     enum co_state state;
     co_entry *entry;
+    const char *name; /* of the entry, for `info loop` */
     void *arg;
     struct co *caller; /* who continues when this one suspends; NULL while suspended */
     struct loop_task task;
@@ -288,7 +289,7 @@ static void co_unmap(struct co *co)
     munmap((char *)co->stack - page, page + STACK_SIZE);
 }
 
-static struct co *co_new(co_entry *entry, void *arg)
+static struct co *co_new(co_entry *entry, void *arg, const char *name)
 {
     struct co *co = SLIST_FIRST(&pool);
 
@@ -302,6 +303,7 @@ static struct co *co_new(co_entry *entry, void *arg)
     ASAN_UNPOISON_MEMORY_REGION(co->stack, co->stack_size);
 #endif
     co->entry = entry;
+    co->name = name;
     co->arg = arg;
     co->caller = NULL;
     co->task.queued = false;
@@ -395,14 +397,14 @@ static void co_resume(void *arg)
     co_enter(co);
 }
 
-void co_start(co_entry *entry, void *arg)
+void co_start_named(co_entry *entry, void *arg, const char *name)
 {
-    co_enter(co_new(entry, arg));
+    co_enter(co_new(entry, arg, name));
 }
 
-void co_start_later(co_entry *entry, void *arg)
+void co_start_later_named(co_entry *entry, void *arg, const char *name)
 {
-    co_wake(co_new(entry, arg));
+    co_wake(co_new(entry, arg, name));
 }
 
 struct co *co_self(void)
@@ -421,7 +423,7 @@ void co_wake(struct co *co)
 {
     assert(co->state == CO_SUSPENDED);
     co->state = CO_READY;
-    loop_defer(&co->task, co_resume, co);
+    loop_defer_named(&co->task, co_resume, co, co->name);
 }
 
 void co_yield(void)

@@ -28,9 +28,11 @@ typedef void co_entry(void *arg);
 
 /* Make a coroutine and run it at once, until it first suspends or ends; may be called from the loop or from another
  * coroutine (which then continues afterwards).  Its stack is freed (pooled) when it returns. */
-void co_start(co_entry *entry, void *arg);
+#define co_start(entry, arg) co_start_named(entry, arg, #entry)
+void co_start_named(co_entry *entry, void *arg, const char *name);
 /* As co_start(), but it first runs in the next turn of the loop. */
-void co_start_later(co_entry *entry, void *arg);
+#define co_start_later(entry, arg) co_start_later_named(entry, arg, #entry)
+void co_start_later_named(co_entry *entry, void *arg, const char *name);
 /* The running coroutine, NULL on the loop's own stack. */
 struct co *co_self(void);
 /* Suspend the running coroutine until somebody calls co_wake() on it.  Spurious wake-ups do not happen: each wake

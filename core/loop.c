@@ -27,10 +27,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "core/co.h"
+#include "core/loop-turns.h"
 #include "core/mem.h"
 
 /* While coroutines keep each other ready, descriptors are looked at every so many turns only: a
@@ -69,37 +71,24 @@ uint64_t loop_wall_us(void)
     return (loop_is_virtual() ? virtual_now : read_clock(CLOCK_REALTIME)) / 1000;
 }
 
-/* --- Who held the loop longest ---------------------------------------------------------------- */
+/* --- Who held the loop (loop-turns.h) ----------------------------------------------------------- */
 
 /* One reading of the clock per callback: the end of one is the beginning of the next.  On the
  * virtual clock a callback takes no time by definition, and real times would make two equal runs
  * differ. */
 static uint64_t held_since;
-static uint64_t held_longest;
 
 static void hold_begin(void)
 {
-    if (!loop_is_virtual()) {
-        held_since = read_clock(CLOCK_MONOTONIC);
-    }
+    held_since = loop_now();
 }
 
-static void hold_end(void)
+static void hold_end(const char *name)
 {
-    if (!loop_is_virtual()) {
-        uint64_t now = read_clock(CLOCK_MONOTONIC);
+    uint64_t now = loop_now();
 
-        held_longest = MAX(held_longest, now - held_since);
-        held_since = now;
-    }
-}
-
-uint64_t loop_longest_turn(void)
-{
-    uint64_t longest = held_longest;
-
-    held_longest = 0;
-    return longest;
+    loop_turns_held(name, now - held_since, now);
+    held_since = now;
 }
 
 /* --- Chance ----------------------------------------------------------------------------------- */
@@ -151,6 +140,13 @@ uint64_t random_below(struct random *r, uint64_t bound)
         }
     }
     return product >> 64;
+}
+
+uint64_t loop_entropy(void)
+{
+    uint64_t n;
+
+    return getrandom(&n, sizeof(n), 0) == sizeof(n) ? n : 1;
 }
 
 uint64_t loop_random(void)
@@ -211,9 +207,9 @@ static void heap_sift(struct loop_timer *t, uint32_t index)
     heap_place(t, index);
 }
 
-void loop_timer_init(struct loop_timer *t, loop_fn *fn, void *arg)
+void loop_timer_init_named(struct loop_timer *t, loop_fn *fn, void *arg, const char *name)
 {
-    *t = (struct loop_timer){ .fn = fn, .arg = arg };
+    *t = (struct loop_timer){ .fn = fn, .arg = arg, .name = name };
 }
 
 void loop_timer_arm(struct loop_timer *t, uint64_t when_ns)
@@ -262,10 +258,11 @@ static void fire_timers(void)
 
     while (heap_used && heap[1]->when <= now && heap[1]->order < limit) {
         struct loop_timer *t = heap[1];
+        const char *name = t->name;
 
         loop_timer_cancel(t);
-        t->fn(t->arg);
-        hold_end();
+        t->fn(t->arg); /* may free the timer */
+        hold_end(name);
     }
 }
 
@@ -274,11 +271,12 @@ static void fire_timers(void)
 static STAILQ_HEAD(, loop_task) ready = STAILQ_HEAD_INITIALIZER(ready);
 static size_t ready_count;
 
-void loop_defer(struct loop_task *task, loop_fn *fn, void *arg)
+void loop_defer_named(struct loop_task *task, loop_fn *fn, void *arg, const char *name)
 {
     assert(!task->queued);
     task->fn = fn;
     task->arg = arg;
+    task->name = name;
     task->queued = true;
     STAILQ_INSERT_TAIL(&ready, task, link);
     ready_count++;
@@ -289,12 +287,13 @@ static void run_ready(void)
     /* An inner loop may empty the queue under us: hence both conditions. */
     for (size_t n = ready_count; n && ready_count; n--) {
         struct loop_task *task = STAILQ_FIRST(&ready);
+        const char *name = task->name;
 
         STAILQ_REMOVE_HEAD(&ready, link);
         ready_count--;
         task->queued = false;
         task->fn(task->arg); /* may free the task */
-        hold_end();
+        hold_end(name);
     }
 }
 
@@ -319,7 +318,7 @@ static void submit(void)
     for (struct loop_poller *p = LIST_FIRST(&pollers); p; p = next) {
         next = LIST_NEXT(p, link); /* it may remove itself */
         p->submit(p->arg);
-        hold_end();
+        hold_end("submission of I/O");
     }
 }
 
@@ -334,6 +333,7 @@ struct loop_watch {
     bool dead;
     loop_watch_fn *fn;
     void *arg;
+    const char *name;
 };
 
 static int epoll_fd = -1;
@@ -374,13 +374,15 @@ static void watch_apply(struct loop_watch *w, unsigned events)
     w->events = events;
 }
 
-struct loop_watch *loop_watch(int fd, unsigned events, loop_watch_fn *fn, void *arg)
+struct loop_watch *loop_watch_named(int fd, unsigned events, loop_watch_fn *fn, void *arg,
+                                    const char *name)
 {
     struct loop_watch *w = mem_zalloc(sizeof(*w));
 
     w->fd = fd;
     w->fn = fn;
     w->arg = arg;
+    w->name = name;
     LIST_INSERT_HEAD(&watches, w, link);
     watch_apply(w, events);
     return w;
@@ -411,7 +413,7 @@ static void call_watch(struct loop_watch *w, unsigned events)
 {
     if (!w->dead && w->events) {
         w->fn(w->arg, events);
-        hold_end();
+        hold_end(w->name); /* an unwatched one is freed after the dispatch */
     }
 }
 
@@ -502,6 +504,7 @@ static void wait_virtual(void)
     poll_descriptors(heap_used ? 0 : UINT64_MAX);
     if (!ready_count && heap_used) {
         virtual_now = MAX(virtual_now, heap[1]->when);
+        hold_begin();
         fire_timers();
     }
 }
@@ -530,6 +533,7 @@ static void wait_real(void)
 
 static void turn(void)
 {
+    loop_turns.turns++;
     submit();
     if (loop_is_virtual()) {
         wait_virtual();
@@ -603,7 +607,7 @@ void loop_init(enum loop_clock clock, uint64_t seed)
     virtual_now = 0;
     timer_order = 0;
     busy_turns = 0;
-    held_longest = 0;
+    loop_turns_reset(loop_now());
     quit = false;
     random_seed(&generator, seed);
 }

@@ -39,11 +39,15 @@ uint64_t loop_random(void);
 uint64_t loop_random_below(uint64_t bound);
 /* Begin the sequence anew, so that what follows does not depend on what came before. */
 void loop_random_seed(uint64_t seed);
+/* A number of the host's, for a seed that nobody gave; 1 when it has none.  Before loop_init(), too. */
+uint64_t loop_entropy(void);
 /* A generator of one's own, so that a guest's sequence does not depend on what else draws numbers. */
 struct random { uint64_t s[4]; };
 void random_seed(struct random *r, uint64_t seed);
 uint64_t random_next(struct random *r);
 uint64_t random_below(struct random *r, uint64_t bound);
+
+/* Who held the loop for how long: core/loop-turns.h.  The macros below hand on the names of functions for it. */
 
 /* --- Timers ------------------------------------------------------------------------------------------ */
 typedef void loop_fn(void *arg);
@@ -52,9 +56,11 @@ struct loop_timer {
     uint64_t order;     /* timers of one instant fire in the order they were armed */
     loop_fn *fn;
     void *arg;
+    const char *name;    /* of fn, for `info loop` */
     uint32_t heap_index; /* 0 = not armed */
 };
-void loop_timer_init(struct loop_timer *t, loop_fn *fn, void *arg);
+#define loop_timer_init(t, fn, arg) loop_timer_init_named(t, fn, arg, #fn)
+void loop_timer_init_named(struct loop_timer *t, loop_fn *fn, void *arg, const char *name);
 /* Arm for the absolute time `when_ns` (re-arming moves it).  It fires once, on the loop's stack. */
 void loop_timer_arm(struct loop_timer *t, uint64_t when_ns);
 void loop_timer_cancel(struct loop_timer *t); /* no-op when not armed */
@@ -65,16 +71,19 @@ struct loop_task {
     STAILQ_ENTRY(loop_task) link;
     loop_fn *fn;
     void *arg;
+    const char *name;
     bool queued;
 };
-void loop_defer(struct loop_task *task, loop_fn *fn, void *arg); /* asserts that it is not queued */
+#define loop_defer(task, fn, arg) loop_defer_named(task, fn, arg, #fn)
+void loop_defer_named(struct loop_task *task, loop_fn *fn, void *arg, const char *name); /* asserts that it is not queued */
 
 /* --- File descriptors --------------------------------------------------------------------------------- */
 #define LOOP_READ 1u
 #define LOOP_WRITE 2u
 struct loop_watch;
 typedef void loop_watch_fn(void *arg, unsigned events); /* LOOP_READ | LOOP_WRITE; hang-ups show as both */
-struct loop_watch *loop_watch(int fd, unsigned events, loop_watch_fn *fn, void *arg);
+#define loop_watch(fd, events, fn, arg) loop_watch_named(fd, events, fn, arg, #fn)
+struct loop_watch *loop_watch_named(int fd, unsigned events, loop_watch_fn *fn, void *arg, const char *name);
 void loop_watch_events(struct loop_watch *w, unsigned events); /* change; 0 pauses */
 void loop_unwatch(struct loop_watch *w); /* safe from within any callback */
 
@@ -93,8 +102,5 @@ void loop_run_until(bool (*done)(void *arg), void *arg);
 void loop_run_co(void (*fn)(void *arg), void *arg);
 /* Leave the innermost loop_run_until() at the end of the turn, whatever done() says. */
 void loop_wakeup_quit(void);
-
-/* The longest time one callback or coroutine held the loop, ns, and a name for `info loop`; reset by reading. */
-uint64_t loop_longest_turn(void);
 
 #endif

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Who held the loop, and for how long.
+ *
+ * Everything that runs on the loop's thread is a callback or a stretch of a coroutine between two suspensions. While one
+ * runs nobody else does, guests included, so each is measured: the longest ones are kept with the name of the function
+ * that was called (for a coroutine: its entry), all are counted in classes by length.
+ *
+ * On the virtual clock they take no time by definition; there only the counters count.
+ */
+#ifndef CORE_LOOP_TURNS_H
+#define CORE_LOOP_TURNS_H
+
+#include <stdint.h>
+
+#define LOOP_HOLD_CLASSES 24 /* class i: less than 2^i microseconds; the last one takes the rest */
+#define LOOP_HOLDERS 8
+
+struct loop_holder {
+    const char *name;  /* of the function; NULL: the rest of the list is empty */
+    uint64_t ns;       /* its longest hold */
+    uint64_t at_ns;    /* when that ended, on loop_now()'s clock */
+};
+
+struct loop_turns {
+    uint64_t since_ns;                   /* begun anew at this time, on loop_now()'s clock */
+    uint64_t turns;                      /* of the loop */
+    uint64_t holds;                      /* callbacks called and coroutines resumed */
+    uint64_t held_ns;                    /* their time together */
+    uint64_t classes[LOOP_HOLD_CLASSES];
+    struct loop_holder longest[LOOP_HOLDERS]; /* one per name, the longest first */
+};
+extern struct loop_turns loop_turns;
+
+/* Begin anew. */
+void loop_turns_reset(uint64_t now_ns);
+/* For the loop: `name` (a string that lives for ever) has held it for `ns` until `now_ns`. */
+void loop_turns_held(const char *name, uint64_t ns, uint64_t now_ns);
+/* All but `thousandths` of a thousand holds were shorter than this, ns; 0 when there was none. */
+uint64_t loop_turns_percentile(const struct loop_turns *t, unsigned thousandths);
+
+#endif
