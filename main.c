@@ -15,7 +15,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -27,6 +26,7 @@
 #include "core/io.h"
 #include "core/loop.h"
 #include "core/mem.h"
+#include "core/stream.h"
 #include "export/nbd-server.h"
 #include "hw/guest.h"
 #include "hw/machine.h"
@@ -94,7 +94,7 @@ static void signal_came(void *arg, unsigned events)
     struct program *p = arg;
     struct signalfd_siginfo info;
 
-    if (read(p->signal_fd, &info, sizeof(info)) != sizeof(info)) {
+    if (stream_read(p->signal_fd, &info, sizeof(info)) != sizeof(info)) {
         return;
     }
     if (info.ssi_signo == SIGINT && !monitor_quit_requested() && terminal_interrupt()) {
@@ -125,7 +125,7 @@ static void signals_start(struct program *p)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGHUP);
     sigprocmask(SIG_BLOCK, &set, NULL);
-    p->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    p->signal_fd = stream_of_signals(&set);
 }
 
 /* --- The beginning ---------------------------------------------------------------------------- */
@@ -209,7 +209,7 @@ static int co_start_monitors(struct program *p, struct chardev **places)
 /* The working directory changes to that of the demonstration: paths of scripts must not. */
 static void anchor_scripts(struct program *p)
 {
-    AUTOFREE char *here = getcwd(NULL, 0);
+    AUTOFREE char *here = io_working_dir();
 
     for (size_t i = 0; here && i < p->options.script_count; i++) {
         struct option_script *script = &p->options.scripts[i];
@@ -429,16 +429,11 @@ static CO_ENTRY void co_life(void *arg)
 
 static uint64_t choose_seed(const struct options *o)
 {
-    uint64_t seed = 1;
-
     if (o->has_seed) {
         return o->seed;
     }
     /* The virtual clock is for runs that repeat. */
-    if (o->clock == LOOP_CLOCK_REAL && getrandom(&seed, sizeof(seed), 0) != sizeof(seed)) {
-        seed = 1;
-    }
-    return seed;
+    return o->clock == LOOP_CLOCK_REAL ? loop_entropy() : 1;
 }
 
 static void run(struct program *p)
@@ -461,7 +456,7 @@ static void run(struct program *p)
         free(p->demo_dir);
     }
     loop_unwatch(p->signal_watch);
-    close(p->signal_fd);
+    stream_close(p->signal_fd);
     events_fini();
     outcome_fini();
     machine_fini();

@@ -5,8 +5,8 @@
 #include "block/path.h"
 
 #include <string.h>
-#include <unistd.h>
 
+#include "core/io.h"
 #include "core/mem.h"
 
 size_t path_protocol_length(const char *name)
@@ -43,7 +43,7 @@ static char *absolute(const char *path)
     if (path[0] == '/') {
         return mem_strdup(path);
     }
-    cwd = getcwd(NULL, 0);
+    cwd = io_working_dir();
     return mem_printf("%s/%s", cwd && strcmp(cwd, "/") != 0 ? cwd : "", skip_dot(path));
 }
 

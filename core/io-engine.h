@@ -110,6 +110,7 @@ struct io_engine {
     int (*co_unlink)(const struct io_engine *engine, const char *path);
     int (*co_rename)(const struct io_engine *engine, const char *from, const char *to);
     bool (*exists)(const struct io_engine *engine, const char *path);
+    char *(*working_dir)(const struct io_engine *engine);
     int (*co_load)(const struct io_engine *engine, const char *path, char **out, size_t *len);
 
     /* io-host.c's own; other back ends leave them out. */

@@ -478,7 +478,8 @@ static int co_host_load(const struct io_engine *engine, const char *path, char *
     .co_truncate = co_host_truncate, .co_size = co_host_size,                            \
     .co_allocated = co_host_allocated, .lock = host_lock,                                \
     .co_sync_dir = co_host_sync_dir, .co_unlink = co_host_unlink,                        \
-    .co_rename = co_host_rename, .exists = host_exists, .co_load = co_host_load
+    .co_rename = co_host_rename, .exists = host_exists,                                  \
+    .working_dir = io_host_working_dir, .co_load = co_host_load
 
 const struct io_engine io_engine_threads = {
     .name = "threads", HOST_ENGINE, .co_carry = co_io_pool_call, .inline_reads = true,

@@ -12,6 +12,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+struct io_engine;
+
 /* Open, or open anew what `old_fd` has open, with its locks. */
 struct io_opening {
     const char *path;
@@ -43,6 +45,9 @@ struct io_copy {
     ssize_t result;   /* bytes copied (fewer only at the end of src), or a negative errno */
 };
 void io_copy_run(void *arg);
+
+/* io-host-places.c; as struct io_engine's working_dir. */
+char *io_host_working_dir(const struct io_engine *engine);
 
 struct io_loading {
     const char *path;

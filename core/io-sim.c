@@ -416,6 +416,12 @@ static int co_sim_rename(const struct io_engine *engine, const char *from, const
     return sim_request_end(&r, ret);
 }
 
+/* It has names only, as if all were in the root. */
+static char *sim_working_dir(const struct io_engine *engine)
+{
+    return mem_strdup("/");
+}
+
 static bool sim_exists(const struct io_engine *engine, const char *name)
 {
     AUTOFREE char *path = sim_path(name);
@@ -465,6 +471,7 @@ static const struct io_engine engine = {
     .co_unlink = co_sim_unlink,
     .co_rename = co_sim_rename,
     .exists = sim_exists,
+    .working_dir = sim_working_dir,
     .co_load = co_sim_load,
 };
 

@@ -569,6 +569,11 @@ bool io_exists(const char *path)
     return default_engine->exists(default_engine, path);
 }
 
+char *io_working_dir(void)
+{
+    return default_engine->working_dir(default_engine);
+}
+
 int co_io_load(const char *path, char **out, size_t *len)
 {
     return default_engine->co_load(default_engine, path, out, len);

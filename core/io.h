@@ -93,8 +93,18 @@ int co_io_sync_dir(const char *path_in_dir); /* fsync of the directory that hold
 int co_io_unlink(const char *path);
 int co_io_rename(const char *from, const char *to);
 bool io_exists(const char *path);            /* engine-aware stat; does not suspend */
+/* The working directory, malloc'ed; NULL when it is gone.  Engine-aware: "/" on the simulated disk. */
+char *io_working_dir(void);
 /* Read a whole small file (scripts, iologs); *out is malloc'ed and NUL-terminated. */
 int co_io_load(const char *path, char **out, size_t *len);
+
+/* --- The program's own places, on the host whatever the engine; nothing here suspends --------------------- */
+int io_change_dir(const char *path);
+/* Make a directory for us alone; its name replaces the six X at the end of `template`. */
+int io_make_temp_dir(char *template);
+void io_remove_tree(const char *path);
+/* Make a file for us alone (0600) where there is none, and the directories above it (0700). */
+int io_make_private_file(const char *path);
 
 /* --- Image locks: open file description locks, byte for byte those of QEMU ------------------------------- */
 enum io_perm {

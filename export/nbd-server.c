@@ -7,13 +7,10 @@
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include "block/chain-map.h"
 #include "core/mem.h"
+#include "core/socket.h"
 #include "export/nbd-session.h"
 
 #define BACKLOG 64
@@ -22,12 +19,9 @@
 struct nbd_export_list nbd_exports = TAILQ_HEAD_INITIALIZER(nbd_exports);
 
 static struct nbd_server {
-    int fd; /* 0: not running */
-    char *path; /* from the root: the working directory may change */
-    dev_t device;
-    ino_t inode;
+    struct socket_listener listener;
     unsigned max_clients, clients;
-    struct loop_watch *watch;
+    struct loop_watch *watch; /* NULL: not running */
     struct loop_timer again;
 } server;
 static bool ending; /* no new one before the last client of the old one has gone */
@@ -70,12 +64,12 @@ static void accept_again(void *arg)
 
 static void client_came(void *arg, unsigned events)
 {
-    int fd = accept4(server.fd, NULL, NULL, SOCK_CLOEXEC);
+    int fd = socket_accept(&server.listener);
 
     if (fd >= 0) {
         server.clients++;
         nbd_session_start(fd, client_left);
-    } else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+    } else if (fd != -EAGAIN) {
         loop_timer_arm(&server.again, loop_now() + ACCEPT_AGAIN_NS);
     }
     listen_on();
@@ -83,111 +77,35 @@ static void client_came(void *arg, unsigned events)
 
 /* --- The socket ------------------------------------------------------------------------------------------------------------ */
 
-static int socket_address(const char *path, struct sockaddr_un *addr, struct error *err)
-{
-    *addr = (struct sockaddr_un){ .sun_family = AF_UNIX };
-    if (!*path) {
-        error_set(err, "invalid Unix socket address");
-        return -EINVAL;
-    }
-    if (strlen(path) >= sizeof(addr->sun_path)) {
-        error_set(err, "UNIX socket path '%s' is too long", path);
-        error_hint(err, "Path must be less than %zu bytes", sizeof(addr->sun_path));
-        return -ENAMETOOLONG;
-    }
-    strcpy(addr->sun_path, path);
-    return 0;
-}
-
-/* A socket's file that nobody listens to any more makes room; anything else stays and lets bind() complain. */
-static void remove_left_over(const struct sockaddr_un *addr)
-{
-    struct stat st;
-    int fd;
-
-    if (lstat(addr->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode)) {
-        return;
-    }
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd >= 0 && connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0 && errno == ECONNREFUSED) {
-        unlink(addr->sun_path);
-    }
-    if (fd >= 0) {
-        close(fd);
-    }
-}
-
-static int bind_and_listen(int fd, const struct sockaddr_un *addr, struct error *err)
-{
-    int ret = 0;
-
-    /* Before it has a name: at no instant may others connect. */
-    if (fchmod(fd, 0600) < 0 || bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0) {
-        ret = -errno;
-        error_set_errno(err, errno, "Failed to bind socket to %s", addr->sun_path);
-    } else if (listen(fd, BACKLOG) < 0) {
-        ret = -errno;
-        error_set_errno(err, errno, "Failed to listen on socket");
-        unlink(addr->sun_path);
-    }
-    return ret;
-}
-
 int nbd_server_start(const char *path, unsigned max_clients, struct error *err)
 {
-    struct sockaddr_un addr;
-    struct stat st;
-    int fd, ret;
+    int ret;
 
     if (nbd_server_running() || ending) {
         error_set(err, "NBD server already running");
         return -EBUSY;
     }
-    ret = socket_address(path, &addr, err);
+    if (!*path) {
+        error_set(err, "invalid Unix socket address");
+        return -EINVAL;
+    }
+    ret = socket_listen_unix(&server.listener, path, BACKLOG, err);
     if (ret < 0) {
         return ret;
     }
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) {
-        ret = -errno;
-        error_set_errno(err, ret, "Failed to create Unix socket");
-        return ret;
-    }
-    remove_left_over(&addr);
-    ret = bind_and_listen(fd, &addr, err);
-    if (ret < 0) {
-        close(fd);
-        return ret;
-    }
-    AUTOFREE char *here = path[0] == '/' ? NULL : getcwd(NULL, 0);
-
-    server.fd = fd;
-    server.path = here ? mem_printf("%s/%s", here, path) : mem_strdup(path);
     server.max_clients = max_clients;
-    if (lstat(path, &st) == 0) {
-        server.device = st.st_dev;
-        server.inode = st.st_ino;
-    }
     loop_timer_init(&server.again, accept_again, NULL);
-    server.watch = loop_watch(fd, 0, client_came, NULL);
+    server.watch = loop_watch(server.listener.fd, 0, client_came, NULL);
     listen_on();
     return 0;
 }
 
 static void stop_listening(void)
 {
-    struct stat st;
-
     loop_timer_cancel(&server.again);
     loop_unwatch(server.watch);
     server.watch = NULL;
-    close(server.fd);
-    /* Somebody else's socket of that name stays. */
-    if (lstat(server.path, &st) == 0 && st.st_dev == server.device && st.st_ino == server.inode) {
-        unlink(server.path);
-    }
-    free(server.path);
-    server.path = NULL;
+    socket_listener_close(&server.listener);
 }
 
 void co_nbd_server_end(void)

@@ -2,7 +2,7 @@
 /*
  * One client's connection: the socket, its input, its output and its end.  See nbd-session.h for the drawing.
  *
- * System calls per turn: one wait, one recv() for all requests that have come, one sendmsg() for the answers that are
+ * System calls per turn: one wait, one receive for all requests that have come, one send for the answers that are
  * ready (more when they are many: the client shall work on the first ones while we make the rest).  A client that sends one
  * request at a time is not asked for more before the loop says that there is something.
  */
@@ -11,11 +11,10 @@
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "core/bytes.h"
 #include "core/mem.h"
+#include "core/socket.h"
 
 #define WORKS_MAX 256u
 #define HELD_MAX (8u << 20)        /* bytes of buffers in one session */
@@ -155,18 +154,17 @@ static void flush(struct nbd_session *s)
 {
     while (!s->dead && !s->want_write && !STAILQ_EMPTY(&s->out)) {
         struct iovec iov[IOV_BATCH];
-        struct msghdr msg = { .msg_iov = iov, .msg_iovlen = gather(s, iov) };
-        size_t whole = iov_size(iov, msg.msg_iovlen);
-        ssize_t n = sendmsg(s->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+        int count = gather(s, iov);
+        ssize_t whole = iov_size(iov, count), n = socket_sendv(s->fd, iov, count);
 
-        if (n < 0 && errno != EAGAIN && errno != EINTR) {
+        if (n < 0 && n != -EAGAIN) {
             nbd_session_die(s);
             return;
         }
         if (n >= 0) {
             sent(s, n);
         }
-        if ((n >= 0 && (size_t)n < whole) || (n < 0 && errno == EAGAIN)) {
+        if (n < whole) {
             want_write(s);
         }
     }
@@ -244,7 +242,7 @@ void nbd_session_die(struct nbd_session *s)
     s->dead = true;
     loop_timer_cancel(&s->deadline);
     loop_watch_events(s->watch, 0);
-    shutdown(s->fd, SHUT_RDWR);
+    socket_shut_down(s->fd);
     STAILQ_CONCAT(&s->out, &s->held);
     while ((w = STAILQ_FIRST(&s->out))) {
         STAILQ_REMOVE_HEAD(&s->out, link);
@@ -255,14 +253,13 @@ void nbd_session_die(struct nbd_session *s)
 
 /* --- Input -------------------------------------------------------------------------------------------------------------- */
 
-/* After a recv() that brought nothing: true when it may be tried again. */
+/* After a receive that brought nothing: true when it may be tried again. */
 static bool co_try_again(struct nbd_session *s, ssize_t n)
 {
-    if (n < 0 && errno == EAGAIN) {
-        co_reader_wait(s, NBD_WAIT_INPUT);
-    } else if (n == 0 || errno != EINTR) {
+    if (n != -EAGAIN) {
         return false; /* it has gone, in one way or the other */
     }
+    co_reader_wait(s, NBD_WAIT_INPUT);
     return !s->dead;
 }
 
@@ -284,7 +281,7 @@ static bool co_more_input(struct nbd_session *s)
         if (s->dead) {
             return false;
         }
-        n = recv(s->fd, s->in + s->in_len, NBD_IN_BYTES - s->in_len, MSG_DONTWAIT);
+        n = socket_receive(s->fd, s->in + s->in_len, NBD_IN_BYTES - s->in_len);
     } while (n <= 0 && co_try_again(s, n));
     if (n <= 0) {
         return false;
@@ -306,8 +303,7 @@ bool co_nbd_receive(struct nbd_session *s, void *buf, size_t len)
     len -= have;
     while (len && !s->dead) {
         struct iovec iov[2] = { { at, len }, { s->in, NBD_IN_BYTES } };
-        struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
-        ssize_t n = recvmsg(s->fd, &msg, MSG_DONTWAIT);
+        ssize_t n = socket_receivev(s->fd, iov, 2);
 
         if (n <= 0) {
             if (!co_try_again(s, n)) {
@@ -329,15 +325,15 @@ bool co_nbd_send(struct nbd_session *s, const void *buf, size_t len)
     const uint8_t *at = buf;
 
     while (len && !s->dead) {
-        ssize_t n = send(s->fd, at, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+        ssize_t n = socket_send(s->fd, at, len);
 
         if (n > 0) {
             at += n;
             len -= n;
-        } else if (n < 0 && errno == EAGAIN) {
+        } else if (n == -EAGAIN) {
             want_write(s);
             co_reader_wait(s, NBD_WAIT_OUTPUT);
-        } else if (n == 0 || errno != EINTR) {
+        } else {
             return false;
         }
     }
@@ -449,7 +445,7 @@ static void session_free(struct nbd_session *s)
         nbd_buf_drain();
     }
     loop_unwatch(s->watch);
-    close(s->fd);
+    socket_close(s->fd);
     if (e && --e->sessions == 0) {
         co_queue_wake_all(&e->idle);
     }
@@ -485,7 +481,6 @@ static CO_ENTRY void session_life(void *arg)
 void nbd_session_start(int fd, void (*on_end)(void))
 {
     struct nbd_session *s = mem_zalloc(sizeof(*s));
-    int size = SOCKET_BUFFER;
 
     s->fd = fd;
     s->in = mem_alloc(NBD_IN_BYTES);
@@ -493,7 +488,7 @@ void nbd_session_start(int fd, void (*on_end)(void))
     STAILQ_INIT(&s->held);
     STAILQ_INIT(&s->spare);
     co_queue_init(&s->stream_queue);
-    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)); /* the host may allow less */
+    socket_set_send_buffer(fd, SOCKET_BUFFER);
     s->watch = loop_watch(fd, 0, socket_ready, s);
     end_listener = on_end;
     LIST_INSERT_HEAD(&nbd_sessions, s, link);

@@ -1,33 +1,28 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Connections and the places they come from: see chardev.h.
- *
- * Descriptors stay as they are: standard output may be shared with a shell that would not like it
- * to become non-blocking. Sockets are asked not to wait call by call; anything else is written in
- * pieces that a pipe takes whole once poll() has said that it takes some.
+ * Connections and the places they come from: see chardev.h.  Calls to the host are core/socket.h's
+ * and core/stream.h's.
  */
 #include "monitor/chardev.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <limits.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "core/co.h"
 #include "core/mem.h"
+#include "core/socket.h"
+#include "core/stream.h"
 #include "monitor/monitor.h"
 
 /* How far we read ahead of the one who serves: so we notice soon that a client is gone, and no
  * client fills our memory. */
 #define READ_AHEAD (64u << 10)
 #define ACCEPT_AGAIN_NS (100 * NS_PER_MS)
+#define BACKLOG 8
 /* At the end of the program, for what is unsent: milliseconds of real time. */
 #define LAST_WORDS_MS 1000
 
@@ -49,10 +44,8 @@ struct conn {
 struct chardev {
     LIST_ENTRY(chardev) link;
     enum chardev_kind kind;
-    char *path;
-    int fd; /* the listening socket, or the connected one; -1: none */
-    dev_t device;
-    ino_t inode; /* of the socket that we have bound */
+    struct socket_listener listener; /* CHARDEV_SERVER */
+    int fd;                          /* CHARDEV_CLIENT: connected, and not served yet; -1: none */
     co_serve_fn *co_serve;
     void *arg;
     struct loop_watch *watch;
@@ -110,20 +103,13 @@ void conn_cut(struct conn *c)
 /* Bytes taken, 0 when it takes none now, or -errno. */
 static ssize_t send_some(struct conn *c, const char *data, size_t len)
 {
-    struct pollfd p = { .fd = c->out, .events = POLLOUT };
     ssize_t n;
 
-    if (c->is_socket) {
-        n = send(c->out, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
-    } else if (poll(&p, 1, 0) <= 0) {
-        return 0;
-    } else {
-        n = write(c->out, data, MIN(len, (size_t)PIPE_BUF));
+    if (!c->is_socket) {
+        return stream_write(c->out, data, len);
     }
-    if (n < 0) {
-        return errno == EAGAIN || errno == EINTR ? 0 : -errno;
-    }
-    return n;
+    n = socket_send(c->out, data, len);
+    return n == -EAGAIN ? 0 : n;
 }
 
 static void send_unsent(struct conn *c)
@@ -179,24 +165,23 @@ size_t conn_unsent(const struct conn *c)
 
 static void receive(struct conn *c)
 {
-    struct pollfd p = { .fd = c->in };
+    char *at = c->read_buf + c->read_len;
+    size_t room = READ_AHEAD - c->read_len;
     ssize_t n;
 
-    if (c->eof || c->read_len == READ_AHEAD) {
+    if (c->eof || !room) {
         return;
     }
-    n = c->is_socket
-            ? recv(c->in, c->read_buf + c->read_len, READ_AHEAD - c->read_len, MSG_DONTWAIT)
-            : read(c->in, c->read_buf + c->read_len, READ_AHEAD - c->read_len);
+    n = c->is_socket ? socket_receive(c->in, at, room) : stream_read(c->in, at, room);
     if (n > 0) {
         c->read_len += n;
     } else if (n == 0) {
         c->eof = true;
         /* A client may say that it has said all, and still listen. */
-        if (c->is_socket && (poll(&p, 1, 0) < 0 || p.revents & (POLLHUP | POLLERR))) {
+        if (c->is_socket && socket_hung_up(c->in)) {
             conn_cut(c);
         }
-    } else if (errno != EAGAIN && errno != EINTR) {
+    } else if (n != -EAGAIN) {
         conn_cut(c);
     }
 }
@@ -266,12 +251,10 @@ bool conn_is_stdio(const struct conn *c)
 static struct conn *conn_new(int in, int out)
 {
     struct conn *c = mem_zalloc(sizeof(*c));
-    int type;
-    socklen_t len = sizeof(type);
 
     c->in = in;
     c->out = out;
-    c->is_socket = in == out && getsockopt(in, SOL_SOCKET, SO_TYPE, &type, &len) == 0;
+    c->is_socket = in == out && socket_is(in);
     c->read_buf = mem_alloc(READ_AHEAD);
     c->in_watch = loop_watch(in, LOOP_READ, conn_ready, c);
     if (out != in) {
@@ -285,9 +268,7 @@ static struct conn *conn_new(int in, int out)
 static void send_last_words(struct conn *c)
 {
     for (int ms = 0; c->unsent_len && ms < LAST_WORDS_MS; ms += 10) {
-        struct pollfd p = { .fd = c->out, .events = POLLOUT };
-
-        poll(&p, 1, 10);
+        stream_writable(c->out, 10);
         send_unsent(c);
     }
 }
@@ -300,7 +281,7 @@ static void co_conn_close(struct conn *c)
     if (c->out_watch) {
         loop_unwatch(c->out_watch);
     } else {
-        close(c->in);
+        socket_close(c->in);
     }
     free(c->read_buf);
     free(c->unsent);
@@ -309,151 +290,47 @@ static void co_conn_close(struct conn *c)
 
 /* --- Places ----------------------------------------------------------------------------------- */
 
-static int socket_address(const char *path, struct sockaddr_un *addr, struct error *err)
-{
-    *addr = (struct sockaddr_un){ .sun_family = AF_UNIX };
-    if (!*path) {
-        error_set(err, "chardev: socket: no path given");
-        return -EINVAL;
-    }
-    if (strlen(path) >= sizeof(addr->sun_path)) {
-        error_set(err, "UNIX socket path '%s' is too long", path);
-        error_hint(err, "Path must be less than %zu bytes", sizeof(addr->sun_path));
-        return -ENAMETOOLONG;
-    }
-    strcpy(addr->sun_path, path);
-    return 0;
-}
-
-/* A socket that a program which died has left behind. */
-static bool is_left_over(const struct sockaddr_un *addr)
-{
-    struct stat st;
-    int fd, ret;
-
-    if (lstat(addr->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode)) {
-        return false;
-    }
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    ret = fd < 0 ? 0 : connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0 ? errno : 0;
-    if (fd >= 0) {
-        close(fd);
-    }
-    return ret == ECONNREFUSED;
-}
-
-static int listen_at(struct chardev *dev, const struct sockaddr_un *addr, struct error *err)
-{
-    struct stat st;
-    int ret;
-
-    if (is_left_over(addr)) {
-        unlink(addr->sun_path);
-    }
-    dev->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    /* The mode of the socket becomes that of its name: never is it open for others, not even for an
-     * instant. */
-    if (dev->fd < 0 || fchmod(dev->fd, 0600) < 0) {
-        error_set_errno(err, errno, "Failed to create Unix socket");
-        return -1;
-    }
-    ret = bind(dev->fd, (const struct sockaddr *)addr, sizeof(*addr));
-    if (ret < 0) {
-        error_set_errno(err, errno, "Failed to bind socket to %s", dev->path);
-        return -1;
-    }
-    if (lstat(dev->path, &st) == 0) {
-        dev->device = st.st_dev;
-        dev->inode = st.st_ino;
-    }
-    if (listen(dev->fd, 8) < 0) {
-        error_set_errno(err, errno, "Failed to listen on socket");
-        return -1;
-    }
-    return 0;
-}
-
-static int connect_to(struct chardev *dev, const struct sockaddr_un *addr, struct error *err)
-{
-    dev->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (dev->fd < 0) {
-        error_set_errno(err, errno, "Failed to create socket");
-        return -1;
-    }
-    if (connect(dev->fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0) {
-        error_set_errno(err, errno, "Failed to connect to '%s'", dev->path);
-        return -1;
-    }
-    return 0;
-}
-
-static void remove_socket(struct chardev *dev)
-{
-    struct stat st;
-
-    if (dev->inode && lstat(dev->path, &st) == 0 && st.st_dev == dev->device &&
-        st.st_ino == dev->inode) {
-        unlink(dev->path);
-    }
-}
-
 void chardevs_remove_sockets(void)
 {
     struct chardev *dev;
 
     LIST_FOREACH(dev, &chardevs, link) {
-        remove_socket(dev);
+        socket_remove_name(&dev->listener);
     }
 }
 
 static void chardev_free(struct chardev *dev)
 {
     if (dev->fd >= 0) {
-        close(dev->fd);
+        socket_close(dev->fd);
     }
-    remove_socket(dev);
-    free(dev->path);
+    socket_listener_close(&dev->listener);
     free(dev);
-}
-
-/* The path from the root: the working directory may change. */
-static char *whole_path(const char *path)
-{
-    AUTOFREE char *here = path[0] == '/' || !path[0] ? NULL : getcwd(NULL, 0);
-
-    return here ? mem_printf("%s/%s", here, path) : mem_strdup(path);
 }
 
 struct chardev *chardev_open(const struct chardev_spec *spec, co_serve_fn *co_serve, void *arg,
                              struct error *err)
 {
     struct chardev *dev = mem_zalloc(sizeof(*dev));
-    struct sockaddr_un addr;
     int ret = 0;
 
     assert(spec->kind != CHARDEV_NONE);
     dev->kind = spec->kind;
+    dev->listener = SOCKET_LISTENER_INIT;
     dev->fd = -1;
     dev->co_serve = co_serve;
     dev->arg = arg;
-    if (spec->kind != CHARDEV_STDIO) {
-        dev->path = mem_strdup(spec->path);
-        ret = socket_address(spec->path, &addr, err);
-    }
-    if (!ret && spec->kind == CHARDEV_SERVER) {
-        ret = listen_at(dev, &addr, err);
-    } else if (!ret && spec->kind == CHARDEV_CLIENT) {
-        ret = connect_to(dev, &addr, err);
+    if (spec->kind != CHARDEV_STDIO && !*spec->path) {
+        error_set(err, "chardev: socket: no path given");
+        ret = -EINVAL;
+    } else if (spec->kind == CHARDEV_SERVER) {
+        ret = socket_listen_unix(&dev->listener, spec->path, BACKLOG, err);
+    } else if (spec->kind == CHARDEV_CLIENT) {
+        ret = dev->fd = socket_connect_unix(spec->path, err);
     }
     if (ret < 0) {
         chardev_free(dev);
         return NULL;
-    }
-    if (dev->path) {
-        char *whole = whole_path(dev->path);
-
-        free(dev->path);
-        dev->path = whole;
     }
     LIST_INSERT_HEAD(&chardevs, dev, link);
     return dev;
@@ -481,12 +358,12 @@ static struct conn *co_next_client(struct chardev *dev)
                                           : conn_new(fd, fd);
     }
     while (!ending) {
-        int fd = accept4(dev->fd, NULL, NULL, SOCK_CLOEXEC);
+        int fd = socket_accept(&dev->listener);
 
         if (fd >= 0) {
             return conn_new(fd, fd);
         }
-        if (errno != EAGAIN && errno != ECONNABORTED) { /* no descriptor or no memory just now */
+        if (fd != -EAGAIN) { /* no descriptor or no memory just now */
             co_sleep_ns(ACCEPT_AGAIN_NS);
             continue;
         }
@@ -519,7 +396,7 @@ void chardev_start(struct chardev *dev)
 {
     dev->started = true;
     if (dev->kind == CHARDEV_SERVER) {
-        dev->watch = loop_watch(dev->fd, 0, client_came, dev);
+        dev->watch = loop_watch(dev->listener.fd, 0, client_came, dev);
     }
     co_start(chardev_life, dev);
 }

@@ -10,8 +10,6 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +19,7 @@
 #include "core/io.h"
 #include "core/loop.h"
 #include "core/mem.h"
+#include "core/stream.h"
 #include "monitor/outcome.h"
 
 /* No command is that long: what is comes from a file that is no script, or from one that never ends. */
@@ -177,17 +176,15 @@ static bool stream_is_ready(void *arg)
 /* On the virtual clock: wait right here, so that no time passes; look up when a signal has come. */
 static bool wait_in_place(int fd)
 {
-    struct pollfd p = { .fd = fd, .events = POLLIN };
     sigset_t pending;
-    int ret;
 
-    while ((ret = poll(&p, 1, 100)) == 0) {
+    while (!stream_readable(fd, 100)) {
         if (!sigpending(&pending) && (sigismember(&pending, SIGINT) || sigismember(&pending, SIGTERM) ||
                                       sigismember(&pending, SIGHUP))) {
             return false;
         }
     }
-    return ret > 0;
+    return true;
 }
 
 /* Read some more.  False at the end, or when the program is to end. */
@@ -209,8 +206,8 @@ static bool co_stream_fill(struct stream *s)
         s->size = s->size ? 2 * s->size : 8192;
         s->buf = mem_realloc(s->buf, s->size);
     }
-    n = read(s->fd, s->buf + s->len, s->size - s->len);
-    if (n < 0 && (errno == EINTR || errno == EAGAIN)) {
+    n = stream_read(s->fd, s->buf + s->len, s->size - s->len);
+    if (n == -EAGAIN) {
         return true;
     }
     s->len += n > 0 ? n : 0;
@@ -310,8 +307,8 @@ static int co_run_file(struct monitor *mon, struct script_frame *frame, struct e
     int ret = co_io_load(frame->path, &text, &len), fd = -1;
 
     if (ret == -EINVAL) {
-        fd = open(frame->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-        ret = fd < 0 ? -errno : 0;
+        fd = stream_open(frame->path);
+        ret = MIN(fd, 0);
     }
     if (ret) {
         error_set_errno(err, -ret, "Could not open '%s'", frame->path);
@@ -325,7 +322,7 @@ static int co_run_file(struct monitor *mon, struct script_frame *frame, struct e
         co_script_lines(mon, frame, text);
     } else {
         co_stream_lines(mon, frame, fd);
-        close(fd);
+        stream_close(fd);
     }
     pop(mon);
     return 0;

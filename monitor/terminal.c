@@ -4,21 +4,19 @@
  */
 #include "monitor/terminal.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <readline/history.h>
 #include <readline/readline.h>
 
 #include "core/co.h"
+#include "core/io.h"
 #include "core/loop.h"
 #include "core/mem.h"
+#include "core/stream.h"
 #include "monitor/completion.h"
 
 #define PROMPT "(qemu) "
@@ -43,9 +41,7 @@ static void terminal_write(struct monitor *mon, const char *text, size_t len)
 
 static unsigned terminal_width(struct monitor *mon)
 {
-    struct winsize size;
-
-    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) ? 0 : size.ws_col;
+    return stream_columns(STDOUT_FILENO);
 }
 
 void terminal_notice(const char *text)
@@ -66,20 +62,9 @@ void terminal_notice(const char *text)
 
 /* --- History ----------------------------------------------------------------------------------------------------------- */
 
-/* Make the directories above a path. */
-static void make_directories(char *path)
-{
-    for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        mkdir(path, 0700); /* it may be there; if it cannot be, opening the file will say so */
-        *slash = '/';
-    }
-}
-
 static void history_start(void)
 {
     const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-    int fd;
 
     using_history();
     if (state && state[0] == '/') {
@@ -89,14 +74,11 @@ static void history_start(void)
     } else {
         return;
     }
-    make_directories(history_path);
-    fd = open(history_path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-    if (fd < 0) {
+    if (io_make_private_file(history_path) < 0) {
         free(history_path);
         history_path = NULL;
         return;
     }
-    close(fd);
     read_history(history_path);
 }
 
@@ -245,18 +227,13 @@ bool terminal_interrupt(void)
 
 static void on_signal(int number)
 {
-    int saved = errno;
-    char byte = number == SIGCONT;
-    ssize_t n = write(signal_pipe[1], &byte, 1);
-
-    (void)n; /* full: somebody will look anyway */
-    errno = saved;
+    stream_poke(signal_pipe[1], number == SIGCONT);
 }
 
 static void signal_came(void *arg, unsigned events)
 {
     char bytes[64];
-    ssize_t n = read(signal_pipe[0], bytes, sizeof(bytes));
+    ssize_t n = stream_read(signal_pipe[0], bytes, sizeof(bytes));
 
     if (!editing || n <= 0) {
         return;
@@ -272,7 +249,7 @@ static void signals_start(void)
 {
     struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
 
-    if (pipe2(signal_pipe, O_CLOEXEC | O_NONBLOCK)) {
+    if (stream_pipe(signal_pipe) < 0) {
         return; /* lines will be drawn for the width of the start */
     }
     signal_watch = loop_watch(signal_pipe[0], LOOP_READ, signal_came, NULL);
@@ -287,8 +264,8 @@ static void signals_stop(void)
         signal(SIGCONT, SIG_DFL);
         loop_unwatch(signal_watch);
         signal_watch = NULL;
-        close(signal_pipe[0]);
-        close(signal_pipe[1]);
+        stream_close(signal_pipe[0]);
+        stream_close(signal_pipe[1]);
     }
 }
 
@@ -296,7 +273,7 @@ static void signals_stop(void)
 
 bool terminal_possible(void)
 {
-    return isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
+    return stream_is_terminal(STDIN_FILENO) && stream_is_terminal(STDOUT_FILENO);
 }
 
 void terminal_start(bool compat)

@@ -5,12 +5,11 @@
 #include "start/demo.h"
 
 #include <errno.h>
-#include <ftw.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "block/node.h"
+#include "core/io.h"
 #include "core/mem.h"
 
 #define DEMO_SIZE (8u << 20)
@@ -77,26 +76,44 @@ static int co_make_all(struct error *err)
     return ret < 0 ? ret : co_fill_layer("ide.img", 5, err);
 }
 
-/* Images that live as long as the program need no disk, and there a flush takes no time. */
-static const char *choose_place(void)
+/* A new directory.  Images that live as long as the program need no disk, and in memory a flush takes
+ * no time. */
+static char *make_place(struct error *err)
 {
-    static const char memory[] = "/dev/shm";
     const char *asked = getenv("TMPDIR");
+    const char *places[] = { "/dev/shm", "/tmp" };
+    size_t first = 0;
+    char *dir;
+    int ret;
 
-    return asked && *asked ? asked : access(memory, W_OK | X_OK) == 0 ? memory : "/tmp";
+    if (asked && *asked) {
+        places[first = 1] = asked;
+    }
+    for (size_t i = first; i < 2; i++) {
+        dir = mem_printf("%s/merganser-demo-XXXXXX", places[i]);
+        ret = io_make_temp_dir(dir);
+        if (ret == 0) {
+            return dir;
+        }
+        if (i == 1) {
+            error_set_errno(err, ret, "Could not make the demonstration directory '%s'", dir);
+        }
+        free(dir);
+    }
+    return NULL;
 }
 
 char *co_demo_make(struct error *err)
 {
-    char *dir = mem_printf("%s/merganser-demo-XXXXXX", choose_place());
+    char *dir = make_place(err);
+    int ret;
 
-    if (!mkdtemp(dir)) {
-        error_set_errno(err, errno, "Could not make the demonstration directory '%s'", dir);
-        free(dir);
+    if (!dir) {
         return NULL;
     }
-    if (chdir(dir) < 0 || co_make_all(err) < 0) {
-        error_set_errno(err, errno, "Could not use the directory '%s'", dir);
+    ret = io_change_dir(dir);
+    if (ret < 0 || co_make_all(err) < 0) {
+        error_set_errno(err, ret, "Could not use the directory '%s'", dir);
         demo_remove(dir);
         free(dir);
         return NULL;
@@ -104,14 +121,9 @@ char *co_demo_make(struct error *err)
     return dir;
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    return remove(path);
-}
-
 void demo_remove(const char *dir)
 {
-    if (chdir("/") == 0) {
-        nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    if (io_change_dir("/") == 0) {
+        io_remove_tree(dir);
     }
 }
