@@ -135,3 +135,51 @@ source_file() {
     assert_status 0
     [[ $output == *"core/mem.c"*"tall (core/mem.c)"*"small (core/mem.c)"* ]]
 }
+
+# offender NAME FUNCTION: an object of NAME.c that calls it, as the compiler would name it.
+offender() {
+    printf 'int %s();\nint caller%s(void);\nint caller%s(void)\n{\n    return %s();\n}\n' "$2" "$2" "$2" "$2" >"$1.c"
+    gcc -w -fno-builtin -c -o "obj/$1.o" "$1.c"
+}
+
+@test "a call of the host past the engine fails, whatever the variant" {
+    local call
+    offender block/node node_size
+    scripts/check-seam .
+    for call in open64 pread64 preadv64v2 __read_chk __open64_2 __isoc99_fscanf fdatasync rename unlinkat realpath mkdtemp \
+        nftw64 fopen64 getline getcwd fcntl64 __fxstat64 copy_file_range clock_gettime time getrandom rand_r \
+        arc4random_uniform nanosleep accept4 sendmsg poll epoll_wait mmap64 ioctl io_uring_submit pthread_create syscall; do
+        offender block/node "$call"
+        run scripts/check-seam .
+        assert_status 1
+        [[ ${#lines[@]} == 1 && $output == "block/node.c: calls "* ]] || fail "$call: $output"
+    done
+}
+
+@test "each host object makes calls of its own kind only" {
+    offender core/loop clock_gettime
+    scripts/check-seam .
+    offender core/loop unlink
+    run scripts/check-seam .
+    assert_status 1
+    assert_output "core/loop.c: calls unlink(): for names there are others"
+}
+
+@test "nobody runs a command, host object or not" {
+    local call
+    for call in system popen execve execvp posix_spawnp fork vfork dlopen; do
+        offender core/loop "$call"
+        run scripts/check-seam .
+        assert_status 1
+        assert_output "core/loop.c: calls $call(): nothing here runs a command"
+    done
+}
+
+@test "a permission that nobody needs any more fails" {
+    touch main.c
+    offender core/loop node_size
+    run scripts/check-seam .
+    assert_status 1
+    assert_output "check-seam: core/loop uses no clock any more: shorten the list"
+    assert_output "check-seam: there is no core/socket any more: shorten the list"
+}
