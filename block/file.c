@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "block/blockdev.h"
 #include "core/bytes.h"
 #include "core/mem.h"
 
@@ -151,6 +152,11 @@ static int co_file_open(struct node *node, struct error *err)
     s->direct = node_option_bool(node, "cache.direct", false);
     node_option_str(node, "discard"); /* the format's answer counts */
     ret = co_io_open(engine, filename, open_flags(s, !node->read_only), &s->io);
+    if (!node->read_only && (ret == -EACCES || ret == -EPERM || ret == -EROFS) &&
+        node_option_bool(node, "auto-read-only", false)) {
+        node->read_only = true;
+        ret = co_io_open(engine, filename, open_flags(s, false), &s->io);
+    }
     if (ret == 0) {
         ret = co_io_size(s->io, &node->size);
         if (ret < 0) {
@@ -201,7 +207,7 @@ static int co_file_set_writable(struct node *node, bool writable, struct error *
     }
     ret = co_io_reopen(s->io, open_flags(s, true));
     if (ret < 0) {
-        error_set_errno(err, ret, "Could not reopen file");
+        error_set_errno(err, ret, "Could not open '%s'", node->filename);
         lock_as(node, false, NULL);
     }
     return ret;
@@ -281,9 +287,19 @@ int co_file_allocated(struct node *file, uint64_t *bytes)
     return co_io_allocated(file_io(file), bytes);
 }
 
+static const char *const aio_words[] = { "threads", "native", "io_uring", NULL };
+static const char *const locking_words[] = { "auto", "on", "off", NULL };
+static const struct block_key file_keys[] = {
+    { .name = "filename", .kind = KEY_STRING, .required = true, .help = "path of the host's file" },
+    { .name = "aio", .kind = KEY_ENUM, .choices = aio_words, .help = "who carries out input and output" },
+    { .name = "locking", .kind = KEY_ENUM, .choices = locking_words, .help = "tell other programs what we do with the file" },
+    { 0 },
+};
+
 const struct driver driver_file = {
     .name = "file",
     .is_protocol = true,
+    .keys = file_keys,
     .co_open = co_file_open,
     .co_close = co_file_close,
     .co_set_writable = co_file_set_writable,

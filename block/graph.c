@@ -6,6 +6,7 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "block/chain-map.h"
@@ -107,13 +108,19 @@ static void node_destroy(struct node *node)
     free(node);
 }
 
-/* Children are let go of by turning the recursion into a list: `next` is the chain still to be unreferenced. */
+/* Children are let go of by a list instead of recursion: what is still to be unreferenced, the file of a node before
+ * what lies below it. */
 void co_node_unref(struct node *node)
 {
-    while (node) {
+    struct node **todo = NULL;
+    size_t count = 0;
+
+    while (node || count) {
+        node = node ? node : todo[--count];
         assert(node->refs > 0);
         if (--node->refs > 0) {
-            return;
+            node = NULL;
+            continue;
         }
         struct node *backing = node->backing;
         struct node *file = node->file;
@@ -123,9 +130,13 @@ void co_node_unref(struct node *node)
         }
         node->backing = node->file = NULL;
         node_destroy(node);
-        co_node_unref(file); /* protocol nodes have no children: one level deep */
-        node = backing;
+        if (backing && file) {
+            todo = mem_reallocarray(todo, count + 1, sizeof(struct node *));
+            todo[count++] = backing;
+        }
+        node = file ? file : backing;
     }
+    free(todo);
 }
 
 void co_node_set_backing_edge(struct node *node, struct node *below)
@@ -150,29 +161,28 @@ static int co_switch(struct node *node, bool writable, struct error *err)
     return ret;
 }
 
+/* The files first on the way up and last on the way down: a writer never stands above what cannot be written. */
 int co_node_set_writable(struct node *node, bool writable, struct error *err)
 {
-    int ret;
+    struct node **path = NULL;
+    size_t n = 0, done = 0;
+    int ret = 0;
 
-    if (node->read_only == !writable) {
-        return 0;
-    }
-    if (writable && node->file) { /* the file first on the way up */
-        ret = co_switch(node->file, true, err);
-        if (ret < 0) {
-            return ret;
+    for (struct node *at = node; at; at = at->file) {
+        if (at->read_only == writable) {
+            path = mem_reallocarray(path, n + 1, sizeof(struct node *));
+            path[n++] = at;
         }
     }
-    ret = co_switch(node, writable, err);
-    if (ret < 0) {
-        if (writable && node->file) {
-            co_switch(node->file, false, NULL);
-        }
-        return ret;
+    while (done < n && ret == 0) {
+        ret = co_switch(path[writable ? n - 1 - done : done], writable, err);
+        done += ret == 0;
     }
-    if (!writable && node->file) { /* and last on the way down */
-        ret = co_switch(node->file, false, err);
+    while (ret < 0 && writable && done > 0) {
+        done--;
+        co_switch(path[n - 1 - done], false, NULL);
     }
+    free(path);
     return ret;
 }
 

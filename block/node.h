@@ -34,6 +34,7 @@
 #include "core/error.h"
 #include "core/io.h"
 
+struct block_key;
 struct chain_map;
 struct chain_extent;
 struct chain_layer;
@@ -73,7 +74,10 @@ struct driver {
     const char *name;     /* "qcow2", "raw", "file" */
     bool is_format;       /* has a `file` child and an image of its own */
     bool is_protocol;     /* sits on the host (driver file) */
+    bool is_filter;       /* stands above any node and works through its `file` child's node operations */
     bool supports_backing;
+    const char *child;    /* the option that says what the `file` child is; NULL: "file" */
+    const struct block_key *keys; /* its own options (blockdev.h), ends at name == NULL; may be NULL */
     /* How surely is this our format? 0 = no, 100 = surely.  `head` is the start of the image, `len` bytes of it. */
     int (*probe)(const uint8_t *head, size_t len, const char *filename);
 
@@ -144,6 +148,7 @@ struct node {
     uint64_t size;               /* bytes, a multiple of NODE_SECTOR */
     uint32_t cluster_size;       /* allocation unit in bytes (subcluster with extended L2); raw: NODE_SECTOR */
     bool read_only;              /* now */
+    bool monitor_owned;          /* made by -blockdev or blockdev-add: one of the references is the monitor's */
     bool want_read_only;         /* what the user asked: the state to return to after a job */
     bool probed_raw;             /* format raw was guessed: sector 0 is guarded */
     bool encrypted;

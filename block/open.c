@@ -6,237 +6,16 @@
  * somebody is refused by name.  A chain is opened from the top down in a loop, so its depth costs no stack.
  */
 #include <assert.h>
-#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "block/disk.h"
 #include "block/file.h"
-#include "block/node.h"
+#include "block/open.h"
 #include "block/path.h"
-#include "core/keyval.h"
-#include "core/loop.h"
 #include "core/mem.h"
 
-#define NODE_NAME_MAX 31
 #define PROBE_BYTES 2048
-
-/* --- Options ------------------------------------------------------------------------------------------------ */
-
-const char *node_option_str(struct node *node, const char *key)
-{
-    json_t *value = json_object_get(node->options, key);
-
-    json_object_del(node->unused, key);
-    return json_string_value(value);
-}
-
-bool node_option_bool(struct node *node, const char *key, bool fallback)
-{
-    json_t *value = json_object_get(node->options, key);
-    const char *text = json_string_value(value);
-    bool on = false;
-
-    json_object_del(node->unused, key);
-    if (text) {
-        return keyval_switch(text, &on) == 0 && on;
-    }
-    return value ? json_is_true(value) : fallback;
-}
-
-/* A boolean that must be well-formed, "on" or "off" as people write it. */
-static int take_bool(json_t *options, const char *key, bool *out, struct error *err)
-{
-    json_t *value = json_object_get(options, key);
-    const char *text = json_string_value(value);
-
-    if (!value) {
-        return 0;
-    }
-    if (json_is_boolean(value)) {
-        *out = json_is_true(value);
-    } else if (!text || keyval_switch(text, out) < 0) {
-        error_set(err, "Parameter '%s' expects 'on' or 'off'", key);
-        return -EINVAL;
-    }
-    return 0;
-}
-
-/* --- Names -------------------------------------------------------------------------------------------------- */
-
-bool id_wellformed(const char *id)
-{
-    if (!isalpha((unsigned char)id[0])) {
-        return false;
-    }
-    for (; *id; id++) {
-        if (!isalnum((unsigned char)*id) && !strchr("-._", *id)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static int name_node(struct node *node, const char *wanted, struct error *err)
-{
-    static unsigned long counter;
-
-    if (!wanted) {
-        do {
-            free(node->name);
-            node->name = mem_printf("#block%lu%02u", counter++, (unsigned)loop_random_below(100));
-        } while (node_find(node->name));
-        return 0;
-    }
-    if (!id_wellformed(wanted)) {
-        error_set(err, "Invalid node-name: '%s'", wanted);
-        return -EINVAL;
-    }
-    if (disk_find(wanted)) {
-        error_set(err, "node-name=%s is conflicting with a device id", wanted);
-        return -EINVAL;
-    }
-    if (node_find(wanted)) {
-        error_set(err, "Duplicate nodes with node-name='%s'", wanted);
-        return -EINVAL;
-    }
-    if (strlen(wanted) > NODE_NAME_MAX) {
-        error_set(err, "Node name too long");
-        return -EINVAL;
-    }
-    node->name = mem_strdup(wanted);
-    return 0;
-}
-
-/* --- One node -------------------------------------------------------------------------------------------------- */
-
-static struct node *node_new(const struct driver *driver, json_t *options)
-{
-    struct node *node = mem_zalloc(sizeof(*node));
-
-    node->driver = driver;
-    node->refs = 1;
-    node->options = options ? json_deep_copy(options) : json_object();
-    node->unused = json_copy(node->options);
-    LIST_INIT(&node->layer_of);
-    LIST_INIT(&node->requests);
-    co_queue_init(&node->drain_queue);
-    co_queue_init(&node->idle_queue);
-    return node;
-}
-
-static void co_node_discard_unopened(struct node *node)
-{
-    struct node *file = node->file;
-
-    json_decref(node->options);
-    json_decref(node->unused);
-    free(node->name);
-    free(node->filename);
-    free(node->backing_name);
-    free(node->backing_format);
-    free(node);
-    co_node_unref(file);
-}
-
-static int take_policies(struct node *node, struct error *err)
-{
-    const char *discard = node_option_str(node, "discard");
-    const char *zeroes = node_option_str(node, "detect-zeroes");
-
-    node->discard_unmap = false; /* as in QEMU, a guest's discard is a hint that is ignored unless asked for */
-    if (discard && (!strcmp(discard, "unmap") || !strcmp(discard, "on"))) {
-        node->discard_unmap = true;
-    } else if (discard && strcmp(discard, "ignore") != 0 && strcmp(discard, "off") != 0) {
-        error_set(err, "Invalid discard option");
-        return -EINVAL;
-    }
-    if (zeroes && !strcmp(zeroes, "on")) {
-        node->detect_zeroes = 1;
-    } else if (zeroes && !strcmp(zeroes, "unmap")) {
-        node->detect_zeroes = 2;
-    } else if (zeroes && strcmp(zeroes, "off") != 0) {
-        error_set(err, "Parameter 'detect-zeroes' does not accept value '%s'", zeroes);
-        return -EINVAL;
-    }
-    return 0;
-}
-
-/* What every driver has.  `inherit` is the parent's options for what children take over. */
-static int take_common(struct node *node, bool read_only, struct error *err)
-{
-    static const char *const generic[] = { "driver", "node-name", "file", "backing", "filename", "read-only",
-                                           "auto-read-only", "force-share", "cache", "throttling-group" };
-    json_t *cache = json_object_get(node->options, "cache");
-    bool direct = false, no_flush = false, share = false;
-    int ret = take_bool(node->options, "read-only", &read_only, err);
-
-    if (ret == 0 && cache) {
-        ret = take_bool(cache, "direct", &direct, err);
-        if (ret == 0) {
-            ret = take_bool(cache, "no-flush", &no_flush, err);
-        }
-    }
-    if (ret == 0) {
-        ret = take_bool(node->options, "force-share", &share, err);
-    }
-    if (ret == 0 && share && !read_only) {
-        error_set(err, "force-share=on can only be used with read-only images");
-        ret = -EINVAL;
-    }
-    if (ret == 0) {
-        ret = take_policies(node, err);
-    }
-    for (size_t i = 0; i < ARRAY_SIZE(generic); i++) {
-        json_object_del(node->unused, generic[i]);
-    }
-    node->read_only = node->want_read_only = read_only;
-    node->cache_direct = direct;
-    node->no_flush = no_flush;
-    return ret;
-}
-
-static int refuse_unused(struct node *node, struct error *err)
-{
-    const char *key = json_object_iter_key(json_object_iter(node->unused));
-
-    if (!key) {
-        return 0;
-    }
-    if (node->driver->is_protocol) {
-        error_set(err, "Block protocol '%s' doesn't support the option '%s'", node->driver->name, key);
-    } else {
-        error_set(err, "Block format '%s' does not support the option '%s'", node->driver->name, key);
-    }
-    return -EINVAL;
-}
-
-/* Run the driver's open on a node that has a name and a file; takes the node over on success, frees it on failure. */
-static struct node *co_finish_open(struct node *node, struct error *err)
-{
-    struct error why = ERROR_INIT;
-    int ret = node->driver->co_open(node, &why);
-
-    if (ret == 0) {
-        ret = refuse_unused(node, &why);
-        if (ret < 0) {
-            node->driver->co_close(node);
-        }
-    }
-    if (ret < 0) {
-        if (!error_is_set(&why)) {
-            error_set_errno(&why, ret, "Could not open '%s'", node->filename);
-        }
-        error_move(err, &why);
-        co_node_discard_unopened(node);
-        return NULL;
-    }
-    json_decref(node->unused);
-    node->unused = NULL;
-    TAILQ_INSERT_TAIL(&all_nodes, node, link);
-    return node;
-}
 
 static struct node *co_open_protocol(const char *filename, json_t *options, bool read_only, struct error *err)
 {
@@ -251,15 +30,15 @@ static struct node *co_open_protocol(const char *filename, json_t *options, bool
     node = node_new(driver, options);
     node->filename = mem_strdup(filename);
     if (filename) {
-        json_object_set_new(node->options, "filename", json_string(filename));
+        json_object_set_new(node->options, "filename", json_stringn_nocheck(filename, strlen(filename)));
     }
-    if (take_common(node, read_only, err) < 0 ||
-        name_node(node, json_string_value(json_object_get(options, "node-name")), err) < 0) {
+    if (node_take_common(node, read_only, err) < 0 ||
+        node_give_name(node, json_string_value(json_object_get(options, "node-name")), err) < 0) {
         co_node_discard_unopened(node);
         return NULL;
     }
     json_object_set_new(node->options, "cache.direct", json_boolean(node->cache_direct));
-    return co_finish_open(node, err);
+    return co_node_finish_open(node, err);
 }
 
 /* --- Formats ------------------------------------------------------------------------------------------------------ */
@@ -312,7 +91,7 @@ struct open_request {
 static json_t *file_options(const struct open_request *req, json_t *options)
 {
     json_t *asked = json_object_get(options, "file");
-    json_t *file = json_is_object(asked) ? json_deep_copy(asked) : json_object();
+    json_t *file = json_is_object(asked) ? json_copy(asked) : json_object();
     static const char *const down[] = { "cache", "force-share", "auto-read-only" };
     static const char *const along[] = { "aio", "locking" };
 
@@ -346,25 +125,56 @@ static int check_filename(const char *filename, struct error *err)
     return 0;
 }
 
+/* Two writers, or a writer and a reader of metadata, above one file would undo each other's work. */
+static int check_shared(const struct node *file, const char *name, bool read_only, bool raw, struct error *err)
+{
+    struct node *n;
+
+    TAILQ_FOREACH(n, &all_nodes, link) {
+        if (n->file == file && !(n->read_only && read_only)) {
+            const char *needs = !read_only ? name : n->name, *denies = !read_only ? n->name : name;
+
+            error_set(err,
+                      "Permission conflict on node '%s': permissions '%s' are both required by node '%s' (uses node "
+                      "'%s' as '%s' child) and unshared by node '%s' (uses node '%s' as '%s' child).",
+                      file->name, raw ? "write" : "write, resize", needs ? needs : "", file->name,
+                      node_child_key(n->driver), denies ? denies : "", file->name, node_child_key(n->driver));
+            return -EBUSY;
+        }
+    }
+    return 0;
+}
+
+/* A node that is there already, as the file of a new one. */
+static struct node *file_by_name(const char *name, json_t *options, bool read_only, struct error *err)
+{
+    const struct driver *driver = driver_find(json_string_value(json_object_get(options, "driver")) ?: "");
+    const char *own_name = json_string_value(json_object_get(options, "node-name"));
+    struct node *file = node_find(name);
+
+    if (!file) {
+        error_set(err, "Cannot find device='%s' nor node-name='%s'", name, name);
+        return NULL;
+    }
+    if (!file->driver->is_protocol && !file->driver->is_filter && !(driver && driver->is_filter)) {
+        error_set(err, "Node '%s' cannot be used as the file of an image", name);
+        return NULL;
+    }
+    if (check_shared(file, own_name, read_only, driver == &driver_raw, err) < 0) {
+        return NULL;
+    }
+    return node_ref(file);
+}
+
 /* The file child: a node by name, or opened from options. */
 static struct node *co_open_file_child(const struct open_request *req, json_t *options, const char *filename,
                                        bool read_only, struct error *err)
 {
-    json_t *asked = json_object_get(options, "file");
-    const char *ref = json_string_value(asked);
+    const char *ref = json_string_value(json_object_get(options, "file"));
     struct node *file;
 
     if (ref) {
-        file = node_find(ref);
-        if (!file) {
-            error_set(err, "Cannot find device='%s' nor node-name='%s'", ref, ref);
-            return NULL;
-        }
-        if (!file->driver->is_protocol) {
-            error_set(err, "Node '%s' cannot be used as the file of an image", ref);
-            return NULL;
-        }
-        return node_ref(file);
+        return file_by_name(ref, options, read_only, err);
     }
     json_t *child = file_options(req, options);
     const char *own = json_string_value(json_object_get(child, "filename"));
@@ -422,13 +232,33 @@ static int check_loop(const struct open_request *req, struct node *file, struct 
     return 0;
 }
 
+/* Locks for a new node above `file`, and whether it may write at all. */
+static int co_claim_file(const struct open_request *req, struct node *node, struct node *file, struct error *err)
+{
+    enum file_user user = req->backing ? FILE_USER_BACKING
+                          : node->driver == &driver_raw || node->driver->is_filter ? FILE_USER_RAW
+                                                                                   : FILE_USER_FORMAT;
+
+    if (file->read_only && !node->read_only && file->want_read_only) {
+        if (node->driver != &driver_raw && !node->driver->is_filter) {
+            error_set(err, "Block node is read-only");
+            return -EROFS;
+        }
+        node->read_only = node->want_read_only = true;
+    }
+    if (file->driver == &driver_file && file_lock(file, user, err) < 0) {
+        return -EAGAIN;
+    }
+    /* A file that was opened by itself with auto-read-only=on. */
+    return node->read_only ? 0 : co_node_set_writable(file, true, err);
+}
+
 static struct node *co_open_format(const struct open_request *req, json_t *options, struct node *file,
                                    bool read_only, struct error *err)
 {
     bool probed = false;
     const struct driver *driver = co_choose_format(req, options, file, &probed, err);
     struct node *node;
-    enum file_user user;
 
     if (!driver) {
         co_node_unref(file);
@@ -437,10 +267,9 @@ static struct node *co_open_format(const struct open_request *req, json_t *optio
     node = node_new(driver, options);
     node->file = file;
     node->filename = mem_strdup(file->filename);
-    user = req->backing ? FILE_USER_BACKING : driver == &driver_raw ? FILE_USER_RAW : FILE_USER_FORMAT;
-    if (check_loop(req, file, err) < 0 || take_common(node, read_only, err) < 0 ||
-        name_node(node, json_string_value(json_object_get(options, "node-name")), err) < 0 ||
-        (file->driver == &driver_file && file_lock(file, user, err) < 0)) {
+    if (check_loop(req, file, err) < 0 || node_take_common(node, read_only, err) < 0 ||
+        node_give_name(node, json_string_value(json_object_get(options, "node-name")), err) < 0 ||
+        co_claim_file(req, node, file, err) < 0) {
         co_node_discard_unopened(node);
         return NULL;
     }
@@ -448,7 +277,7 @@ static struct node *co_open_format(const struct open_request *req, json_t *optio
         node->probed_raw = true;
         warn_probed_raw(node->filename);
     }
-    return co_finish_open(node, err);
+    return co_node_finish_open(node, err);
 }
 
 /* "json:{...}" as a file name carries options; those given beside it win. */
@@ -458,7 +287,7 @@ static json_t *merge_json_name(const char **filename, json_t *options, struct er
     json_error_t why;
 
     if (!*filename || strncmp(*filename, "json:", 5) != 0) {
-        return options ? json_deep_copy(options) : json_object();
+        return options ? json_copy(options) : json_object();
     }
     merged = json_loads(*filename + 5, 0, &why);
     if (!json_is_object(merged)) {
@@ -481,30 +310,88 @@ static json_t *merge_json_name(const char **filename, json_t *options, struct er
     return merged;
 }
 
-/* One layer: its file and its format, not yet what lies below. */
+/* A node and its file, or a protocol node alone. */
+static struct node *co_open_pair(const struct open_request *req, json_t *options, const char *filename,
+                                 bool read_only, struct error *err)
+{
+    const char *name = json_string_value(json_object_get(options, "driver"));
+    const struct driver *driver = name ? driver_find(name) : NULL;
+    struct node *file;
+
+    if (name && !driver) {
+        error_set(err, "Unknown driver '%s'", name);
+        return NULL;
+    }
+    if (driver && driver->is_protocol) { /* -blockdev driver=file */
+        return co_open_protocol(filename ?: json_string_value(json_object_get(options, "filename")), options,
+                                read_only, err);
+    }
+    file = co_open_file_child(req, options, filename, read_only, err);
+    return file ? co_open_format(req, options, file, read_only, err) : NULL;
+}
+
+/* The options of a child that is more than a file: it has a driver of its own above its file.  Below a filter a format
+ * may be guessed, below a format it must be named.  Borrowed, or NULL. */
+static json_t *nested_child(json_t *options)
+{
+    const struct driver *driver = driver_find(json_string_value(json_object_get(options, "driver")) ?: "");
+    json_t *child = driver && !driver->is_protocol ? json_object_get(options, node_child_key(driver)) : NULL;
+    const char *name = json_string_value(json_object_get(child, "driver"));
+    const struct driver *below = name ? driver_find(name) : NULL;
+
+    return json_is_object(child) && (name ? !below || !below->is_protocol : driver->is_filter) ? child : NULL;
+}
+
+/* Open the nodes of levels[0..n-1], one above the other, the innermost first. */
+static struct node *co_open_levels(const struct open_request *req, json_t **levels, size_t n, const char *filename,
+                                   struct error *err)
+{
+    AUTOFREE bool *read_only = mem_calloc(n, sizeof(*read_only));
+    struct open_request inner = *req;
+    struct node *node;
+
+    for (size_t i = 0; i < n; i++) {
+        read_only[i] = i ? read_only[i - 1] : req->backing;
+        if (open_take_bool(levels[i], "read-only", &read_only[i], err) < 0) {
+            return NULL;
+        }
+    }
+    if (n > 1) {
+        inner.format = NULL;
+    }
+    node = co_open_pair(&inner, levels[n - 1], filename, read_only[n - 1], err);
+    for (size_t i = n - 1; node && i-- > 0;) {
+        const struct driver *driver = driver_find(json_string_value(json_object_get(levels[i], "driver")));
+
+        if (driver->is_filter || node->driver->is_filter) {
+            node = co_open_format(req, levels[i], node, read_only[i], err);
+        } else {
+            error_set(err, "Node '%s' cannot be used as the file of an image", node->name);
+            co_node_unref(node);
+            node = NULL;
+        }
+    }
+    return node;
+}
+
+/* One layer: its format, what filters stand above it, and its file; not yet what lies below. */
 static struct node *co_open_layer(const struct open_request *req, struct error *err)
 {
     const char *filename = req->filename;
-    json_t *options = merge_json_name(&filename, req->options, err);
-    bool read_only = req->backing;
-    struct node *node = NULL, *file;
+    json_t *options = merge_json_name(&filename, req->options, err), *child;
+    json_t **levels = mem_calloc(1, sizeof(*levels));
+    struct node *node = NULL;
+    size_t n = 1;
 
-    if (!options) {
-        return NULL;
+    levels[0] = options;
+    while (options && (child = nested_child(levels[n - 1]))) {
+        levels = mem_reallocarray(levels, n + 1, sizeof(*levels));
+        levels[n++] = child;
     }
-    const char *name = json_string_value(json_object_get(options, "driver"));
-    const struct driver *driver = name ? driver_find(name) : NULL;
-    if (name && !driver) {
-        error_set(err, "Unknown driver '%s'", name);
-    } else if (take_bool(options, "read-only", &read_only, err) == 0) {
-        if (driver && driver->is_protocol) { /* -blockdev driver=file */
-            node = co_open_protocol(filename ?: json_string_value(json_object_get(options, "filename")), options,
-                                    read_only, err);
-        } else {
-            file = co_open_file_child(req, options, filename, read_only, err);
-            node = file ? co_open_format(req, options, file, read_only, err) : NULL;
-        }
+    if (options) {
+        node = co_open_levels(req, levels, n, filename, err);
     }
+    free(levels);
     json_decref(options);
     return node;
 }
@@ -514,7 +401,7 @@ static struct node *co_open_layer(const struct open_request *req, struct error *
 static json_t *backing_options(struct node *node, struct error *err)
 {
     json_t *asked = json_object_get(node->options, "backing");
-    json_t *options = json_is_object(asked) ? json_deep_copy(asked) : json_object();
+    json_t *options = json_is_object(asked) ? json_copy(asked) : json_object();
     json_t *cache = json_object_get(node->options, "cache");
     json_t *share = json_object_get(node->options, "force-share");
 
@@ -528,13 +415,14 @@ static json_t *backing_options(struct node *node, struct error *err)
 }
 
 /* Open what lies below `node`: *out = NULL when nothing does. */
-static int co_open_below(struct node *top, struct node *node, struct node **out, struct error *err)
+static int co_open_below(struct node *top, struct node *node, struct node **out, bool *existed, struct error *err)
 {
     json_t *asked = json_object_get(node->options, "backing");
     const char *ref = json_string_value(asked);
     AUTOFREE char *path = NULL;
 
     *out = NULL;
+    *existed = false;
     if (json_is_null(asked) || (ref && !*ref) || (!node->driver->supports_backing)) {
         if (json_is_object(asked)) {
             error_set(err, "Driver doesn't support backing files");
@@ -549,6 +437,7 @@ static int co_open_below(struct node *top, struct node *node, struct node **out,
             return -ENOENT;
         }
         *out = node_ref(below);
+        *existed = true;
         return 0;
     }
     if (!node->backing_name && !json_is_object(asked)) {
@@ -569,6 +458,15 @@ static int co_open_below(struct node *top, struct node *node, struct node **out,
     return *out ? 0 : -EINVAL;
 }
 
+/* The node of a layer that may have something below it: filters stand above it. */
+static struct node *layer_format(struct node *node)
+{
+    while (node->driver->is_filter && node->file) {
+        node = node->file;
+    }
+    return node;
+}
+
 struct node *co_node_open(const char *filename, json_t *options, struct error *err)
 {
     struct open_request req = { .filename = filename, .options = options };
@@ -578,8 +476,15 @@ struct node *co_node_open(const char *filename, json_t *options, struct error *e
 
     for (struct node *node = top; node; node = below) {
         struct error why = ERROR_INIT;
-        int ret = co_open_below(top, node, &below, &why);
+        bool existed;
+        int ret;
 
+        node = layer_format(node);
+        if (node->refs > 1) {
+            break; /* a filter above a node that was there already, with its own chain */
+        }
+        ret = co_open_below(top, node, &below, &existed, &why);
+        json_object_del(node->options, "backing");
         if (ret < 0) {
             for (unsigned i = 0; i <= depth; i++) {
                 error_prepend(&why, "Could not open backing file: ");
@@ -590,8 +495,8 @@ struct node *co_node_open(const char *filename, json_t *options, struct error *e
         }
         node->backing = below;
         depth++;
-        if (below && below->backing) {
-            break; /* an existing node that brought its own chain */
+        if (existed) {
+            break; /* with its own chain */
         }
     }
     return top;

@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "block/blockdev.h"
 #include "block/qcow2.h"
 #include "core/bytes.h"
 #include "core/mem.h"
@@ -448,8 +449,18 @@ static json_t *qcow2_describe(struct node *node)
                      "extended-l2", (int)!!(q->h.incompatible & QCOW2_INCOMPAT_EXTL2));
 }
 
+static const struct block_key qcow2_keys[] = {
+    BLOCK_KEY_FILE,
+    { .name = "backing", .kind = KEY_NODE_OR_NULL, .help = "what lies under the image, instead of what it records" },
+    { .name = "lazy-refcounts", .kind = KEY_BOOL, .help = "a permission that is not used: counts are always exact" },
+    { .name = "l2-cache-size", .kind = KEY_SIZE, .help = "bytes of L2 tables kept in memory" },
+    { .name = "refcount-cache-size", .kind = KEY_SIZE, .help = "bytes of refcount blocks kept in memory" },
+    { 0 },
+};
+
 const struct driver driver_qcow2 = {
     .name = "qcow2",
+    .keys = qcow2_keys,
     .is_format = true,
     .supports_backing = true,
     .probe = qcow2_probe,

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "block/blockdev.h"
 #include "block/node.h"
 #include "core/mem.h"
 
@@ -169,8 +170,11 @@ static int co_raw_create(const char *path, json_t *options, struct error *err)
     return ret;
 }
 
+static const struct block_key raw_keys[] = { BLOCK_KEY_FILE, { 0 } };
+
 const struct driver driver_raw = {
     .name = "raw",
+    .keys = raw_keys,
     .is_format = true,
     .probe = raw_probe,
     .co_open = co_raw_open,

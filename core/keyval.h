@@ -19,6 +19,11 @@ json_t *keyval_parse(const char *text, const char *implied, struct error *err);
  * is a value and an object at once. */
 json_t *keyval_nest(json_t *flat, struct error *err);
 
+/* The newer spelling (-blockdev, -object): dotted keys at once into a tree, lists as a.0=, a.1=.  Stricter:
+ * no flags without '='; only the first item may go without its key, when there is an `implied` one
+ * (NULL: none).  New reference, or NULL with QEMU's words. */
+json_t *keyval_tree(const char *text, const char *implied, struct error *err);
+
 /* A switch as QEMU's options spell it: on, yes, true, y; off, no, false, n.  0 or -EINVAL. */
 int keyval_switch(const char *text, bool *out);
 

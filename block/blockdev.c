@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Option trees, checked and opened: see blockdev.h.
+ *
+ * A chain may be as deep as it likes, and so may its tree; what is still to be looked at stands in a
+ * list, never on the stack.
+ */
+#include "block/blockdev.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "block/disk.h"
+#include "core/keyval.h"
+#include "core/mem.h"
+
+static const char *const discards[] = { "ignore", "unmap", NULL };
+static const char *const zeroes[] = { "off", "on", "unmap", NULL };
+static const struct block_key cache_keys[] = {
+    { .name = "direct", .kind = KEY_BOOL, .help = "past the host's page cache (O_DIRECT)" },
+    { .name = "no-flush", .kind = KEY_BOOL, .help = "never flush to the host's disk: fast, and lost at a crash" },
+    { 0 },
+};
+
+const struct block_key block_common_keys[] = {
+    { .name = "driver", .kind = KEY_STRING, .required = true, .help = "what the node is" },
+    { .name = "node-name", .kind = KEY_STRING, .help = "what the monitor calls it" },
+    { .name = "discard", .kind = KEY_ENUM, .choices = discards, .help = "what becomes of a guest's discards" },
+    { .name = "cache", .kind = KEY_OBJECT, .members = cache_keys, .help = "how the host's cache is used" },
+    { .name = "read-only", .kind = KEY_BOOL, .help = "no writing" },
+    { .name = "auto-read-only", .kind = KEY_BOOL, .help = "read-only where the host forbids writing" },
+    { .name = "force-share", .kind = KEY_BOOL, .help = "open although another program writes it" },
+    { .name = "detect-zeroes", .kind = KEY_ENUM, .choices = zeroes, .help = "zeroes that a guest writes become holes" },
+    { 0 },
+};
+
+/* --- The check --------------------------------------------------------------------------------- */
+
+/* An object to be looked at. */
+struct item {
+    json_t *object;
+    char *path;                      /* "file." */
+    const struct block_key *members; /* NULL: a node */
+};
+struct check {
+    struct item *items;
+    size_t count;
+    bool from_words;
+    struct error *err;
+};
+
+static void add_item(struct check *c, json_t *object, const struct item *in, const char *name,
+                     const struct block_key *members)
+{
+    c->items = mem_reallocarray(c->items, c->count + 1, sizeof(*c->items));
+    c->items[c->count++] = (struct item){ object, mem_printf("%s%s.", in ? in->path : "", name), members };
+    if (!in) {
+        c->items[c->count - 1].path[0] = '\0';
+    }
+}
+
+static int wrong_type(struct check *c, const struct item *in, const char *name, const char *expected)
+{
+    error_set(c->err, "Invalid parameter type for '%s%s', expected: %s", in->path, name, expected);
+    return -EINVAL;
+}
+
+static int check_bool(struct check *c, const struct item *in, const char *name, json_t *value)
+{
+    const char *text = json_string_value(value);
+    bool on;
+
+    if (!c->from_words) {
+        return json_is_boolean(value) ? 0 : wrong_type(c, in, name, "boolean");
+    }
+    if (!text || keyval_switch(text, &on) < 0) {
+        error_set(c->err, "Parameter '%s%s' expects 'on' or 'off'", in->path, name);
+        return -EINVAL;
+    }
+    return json_object_set_new(in->object, name, json_boolean(on));
+}
+
+static int check_number(struct check *c, const struct item *in, const char *name, json_t *value, bool is_size)
+{
+    const char *text = json_string_value(value);
+    char *end;
+    long long number;
+
+    if (!c->from_words) {
+        if (!json_is_integer(value)) {
+            return wrong_type(c, in, name, "integer");
+        }
+        number = json_integer_value(value);
+    } else {
+        errno = 0;
+        number = text ? strtoll(text, &end, 0) : 0;
+        if (!text || !*text || *end || errno) {
+            error_set(c->err, "Parameter '%s%s' expects integer", in->path, name);
+            return -EINVAL;
+        }
+        json_object_set_new(in->object, name, json_integer(number));
+    }
+    if (is_size && number < 0) {
+        error_set(c->err, "Parameter '%s%s' expects uint64", in->path, name);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static int check_enum(struct check *c, const struct item *in, const struct block_key *key, json_t *value)
+{
+    const char *text = json_string_value(value);
+
+    if (!text) {
+        return wrong_type(c, in, key->name, "string");
+    }
+    for (const char *const *choice = key->choices; *choice; choice++) {
+        if (!strcmp(text, *choice)) {
+            return 0;
+        }
+    }
+    error_set(c->err, "Parameter '%s' does not accept value '%s'", key->name, text);
+    return -EINVAL;
+}
+
+/* By value, as the list of items may move. */
+static int check_list(struct check *c, struct item in, const struct block_key *key, json_t *value)
+{
+    json_t *element;
+    size_t i;
+
+    if (!json_is_array(value)) {
+        return wrong_type(c, &in, key->name, "array");
+    }
+    json_array_foreach(value, i, element) {
+        AUTOFREE char *name = mem_printf("%s[%zu]", key->name, i);
+
+        if (!json_is_object(element)) {
+            return wrong_type(c, &in, name, "object");
+        }
+        add_item(c, element, &in, name, key->members);
+    }
+    return 0;
+}
+
+static int check_value(struct check *c, struct item in, const struct block_key *key, json_t *value)
+{
+    if (c->from_words && json_is_object(value) && key->kind < KEY_NODE) {
+        error_set(c->err, "Parameters '%s%s.*' are unexpected", in.path, key->name);
+        return -EINVAL;
+    }
+    switch (key->kind) {
+    case KEY_STRING:
+        return json_is_string(value) ? 0 : wrong_type(c, &in, key->name, "string");
+    case KEY_BOOL:
+        return check_bool(c, &in, key->name, value);
+    case KEY_INT:
+    case KEY_SIZE:
+        return check_number(c, &in, key->name, value, key->kind == KEY_SIZE);
+    case KEY_ENUM:
+        return check_enum(c, &in, key, value);
+    case KEY_LIST:
+        return check_list(c, in, key, value);
+    case KEY_OBJECT:
+        if (!json_is_object(value)) {
+            return wrong_type(c, &in, key->name, "object");
+        }
+        add_item(c, value, &in, key->name, key->members);
+        return 0;
+    case KEY_NODE:
+    case KEY_NODE_OR_NULL:
+        if (json_is_object(value)) {
+            add_item(c, value, &in, key->name, NULL);
+        } else if (!json_is_string(value) && !(json_is_null(value) && key->kind == KEY_NODE_OR_NULL)) {
+            return wrong_type(c, &in, key->name, key->kind == KEY_NODE ? "BlockdevRef" : "BlockdevRefOrNull");
+        }
+        return 0;
+    }
+    return 0;
+}
+
+static const struct block_key *find_key(const struct block_key *keys, const char *name)
+{
+    for (; keys && keys->name; keys++) {
+        if (!strcmp(keys->name, name)) {
+            return keys;
+        }
+    }
+    return NULL;
+}
+
+static int check_keys(struct check *c, struct item in, const struct block_key *keys)
+{
+    for (; keys && keys->name; keys++) {
+        json_t *value = json_object_get(in.object, keys->name);
+
+        if (!value && keys->required) {
+            error_set(c->err, "Parameter '%s%s' is missing", in.path, keys->name);
+            return -EINVAL;
+        }
+        if (value && check_value(c, in, keys, value) < 0) {
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+static int check_item(struct check *c, struct item in)
+{
+    const struct block_key *common = in.members ? in.members : block_common_keys, *own = NULL;
+    json_t *value;
+    const char *name;
+
+    if (check_keys(c, in, common) < 0) {
+        return -EINVAL;
+    }
+    if (!in.members) {
+        const char *wanted = json_string_value(json_object_get(in.object, "driver"));
+        const struct driver *driver = driver_find(wanted);
+
+        if (!driver) {
+            error_set(c->err, "Parameter 'driver' does not accept value '%s'", wanted);
+            return -EINVAL;
+        }
+        own = driver->keys;
+    }
+    if (check_keys(c, in, own) < 0) {
+        return -EINVAL;
+    }
+    json_object_foreach(in.object, name, value) {
+        if (!find_key(common, name) && !find_key(own, name)) {
+            error_set(c->err, "Parameter '%s%s' is unexpected", in.path, name);
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+int blockdev_check(json_t *tree, bool from_words, struct error *err)
+{
+    struct check c = { .from_words = from_words, .err = err };
+    int ret = 0;
+
+    add_item(&c, tree, NULL, "", NULL);
+    for (size_t i = 0; i < c.count && ret == 0; i++) {
+        ret = check_item(&c, c.items[i]);
+    }
+    for (size_t i = 0; i < c.count; i++) {
+        free(c.items[i].path);
+    }
+    free(c.items);
+    return ret;
+}
+
+/* --- Nodes of the monitor ------------------------------------------------------------------------ */
+
+struct node *co_blockdev_add(json_t *tree, bool from_words, struct error *err)
+{
+    json_t *backing;
+    struct node *node;
+
+    if (blockdev_check(tree, from_words, err) < 0) {
+        return NULL;
+    }
+    if (!json_object_get(tree, "node-name")) {
+        error_set(err, "'node-name' must be specified for the root node");
+        return NULL;
+    }
+    backing = json_object_get(tree, "backing");
+    if (json_is_string(backing) && !*json_string_value(backing)) { /* as it was spelled once */
+        json_object_set_new(tree, "backing", json_null());
+    }
+    node = co_node_open(NULL, tree, err);
+    if (node) {
+        node->monitor_owned = true;
+    }
+    return node;
+}
+
+/* Is it the root of a disk, or somebody's child? */
+static bool in_use(const struct node *node)
+{
+    return node->refs > 1 || node->busy_reason || disk_of_root(node);
+}
+
+int co_blockdev_del(const char *node_name, struct error *err)
+{
+    struct node *node = node_find(node_name);
+
+    if (!node) {
+        error_set(err, "Failed to find node with node-name='%s'", node_name);
+        return -ENOENT;
+    }
+    if (disk_of_root(node)) {
+        error_set(err, "Node %s is in use", node_name);
+        return -EBUSY;
+    }
+    if (node_check_free(node, err) < 0) {
+        return -EBUSY;
+    }
+    if (!node->monitor_owned) {
+        error_set(err, "Node %s is not owned by the monitor", node_name);
+        return -EINVAL;
+    }
+    if (in_use(node)) {
+        error_set(err, "Block device %s is in use", node_name);
+        return -EBUSY;
+    }
+    node->monitor_owned = false;
+    co_node_unref(node);
+    return 0;
+}
+
+int co_blockdevs_end(struct error *err)
+{
+    struct node *node;
+    int first = 0;
+
+    do {
+        TAILQ_FOREACH_REVERSE(node, &all_nodes, node_list, link) {
+            if (node->monitor_owned) {
+                int ret = node->read_only ? 0 : co_node_flush(node);
+
+                if (ret < 0 && first == 0) {
+                    first = ret;
+                    error_set_errno(err, ret, "Could not flush '%s'", node->name);
+                }
+                node->monitor_owned = false;
+                co_node_unref(node); /* the list is another one now */
+                break;
+            }
+        }
+    } while (node);
+    return first;
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the opening of a tree (open.c) and that of one node (open-node.c) have in common.
+ */
+#ifndef BLOCK_OPEN_H
+#define BLOCK_OPEN_H
+
+#include "block/node.h"
+
+/* A node that nobody else can see yet; its options are a copy (of the first level) of `options`, without the children,
+ * which become nodes of their own. */
+struct node *node_new(const struct driver *driver, json_t *options);
+/* The option that names the `file` child. */
+const char *node_child_key(const struct driver *driver);
+/* Its end if it does not come to more; lets go of its file.  Suspends. */
+void co_node_discard_unopened(struct node *node);
+/* What every driver has, from the node's options; read_only is what counts where they do not say. */
+int node_take_common(struct node *node, bool read_only, struct error *err);
+/* The name that was wanted; NULL: make one. */
+int node_give_name(struct node *node, const char *wanted, struct error *err);
+/* Run the driver's open on a node that has a name and a file; takes the node over, frees it on failure (NULL).  Suspends. */
+struct node *co_node_finish_open(struct node *node, struct error *err);
+/* A boolean that must be well-formed, "on" or "off" as people write it; *out stays when it is not there. */
+int open_take_bool(json_t *options, const char *key, bool *out, struct error *err);
+
+#endif
