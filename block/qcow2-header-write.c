@@ -252,7 +252,9 @@ bool qcow2_backing_plan(const struct qcow2_header *h, const uint8_t *head, uint3
     if (name) {
         return false;
     }
-    memcpy(out->exts, exts, n * sizeof(*exts));
+    if (n) {
+        memcpy(out->exts, exts, n * sizeof(*exts));
+    }
     out->n_exts = n;
     return plan_layout(&old, NULL, out);
 }
