@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Longer pieces of work on real files: opening, copying, loading.  All of it runs on a worker
+ * Longer pieces of work on real files: opening and loading.  All of it runs on a worker
  * thread (or on the virtual clock), touches nothing but its description, and blocks as it likes.
  */
 #include "core/io-host.h"
@@ -132,119 +132,6 @@ void io_open_run(void *arg)
     o->align = o->flags & IO_DIRECT ? direct_alignment(fd, o->block_device) : 1;
     o->dev = o->block_device ? 0 : st.st_dev; /* a device has many names, on several file systems */
     o->ino = o->block_device ? st.st_rdev : st.st_ino;
-}
-
-/* --- Copying ---------------------------------------------------------------------------------- */
-
-/*
- * Why copy_file_range() first: where the file system shares extents (XFS, Btrfs) or the server
- * copies (NFS), it moves no data at all, and elsewhere nothing is faster.  2 GiB from a warm page
- * cache into a new file on ext4 in units of 4 MiB (Linux 6.18, virtual machine with two processors;
- * the best of 4 to 10 runs, which differ by +-40 % from each other):
- *
- *                                        one worker      two workers
- *     copy_file_range()                  0.33 s          0.37 s
- *     pread, pwrite, 1 MiB buffer        0.49 s          0.40 s
- *     pread, pwrite, 128 KiB buffer      0.41 s          0.33 s
- *     mmap populated, pwrite             0.34 s          0.28 s
- *     mmap of the whole file, pwrite     0.61 s          0.52 s
- *
- * In processor time, means of 5: 0.45 s, 0.87 s (1 MiB), 0.55 s (128 KiB); qemu-img convert, which
- * reads and writes 2 MiB at a time, 0.80 s (and 0.24 to 0.9 s of time).
- * Nearly all of it is the making of new pages of the target.  mmap gains nothing that is worth its
- * costs: the loop's thread would wait for the address space's lock.
- */
-#define COPY_BUFFER (128 * 1024) /* stays in the second-level cache between read and write */
-
-static bool refusal(int err)
-{
-    return err == EXDEV || err == EOPNOTSUPP || err == ENOSYS || err == EINVAL || err == EPERM ||
-           err == ETXTBSY || err == EBADF;
-}
-
-/* Returns the bytes copied so far, or a negative errno.  *more: the rest should be tried through a
- * buffer. */
-static ssize_t copy_in_kernel(const struct io_copy *c, bool *more, bool *refused)
-{
-    off_t src_off = c->src_off, dst_off = c->dst_off;
-    uint64_t done = 0;
-
-    while (done < c->len) {
-        ssize_t ret = copy_file_range(c->src, &src_off, c->dst, &dst_off, c->len - done, 0);
-
-        if (ret < 0 && errno == EINTR) {
-            continue;
-        }
-        if (ret < 0) {
-            *more = *refused = refusal(errno);
-            return *refused ? (ssize_t)done : -errno;
-        }
-        if (!ret) {
-            *more = true; /* the end, says the kernel; some said so wrongly, a read is the judge */
-            break;
-        }
-        done += ret;
-    }
-    return done;
-}
-
-static ssize_t write_all(int fd, const char *buf, size_t len, uint64_t offset)
-{
-    size_t done = 0;
-
-    while (done < len) {
-        ssize_t ret = pwrite(fd, buf + done, len - done, offset + done);
-
-        if (ret < 0 && errno == EINTR) {
-            continue;
-        }
-        if (ret <= 0) {
-            return ret < 0 ? -errno : -EIO;
-        }
-        done += ret;
-    }
-    return done;
-}
-
-static ssize_t copy_through_buffer(const struct io_copy *c, uint64_t done)
-{
-    AUTOFREE char *buf = mem_align(4096, COPY_BUFFER);
-
-    while (done < c->len) {
-        size_t want = MIN(c->len - done, (uint64_t)COPY_BUFFER);
-        ssize_t got = pread(c->src, buf, want, c->src_off + done);
-
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got <= 0) {
-            return got < 0 ? -errno : (ssize_t)done;
-        }
-        got = write_all(c->dst, buf, got, c->dst_off + done);
-        if (got < 0) {
-            return got;
-        }
-        done += got;
-    }
-    return done;
-}
-
-void io_copy_run(void *arg)
-{
-    struct io_copy *c = arg;
-    bool refused = atomic_load(&c->memory->refused) &&
-                   atomic_load(&c->memory->refused_dev) == c->src_dev;
-    bool more = refused;
-    ssize_t done = 0;
-
-    if (!refused) {
-        done = copy_in_kernel(c, &more, &refused);
-        if (refused) {
-            atomic_store(&c->memory->refused_dev, c->src_dev);
-            atomic_store(&c->memory->refused, true);
-        }
-    }
-    c->result = more ? copy_through_buffer(c, done) : done;
 }
 
 /* --- Loading ---------------------------------------------------------------------------------- */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Longer pieces of work on real files, each a description and a function that carries it out on
- * whatever thread the carrier chooses (IO_CALL_FN).  Private to io-host.c and io-host-work.c.
+ * whatever thread the carrier chooses (IO_CALL_FN).  Private to the io-host files.
  */
 #ifndef CORE_IO_HOST_H
 #define CORE_IO_HOST_H
@@ -32,8 +32,7 @@ void io_open_run(void *arg);
 /* What copying into a file has taught, kept per target so that each refusal costs one call only.
  * Several workers may copy into one file. */
 struct io_copy_memory {
-    atomic_bool refused;
-    _Atomic uint64_t refused_dev; /* the source's device */
+    _Atomic uint64_t refused; /* which ways (io-host-copy.c), from which source's device */
 };
 
 struct io_copy {
