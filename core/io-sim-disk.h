@@ -153,6 +153,12 @@ struct sim_request {
     int error;       /* negative errno that a fault asks for, or 0 */
     bool shorten;
     bool drop;
+    /* Lies, see io-sim-lies.c. */
+    bool lost;
+    int64_t shift;           /* bytes */
+    uint64_t flip_at;        /* of the transfer */
+    uint8_t flip_mask;       /* 0: nothing is flipped */
+    struct sim_pages *past;  /* what a read gets instead; our reference, or NULL */
 };
 
 /* Number the operation and ask the fault plan.  `bytes` decides about the time.  *path lives as
@@ -165,6 +171,22 @@ bool sim_request_stale(const struct sim_request *r);
 int co_sim_request_wait(struct sim_request *r);
 /* Tell the hook, unless stale; returns `result`. */
 int64_t sim_request_end(struct sim_request *r, int64_t result);
+
+/* The faults' say in an operation that takes no time: 0 or a negative errno. */
+int sim_fault_now(enum io_sim_op op, const char *path);
+
+/* --- Lies (io-sim-lies.c) --------------------------------------------------------------------- */
+
+/* May this kind strike that operation? */
+bool sim_fault_can(enum io_sim_fault_kind kind, enum io_sim_op op);
+/* Decide how the operation will be lied about. `past` is the world as the fault was planned. */
+void sim_lie_begin(struct sim_request *r, const struct io_sim_fault *plan, struct sim_world *past);
+/* What becomes of a change: the operation to be carried out, NULL for none.  Takes `op` over. */
+struct sim_op *sim_lie_change(const struct sim_request *r, const struct sim_file *file,
+                              struct sim_op *op);
+/* What becomes of a read of `len` bytes at `offset`. */
+void sim_lie_read(struct sim_request *r, uint64_t offset, const struct iovec *iov, int n,
+                  uint64_t len);
 
 extern uint64_t sim_quota;
 void sim_plan_reset(void);

@@ -15,6 +15,7 @@ struct fault {
     STAILQ_ENTRY(fault) link;
     struct io_sim_fault plan; /* path is ours */
     uint64_t seen;            /* operations that matched */
+    struct sim_world *past;   /* STALE: as it was when this was planned */
 };
 
 uint64_t sim_quota;
@@ -29,7 +30,7 @@ const char *io_sim_op_name(enum io_sim_op op)
 {
     static const char *const names[] = {
         "read", "write", "flush", "zero", "punch", "allocate", "copy",
-        "truncate", "map", "open", "load", "sync-dir", "unlink", "rename",
+        "truncate", "map", "open", "load", "sync-dir", "unlink", "rename", "lock", "size",
     };
 
     return names[__builtin_ctz(op)];
@@ -52,6 +53,7 @@ void io_sim_fault(const struct io_sim_fault *plan)
 
     fault->plan = *plan;
     fault->plan.path = plan->path ? sim_path(plan->path) : NULL;
+    fault->past = plan->kind == IO_SIM_FAULT_STALE ? sim_world_copy(sim_world) : NULL;
     STAILQ_INSERT_TAIL(&faults, fault, link);
 }
 
@@ -61,6 +63,9 @@ void io_sim_faults_clear(void)
 
     while ((fault = STAILQ_FIRST(&faults))) {
         STAILQ_REMOVE_HEAD(&faults, link);
+        if (fault->past) {
+            sim_world_free(fault->past);
+        }
         free((char *)fault->plan.path);
         free(fault);
     }
@@ -104,15 +109,19 @@ static bool matches(const struct io_sim_fault *plan, const struct io_sim_event *
     if (plan->path && strcmp(plan->path, event->path)) {
         return false;
     }
-    if (plan->kind == IO_SIM_FAULT_SYNC_DROP && event->op != IO_SIM_FLUSH) {
+    if (!sim_fault_can(plan->kind, event->op)) {
         return false;
     }
-    return !plan->len || !has_range(event->op) ||
-           (event->offset < plan->offset + plan->len && plan->offset < event->offset + event->len);
+    if (plan->len && has_range(event->op) &&
+        (event->offset >= plan->offset + plan->len || plan->offset >= event->offset + event->len)) {
+        return false;
+    }
+    return !plan->when || plan->when(plan->arg);
 }
 
-static void strike(struct sim_request *r, const struct io_sim_fault *plan)
+static void strike(struct sim_request *r, const struct fault *fault)
 {
+    const struct io_sim_fault *plan = &fault->plan;
     int error = plan->error ? -plan->error : -EIO;
 
     struck++;
@@ -130,20 +139,15 @@ static void strike(struct sim_request *r, const struct io_sim_fault *plan)
     case IO_SIM_FAULT_STALL:
         r->ns += plan->ns;
         break;
+    default:
+        sim_lie_begin(r, plan, fault->past);
     }
 }
 
-void sim_request_begin(struct sim_request *r, enum io_sim_op op, char *const *path, uint64_t offset,
-                       uint64_t len, uint64_t bytes)
+static void ask_plan(struct sim_request *r)
 {
     struct fault *fault;
 
-    *r = (struct sim_request){
-        .event = { .number = ++ops, .op = op, .path = *path, .offset = offset, .len = len },
-        .path = path,
-        .generation = sim_generation,
-        .ns = io_virtual_latency(bytes),
-    };
     STAILQ_FOREACH(fault, &faults, link) {
         const struct io_sim_fault *plan = &fault->plan;
 
@@ -151,9 +155,29 @@ void sim_request_begin(struct sim_request *r, enum io_sim_op op, char *const *pa
             continue;
         }
         if (!plan->times || fault->seen - plan->after <= plan->times) {
-            strike(r, plan);
+            strike(r, fault);
         }
     }
+}
+
+int sim_fault_now(enum io_sim_op op, const char *path)
+{
+    struct sim_request r = { .event = { .op = op, .path = path } };
+
+    ask_plan(&r);
+    return r.error;
+}
+
+void sim_request_begin(struct sim_request *r, enum io_sim_op op, char *const *path, uint64_t offset,
+                       uint64_t len, uint64_t bytes)
+{
+    *r = (struct sim_request){
+        .event = { .number = ++ops, .op = op, .path = *path, .offset = offset, .len = len },
+        .path = path,
+        .generation = sim_generation,
+        .ns = io_virtual_latency(bytes),
+    };
+    ask_plan(r);
 }
 
 bool sim_request_stale(const struct sim_request *r)

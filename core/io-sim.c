@@ -49,6 +49,11 @@ static int64_t co_change(struct sim_request *r, struct sim_file *file, struct si
 {
     int ret;
 
+    op = sim_lie_change(r, file, op);
+    if (!op) {
+        ret = co_sim_request_wait(r);
+        return sim_request_end(r, ret ? ret : result);
+    }
     sim_op_fly(file, op);
     ret = co_sim_request_wait(r);
     if (!ret) {
@@ -118,6 +123,7 @@ static ssize_t co_sim_read(struct io_file *io, uint64_t offset, const struct iov
     assert(!(offset % io->align) && !(len % io->align));
     ret = co_sim_request_wait(&r);
     if (ret) {
+        sim_lie_read(&r, 0, NULL, 0, 0);
         return sim_request_end(&r, ret);
     }
     len = r.shorten ? shortened(io, len) : len;
@@ -128,6 +134,7 @@ static ssize_t co_sim_read(struct io_file *io, uint64_t offset, const struct iov
         sim_pages_read(now->pages, offset + done, iov[i].iov_base, piece);
         done += piece;
     }
+    sim_lie_read(&r, offset, iov, n, len);
     return sim_request_end(&r, len);
 }
 
@@ -258,7 +265,7 @@ static int co_sim_size(struct io_file *io, uint64_t *size)
     struct sim_handle *h = handle_of(io);
 
     *size = h->file->now.size;
-    return h->generation == sim_generation ? 0 : -EIO;
+    return h->generation == sim_generation ? sim_fault_now(IO_SIM_SIZE, h->file->path) : -EIO;
 }
 
 static int co_sim_allocated(struct io_file *io, uint64_t *bytes)
@@ -266,7 +273,7 @@ static int co_sim_allocated(struct io_file *io, uint64_t *bytes)
     struct sim_handle *h = handle_of(io);
 
     *bytes = sim_pages_held(h->file->now.pages) * SIM_BLOCK_SIZE;
-    return h->generation == sim_generation ? 0 : -EIO;
+    return h->generation == sim_generation ? sim_fault_now(IO_SIM_SIZE, h->file->path) : -EIO;
 }
 
 static int sim_lock(struct io_file *io, unsigned used, unsigned shared, unsigned *bad,
@@ -275,7 +282,13 @@ static int sim_lock(struct io_file *io, unsigned used, unsigned shared, unsigned
     struct sim_handle *me = handle_of(io);
     const struct sim_handle *h;
     unsigned unshared_there = 0, used_there = 0;
+    int ret = sim_fault_now(IO_SIM_LOCK, me->file->path);
 
+    *bad = 0;
+    *bad_shared = false;
+    if (ret) {
+        return ret;
+    }
     LIST_FOREACH(h, &me->file->handles, link) {
         if (h != me && h->generation == sim_generation) {
             used_there |= h->io.lock_used;

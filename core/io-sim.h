@@ -36,6 +36,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/error.h"
+
 /* Begin with no files, and register the engine "sim" (core/io.h, io_engine_find()).  The loop must
  * be up. */
 void io_sim_init(void);
@@ -77,7 +79,10 @@ enum io_sim_op {
     IO_SIM_SYNC_DIR = 1 << 11,
     IO_SIM_UNLINK = 1 << 12,
     IO_SIM_RENAME = 1 << 13,  /* path is the old name */
-    IO_SIM_ANY = (1 << 14) - 1,
+    /* These two take no time and are not numbered nor shown to the hook; faults may strike them. */
+    IO_SIM_LOCK = 1 << 14,
+    IO_SIM_SIZE = 1 << 15,    /* also how much is allocated */
+    IO_SIM_ANY = (1 << 16) - 1,
 };
 const char *io_sim_op_name(enum io_sim_op op); /* "write", "flush", ... */
 
@@ -152,6 +157,12 @@ enum io_sim_fault_kind {
      * be durable: what Linux does when write-back fails. */
     IO_SIM_FAULT_SYNC_DROP,
     IO_SIM_FAULT_STALL,     /* it takes `ns` longer */
+    /* Lies: success is said.  They strike transfers and ranges only (STALE: reads only). */
+    IO_SIM_FAULT_LOST,      /* a change has no effect, now or ever */
+    IO_SIM_FAULT_ASTRAY,    /* a change lands `shift` bytes beside its place */
+    IO_SIM_FAULT_FLIP,      /* a bit of a read, write or copy is another one */
+    IO_SIM_FAULT_STALE,     /* a read gets what was there when the fault was planned */
+    IO_SIM_FAULT_KINDS,
 };
 struct io_sim_fault {
     enum io_sim_fault_kind kind;
@@ -162,10 +173,26 @@ struct io_sim_fault {
     uint64_t times;       /* strike so many times; 0: for ever */
     int error;            /* positive errno; 0: EIO */
     uint64_t ns;
+    /* ASTRAY: not below the file's start; 0: a seeded place in the file, whole sectors away. */
+    int64_t shift;
+    /* FLIP: of the byte at `offset`; 0: one bit, seeded, of the part that touches the range. */
+    unsigned mask;
+    /* Asked last when all else matches; NULL: yes.  Must not suspend. */
+    bool (*when)(void *arg);
+    void *arg;
 };
 /* Add to the plan (copied).  Of several that match one operation all strike; the first error
  * counts. */
 void io_sim_fault(const struct io_sim_fault *fault);
+/* The same from words: "error,path=/A.img,ops=write+flush,offset=64k,len=512,after=3,times=1,
+ * errno=ENOSPC,ns=1000000,shift=-512,mask=0x80".  Kinds: error, short, sync-drop, stall, lost,
+ * astray, flip, stale.  False with err when it is none; nothing is planned then. */
+bool io_sim_fault_words(const char *words, struct error *err);
+/* Such words, drawn: one of `kinds` (a set of 1 << enum io_sim_fault_kind), on any operation that
+ * it can strike, within the first `ops` of them, once, a few times or (but for lies) for ever.
+ * malloc'ed. */
+struct random;
+char *io_sim_fault_draw(struct random *random, unsigned kinds, uint64_t ops);
 void io_sim_faults_clear(void);
 /* How often faults have struck since the last clear. */
 uint64_t io_sim_faults_struck(void);

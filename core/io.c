@@ -22,6 +22,16 @@ struct io_stats io_stats;
 
 /* --- Engines ---------------------------------------------------------------------------------- */
 
+/* A call that a signal interrupted is made again. */
+#define UNINTERRUPTED(call) \
+    ({ \
+        int ret_; \
+        do { \
+            ret_ = (call); \
+        } while (ret_ == -EINTR); \
+        ret_; \
+    })
+
 static const struct io_engine *default_engine;
 static const struct io_engine **engines; /* registered ones, and the built-in ones that work here */
 static unsigned engine_count;
@@ -153,7 +163,7 @@ int co_io_open(const struct io_engine *engine, const char *path, unsigned flags,
     int ret;
 
     engine = engine ? engine : default_engine;
-    ret = engine->co_open(engine, path, flags, &file);
+    ret = UNINTERRUPTED(engine->co_open(engine, path, flags, &file));
     if (ret) {
         return ret;
     }
@@ -180,7 +190,7 @@ int co_io_reopen(struct io_file *file, unsigned flags)
     int ret;
 
     assert(!(flags & (IO_CREATE | IO_EXCL | IO_TRUNC)));
-    ret = file->engine->co_reopen(file, flags);
+    ret = UNINTERRUPTED(file->engine->co_reopen(file, flags));
     if (!ret) {
         file->flags = flags;
         file->no_zero = file->no_punch = false;
@@ -210,18 +220,18 @@ unsigned io_file_alignment(const struct io_file *file)
 
 int co_io_size(struct io_file *file, uint64_t *size)
 {
-    return file->engine->co_size(file, size);
+    return UNINTERRUPTED(file->engine->co_size(file, size));
 }
 
 int co_io_allocated(struct io_file *file, uint64_t *bytes)
 {
-    return file->engine->co_allocated(file, bytes);
+    return UNINTERRUPTED(file->engine->co_allocated(file, bytes));
 }
 
 int io_file_lock(struct io_file *file, unsigned used, unsigned shared, unsigned *bad,
                  bool *bad_shared)
 {
-    int ret = file->engine->lock(file, used, shared, bad, bad_shared);
+    int ret = UNINTERRUPTED(file->engine->lock(file, used, shared, bad, bad_shared));
 
     if (!ret) {
         file->lock_used = used;
@@ -340,9 +350,7 @@ int co_io_flush(struct io_file *file)
     int ret;
 
     io_stats.flushes++;
-    do {
-        ret = file->engine->co_flush(file);
-    } while (ret == -EINTR);
+    ret = UNINTERRUPTED(file->engine->co_flush(file));
     if (ret && !file->flush_error) {
         file->flush_error = ret;
     }
@@ -367,9 +375,7 @@ static int co_range(struct io_file *file, enum io_range how, uint64_t offset, ui
     if (file->align > 1) {
         co_io_direct_begin(file, &range, offset, offset + len, false);
     }
-    do {
-        ret = file->engine->co_range(file, how, offset, len);
-    } while (ret == -EINTR);
+    ret = UNINTERRUPTED(file->engine->co_range(file, how, offset, len));
     if (file->align > 1) {
         io_direct_end(&range);
     }
@@ -406,7 +412,7 @@ static int co_write_zeroes(struct io_file *file, uint64_t offset, uint64_t len)
 static int co_extend(struct io_file *file, uint64_t size)
 {
     uint64_t now;
-    int ret = file->engine->co_size(file, &now);
+    int ret = co_io_size(file, &now);
 
     if (ret || now >= size) {
         return ret;
@@ -465,9 +471,7 @@ int co_io_truncate(struct io_file *file, uint64_t size)
     if (file->align > 1) {
         co_io_direct_begin(file, &range, 0, UINT64_MAX, false);
     }
-    do {
-        ret = file->engine->co_truncate(file, size);
-    } while (ret == -EINTR);
+    ret = UNINTERRUPTED(file->engine->co_truncate(file, size));
     if (file->align > 1) {
         io_direct_end(&range);
     }
@@ -482,9 +486,9 @@ int co_io_map(struct io_file *file, uint64_t offset, uint64_t *len, bool *data)
     if (ret || !asked) {
         return ret ? ret : -EINVAL;
     }
-    ret = file->engine->co_map(file, offset, len, data);
+    ret = UNINTERRUPTED(file->engine->co_map(file, offset, len, data));
     if (ret == -EOPNOTSUPP) {
-        ret = file->engine->co_size(file, &size);
+        ret = co_io_size(file, &size);
         if (!ret) {
             *data = offset < size;
             *len = *data ? MIN(asked, size - offset) : asked;
@@ -551,17 +555,17 @@ int co_io_copy(struct io_file *src, uint64_t src_off, struct io_file *dst, uint6
 
 int co_io_sync_dir(const char *path_in_dir)
 {
-    return default_engine->co_sync_dir(default_engine, path_in_dir);
+    return UNINTERRUPTED(default_engine->co_sync_dir(default_engine, path_in_dir));
 }
 
 int co_io_unlink(const char *path)
 {
-    return default_engine->co_unlink(default_engine, path);
+    return UNINTERRUPTED(default_engine->co_unlink(default_engine, path));
 }
 
 int co_io_rename(const char *from, const char *to)
 {
-    return default_engine->co_rename(default_engine, from, to);
+    return UNINTERRUPTED(default_engine->co_rename(default_engine, from, to));
 }
 
 bool io_exists(const char *path)
@@ -576,7 +580,7 @@ char *io_working_dir(void)
 
 int co_io_load(const char *path, char **out, size_t *len)
 {
-    return default_engine->co_load(default_engine, path, out, len);
+    return UNINTERRUPTED(default_engine->co_load(default_engine, path, out, len));
 }
 
 /* --- Work ------------------------------------------------------------------------------------- */
