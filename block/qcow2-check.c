@@ -247,6 +247,9 @@ static int add_l2_entry(struct qcow2_check *c, uint64_t entry, struct error *err
 {
     uint64_t offset = entry & QCOW2_L2_OFFSET_MASK, len;
 
+    if (c->report && !(entry & QCOW2_COMPRESSED) && entry & QCOW2_L2_RESERVED) {
+        qcow2_report_reserved(c->report, "l2", entry);
+    }
     if (entry & QCOW2_COMPRESSED) {
         qcow2_compressed_extent(c->q, entry, &offset, &len);
         c->compressed++;
@@ -293,6 +296,9 @@ static int co_walk_l1(struct qcow2_check *c, uint64_t offset, uint64_t *l1, uint
     int ret = add_bytes(c, offset, (uint64_t)n * 8, USE_METADATA, what, err);
 
     for (uint32_t i = 0; i < n; i++) {
+        if (c->report && l1[i] & QCOW2_L1_RESERVED) {
+            qcow2_report_reserved(c->report, "L1", l1[i]);
+        }
         l1[i] &= QCOW2_L1_OFFSET_MASK;
     }
     if (!c->report) {

@@ -40,6 +40,12 @@ void qcow2_report_beyond(struct qcow2_report *r, uint64_t offset, uint64_t len)
            "offset 0x%" PRIx64 " size 0x%" PRIx64, offset, len);
 }
 
+void qcow2_report_reserved(struct qcow2_report *r, const char *which, uint64_t entry)
+{
+    r->corruptions++;
+    say(r, "ERROR found %s entry with reserved bits set: %" PRIx64, which, entry);
+}
+
 void qcow2_report_unaligned(struct qcow2_report *r, uint64_t offset, bool data)
 {
     r->corruptions++;
@@ -123,6 +129,11 @@ static int add_structures(struct qcow2_check *c, struct qcow2_report *r, struct 
     for (uint32_t t = 0; !ret && t < q->reftable_entries; t++) {
         uint64_t offset = q->reftable[t] & QCOW2_REFTABLE_OFFSET_MASK, cluster = offset >> q->h.cluster_bits;
 
+        if (q->reftable[t] & ~QCOW2_REFTABLE_OFFSET_MASK) {
+            say(r, "ERROR refcount table entry %" PRIu32 " has reserved bits set", t);
+            r->corruptions++;
+            continue;
+        }
         if (!offset) {
             continue;
         }

@@ -79,6 +79,8 @@
 
 #define QCOW2_L1_OFFSET_MASK 0x00fffffffffffe00ull
 #define QCOW2_L2_OFFSET_MASK 0x00fffffffffffe00ull
+#define QCOW2_L1_RESERVED 0x7f000000000001ffull
+#define QCOW2_L2_RESERVED 0x3f000000000001feull /* of an entry that is not compressed */
 #define QCOW2_COPIED (1ull << 63)
 #define QCOW2_COMPRESSED (1ull << 62)
 #define QCOW2_ZERO (1ull << 0) /* version 3, standard L2 entries */

@@ -64,6 +64,15 @@ mended() {
     mended all
 }
 
+@test "bits that mean nothing are errors in each kind of table" {
+    cp images/a.qcow2 sound.qcow2
+    for at in $l1+7 $l2+23 0x10000+7 0x10000+96; do
+        damage $at 20
+        look
+        cp sound.qcow2 images/a.qcow2
+    done
+}
+
 @test "leaks of a lost snapshot table are given back" {
     qemu-img snapshot -c one images/a.qcow2
     damage 60 00000000
