@@ -252,6 +252,9 @@ static int add_l2_entry(struct qcow2_check *c, uint64_t entry, struct error *err
     }
     if (entry & QCOW2_COMPRESSED) {
         qcow2_compressed_extent(c->q, entry, &offset, &len);
+        if (c->report && entry & QCOW2_COPIED) {
+            qcow2_report_copied(c->report, offset);
+        }
         c->compressed++;
         note_place(c, offset, true);
         return add_bytes(c, offset, len, USE_DATA, "a compressed cluster", err);

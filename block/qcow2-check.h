@@ -25,6 +25,8 @@ int co_qcow2_clusters_may_be_holes(struct node *node, bool *may);
 void qcow2_report_beyond(struct qcow2_report *r, uint64_t offset, uint64_t len);
 /* `which` table's entry has bits set that mean nothing: "L1" or "l2". */
 void qcow2_report_reserved(struct qcow2_report *r, const char *which, uint64_t entry);
+/* A compressed cluster that says it is COPIED. */
+void qcow2_report_copied(struct qcow2_report *r, uint64_t offset);
 void qcow2_report_unaligned(struct qcow2_report *r, uint64_t offset, bool data);
 enum { QCOW2_FIX_LEAKS = 1, QCOW2_FIX_ERRORS = 2 };
 /* Look at everything, go on behind what is wrong, and say each thing in a line of QEMU's words.  With `fix` the node, which is

@@ -46,6 +46,12 @@ void qcow2_report_reserved(struct qcow2_report *r, const char *which, uint64_t e
     say(r, "ERROR found %s entry with reserved bits set: %" PRIx64, which, entry);
 }
 
+void qcow2_report_copied(struct qcow2_report *r, uint64_t offset)
+{
+    r->corruptions++;
+    say(r, "ERROR: coffset=0x%" PRIx64 ": copied flag must never be set for compressed clusters", offset);
+}
+
 void qcow2_report_unaligned(struct qcow2_report *r, uint64_t offset, bool data)
 {
     r->corruptions++;

@@ -73,6 +73,13 @@ mended() {
     done
 }
 
+@test "a compressed cluster that may be written in place is an error" {
+    seq 100000 >images/text
+    qemu-img convert -c -O qcow2 images/text images/a.qcow2
+    damage $l2 c0
+    look
+}
+
 @test "leaks of a lost snapshot table are given back" {
     qemu-img snapshot -c one images/a.qcow2
     damage 60 00000000
