@@ -14,6 +14,7 @@ struct qcow2_check_page;
 struct qcow2_report {
     uint64_t leaks, corruptions;             /* found and still there */
     uint64_t leaks_fixed, corruptions_fixed;
+    uint64_t unmendable;                     /* of the corruptions: entries that no repair changes, though counts can be right */
     uint64_t total, allocated, fragmented, compressed; /* clusters of the disk; of the active tables */
     uint64_t image_end;                      /* bytes: behind the last cluster in use */
     void (*say)(void *arg, const char *line);

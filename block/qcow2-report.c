@@ -43,12 +43,14 @@ void qcow2_report_beyond(struct qcow2_report *r, uint64_t offset, uint64_t len)
 void qcow2_report_reserved(struct qcow2_report *r, const char *which, uint64_t entry)
 {
     r->corruptions++;
+    r->unmendable++;
     say(r, "ERROR found %s entry with reserved bits set: %" PRIx64, which, entry);
 }
 
 void qcow2_report_copied(struct qcow2_report *r, uint64_t offset)
 {
     r->corruptions++;
+    r->unmendable++;
     say(r, "ERROR: coffset=0x%" PRIx64 ": copied flag must never be set for compressed clusters", offset);
 }
 
@@ -296,9 +298,10 @@ static int co_rebuild(struct node *node, struct qcow2_report *r, struct error *e
 
     if (ret == 0) {
         q->dirty_bit_found = false;
-        r->corruptions_fixed = r->corruptions;
+        r->corruptions_fixed = r->corruptions - r->unmendable;
         r->leaks_fixed = r->leaks;
-        r->corruptions = r->leaks = 0;
+        r->corruptions = r->unmendable;
+        r->leaks = 0;
         return 0;
     }
     q->h.incompatible = before;
