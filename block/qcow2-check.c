@@ -477,10 +477,11 @@ static bool list_structures(struct qcow2_check *c, struct structures *s)
     for (uint32_t i = 0; i < q->reftable_entries; i++) {
         uint64_t offset = q->reftable[i] & QCOW2_REFTABLE_OFFSET_MASK;
 
-        if (!offset) {
+        if (!q->reftable[i]) {
             continue;
         }
-        if (offset % q->cluster_size || offset >> q->h.cluster_bits >= c->clusters) {
+        if (offset != q->reftable[i] || offset % q->cluster_size ||
+            offset >> q->h.cluster_bits >= c->clusters) {
             return false;
         }
         s->blocks[s->n++] = offset >> q->h.cluster_bits;
