@@ -177,17 +177,19 @@ static void judge(struct qcow2_report *r, uint64_t cluster, uint64_t has, uint64
     }
 }
 
+/* To what refers to it, at once, however high the count; the last reference to nothing as of any freed cluster. */
 static int co_mend(struct qcow2 *q, uint64_t cluster, uint64_t has, uint64_t wants)
 {
+    uint64_t least = MAX(wants, (uint64_t)1);
     int ret = 0;
 
-    for (uint64_t k = wants; k < has; k++) {
-        qcow2_free_later(q, cluster << q->h.cluster_bits, q->cluster_size);
-    }
-    if (has < wants) {
+    if (has != least) {
         co_mutex_lock(&q->lock);
-        ret = co_qcow2_refcount_set(q, cluster, wants);
+        ret = co_qcow2_refcount_set(q, cluster, least);
         co_mutex_unlock(&q->lock);
+    }
+    if (!ret && !wants) {
+        qcow2_free_later(q, cluster << q->h.cluster_bits, q->cluster_size);
     }
     return ret;
 }

@@ -165,7 +165,9 @@ static void refer_snapshot_l1(struct tally *t, uint64_t offset, uint32_t entries
     AUTOFREE uint8_t *l2 = mem_alloc(im->cluster);
 
     read_at(im, offset, l1, (size_t)entries * 8);
-    refer(t, offset, (uint64_t)entries * 8, L1);
+    if (entries) { /* an empty table lies nowhere */
+        refer(t, offset, (uint64_t)entries * 8, L1);
+    }
     for (uint32_t i = 0; i < entries; i++) {
         uint64_t at = load_be64(l1 + i * 8) & OFFSET;
 
