@@ -89,6 +89,11 @@ static void __attribute__((noreturn)) leave(struct program *p, int exit_code)
     _exit(exit_code);
 }
 
+static void no_memory(void *arg)
+{
+    leave(arg, MEM_EXIT);
+}
+
 static void signal_came(void *arg, unsigned events)
 {
     struct program *p = arg;
@@ -472,6 +477,8 @@ int main(int argc, char **argv)
     struct error err = ERROR_INIT;
     char *shown;
 
+    mem_init();
+    mem_on_exit(no_memory, &p);
     setlocale(LC_CTYPE, "");
     if (options_parse(&p.options, argc, argv, &shown, &err) < 0) {
         complain(shown, &err);

@@ -29,6 +29,7 @@
 
 static TAILQ_HEAD(slice_list, map_slice) lru = TAILQ_HEAD_INITIALIZER(lru);
 static size_t budget = BUDGET_DEFAULT;
+static size_t alive; /* maps */
 struct chain_map_stats chain_map_stats;
 
 /* --- Slices -------------------------------------------------------------------------------------------------- */
@@ -75,6 +76,17 @@ void chain_map_set_budget(size_t bytes)
     budget = bytes;
     evict(NULL);
 }
+
+/* Memory has run out. */
+static void shrink(void *arg)
+{
+    size_t usual = budget;
+
+    chain_map_set_budget(0);
+    budget = usual;
+}
+
+static struct mem_shrinker shrinker = { .shrink = shrink };
 
 static struct map_slice *slice_find(struct chain_map *map, uint64_t index)
 {
@@ -405,6 +417,9 @@ struct chain_map *chain_map_get(struct node *root)
         map->refs++;
         return map;
     }
+    if (!alive++) {
+        mem_shrinker_add(&shrinker);
+    }
     map = mem_zalloc(sizeof(*map));
     map->root = root;
     map->refs = 1;
@@ -426,6 +441,9 @@ void chain_map_put(struct chain_map *map)
 
     if (!map || --map->refs > 0) {
         return;
+    }
+    if (!--alive) {
+        mem_shrinker_remove(&shrinker);
     }
     HASH_ITER(hh, map->slices, s, next) {
         assert(s->ext); /* a filler holds a reference */

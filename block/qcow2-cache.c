@@ -50,6 +50,7 @@ struct qcow2_cache {
     size_t bytes, dirty_bytes;
     struct piece *by_offset;
     TAILQ_HEAD(piece_list, piece) idle, dirty; /* idle: the least recently used first */
+    struct mem_shrinker shrinker;
 };
 
 struct qcow2_frozen {
@@ -60,6 +61,19 @@ struct qcow2_frozen {
     struct co_group group;
 };
 
+static void evict(struct qcow2_cache *c);
+
+/* Memory has run out: what is clean and idle goes. */
+static void shrink(void *arg)
+{
+    struct qcow2_cache *c = arg;
+    size_t budget = c->budget;
+
+    c->budget = 0;
+    evict(c);
+    c->budget = budget;
+}
+
 struct qcow2_cache *qcow2_cache_new(struct qcow2 *q, uint32_t piece_size, size_t budget_bytes)
 {
     struct qcow2_cache *c = mem_zalloc(sizeof(*c));
@@ -69,6 +83,9 @@ struct qcow2_cache *qcow2_cache_new(struct qcow2 *q, uint32_t piece_size, size_t
     c->budget = budget_bytes;
     TAILQ_INIT(&c->idle);
     TAILQ_INIT(&c->dirty);
+    c->shrinker.shrink = shrink;
+    c->shrinker.arg = c;
+    mem_shrinker_add(&c->shrinker);
     return c;
 }
 
@@ -278,6 +295,7 @@ void qcow2_cache_free(struct qcow2_cache *c)
         forget(c, piece);
     }
     assert(c->bytes == 0);
+    mem_shrinker_remove(&c->shrinker);
     free(c);
 }
 

@@ -265,13 +265,10 @@ static void switch_to(struct co *to)
 static struct co *co_map(void)
 {
     size_t page = sysconf(_SC_PAGESIZE);
-    char *base = mmap(NULL, page + STACK_SIZE, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+    char *base = mem_pages(page + STACK_SIZE);
 
-    if (base == MAP_FAILED || mprotect(base, page, PROT_NONE)) {
-        fprintf(stderr, "merganser: out of memory (no room for a coroutine's stack, %zu alive)\n",
-                alive);
-        abort();
+    if (mprotect(base, page, PROT_NONE)) {
+        mem_exhausted(page); /* the kernel counts mappings, too */
     }
     struct co *co = (struct co *)(base + page + STACK_SIZE) - 1;
 

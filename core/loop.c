@@ -534,6 +534,9 @@ static void wait_real(void)
 static void turn(void)
 {
     loop_turns.turns++;
+    if (mem_is_low) {
+        mem_recover();
+    }
     submit();
     if (loop_is_virtual()) {
         wait_virtual();
@@ -598,6 +601,7 @@ void loop_run_co(void (*fn)(void *arg), void *arg)
 void loop_init(enum loop_clock clock, uint64_t seed)
 {
     assert(epoll_fd < 0);
+    mem_init();
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (epoll_fd < 0) {
         fprintf(stderr, "merganser: cannot create an epoll instance: %s\n", strerror(errno));

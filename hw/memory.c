@@ -50,13 +50,10 @@ void memory_init(uint64_t bytes)
 {
     assert(!ram && bytes >= 2 * PAGE && bytes <= MACHINE_MMIO_BASE);
     ram_size = ROUND_DOWN(bytes, PAGE);
-    uint8_t *base = mmap(NULL, ram_size + 2 * PAGE, PROT_NONE,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    uint8_t *base = mem_pages(ram_size + 2 * PAGE);
 
-    if (base == MAP_FAILED || mprotect(base + PAGE, ram_size, PROT_READ | PROT_WRITE)) {
-        fprintf(stderr, "merganser: out of memory (no room for %llu bytes of guest memory)\n",
-                (unsigned long long)ram_size);
-        abort();
+    if (mprotect(base, PAGE, PROT_NONE) || mprotect(base + PAGE + ram_size, PAGE, PROT_NONE)) {
+        mem_exhausted(PAGE); /* the kernel counts mappings, too */
     }
     ram = base + PAGE;
     /* Huge pages would make a guest that touches a page here and there cost 2 MiB each time. */

@@ -12,6 +12,7 @@
 #include "block/qcow2.h"
 #include "core/io.h"
 #include "core/loop.h"
+#include "core/mem.h"
 #include "img/command.h"
 
 static const struct driver *const drivers[] = { &driver_qcow2, &driver_raw, &driver_file, NULL };
@@ -57,6 +58,7 @@ int main(int argc, char **argv)
     const struct img_command *command;
     int c;
 
+    mem_init();
     setlocale(LC_CTYPE, "");
     signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files is an error like others */
     img_set_program(argv[0]);
