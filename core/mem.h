@@ -83,7 +83,8 @@ void *mem_pages_at(const struct mem_site *site, size_t size);
 
 void *mem_try_alloc_at(const struct mem_site *site, size_t size);
 void *mem_try_calloc_at(const struct mem_site *site, size_t count, size_t size);
-void *mem_try_realloc_at(const struct mem_site *site, void *ptr, size_t size); /* NULL: `ptr` is as it was */
+/* NULL: `ptr` is as it was. */
+void *mem_try_realloc_at(const struct mem_site *site, void *ptr, size_t size);
 void *mem_try_align_at(const struct mem_site *site, size_t align, size_t size);
 
 static inline void mem_autofree(void *pptr)
@@ -93,7 +94,7 @@ static inline void mem_autofree(void *pptr)
 /* `AUTOFREE char *s = mem_strdup(...)`: freed when the scope ends. */
 #define AUTOFREE __attribute__((cleanup(mem_autofree)))
 
-/* --- When there is none ------------------------------------------------------------------------ */
+/* --- When there is none -----------------------------------------------------------------------  */
 
 /* Once, early: lays the reserve in, and gives jansson our allocation.  Called again: nothing. */
 void mem_init(void);
