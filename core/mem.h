@@ -94,7 +94,7 @@ static inline void mem_autofree(void *pptr)
 /* `AUTOFREE char *s = mem_strdup(...)`: freed when the scope ends. */
 #define AUTOFREE __attribute__((cleanup(mem_autofree)))
 
-/* --- When there is none -----------------------------------------------------------------------  */
+/* --- When there is none ----------------------------------------------------------------------- */
 
 /* Once, early: lays the reserve in, and gives jansson our allocation.  Called again: nothing. */
 void mem_init(void);
