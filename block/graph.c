@@ -44,15 +44,21 @@ struct node *node_find(const char *name)
     struct node *node;
 
     TAILQ_FOREACH(node, &all_nodes, link) {
-        if (strcmp(node->name, name) == 0) {
+        if (node_alive(node) && strcmp(node->name, name) == 0) {
             return node;
         }
     }
     return NULL;
 }
 
+bool node_alive(const struct node *node)
+{
+    return node->refs > 0;
+}
+
 struct node *node_ref(struct node *node)
 {
+    assert(node_alive(node));
     node->refs++;
     return node;
 }

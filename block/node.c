@@ -522,7 +522,7 @@ struct node_drain *co_node_drain_begin(struct node *node)
     struct node *n;
 
     TAILQ_FOREACH(n, &all_nodes, link) {
-        if (has_in_chain(n, node)) {
+        if (node_alive(n) && has_in_chain(n, node)) {
             drain->nodes = mem_reallocarray(drain->nodes, drain->count + 1, sizeof(n));
             drain->nodes[drain->count++] = node_ref(n);
             n->drained++;

@@ -173,6 +173,7 @@ struct node {
     struct node_stats stats;
 };
 
+/* Whoever takes a reference to what he finds here looks at node_alive() first. */
 TAILQ_HEAD(node_list, node);
 extern struct node_list all_nodes;
 
@@ -219,6 +220,8 @@ const struct driver *driver_find(const char *name);
 const struct driver *const *driver_list(void);
 struct node *node_find(const char *name);      /* by node-name */
 struct node *node_ref(struct node *node);
+/* False: its last reference is gone and it is being closed, which suspends.  It is to be left alone. */
+bool node_alive(const struct node *node);
 void co_node_unref(struct node *node);         /* closes at zero, children too (iteratively) */
 /* Give back a reference that is not the last one: suspends never. */
 void node_unref_shared(struct node *node);

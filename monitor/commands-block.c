@@ -149,7 +149,7 @@ static json_t *co_nodes_tree(const char *name, bool flat)
     struct node *node;
 
     TAILQ_FOREACH_REVERSE(node, &all_nodes, node_list, link) {
-        if (!name || !strcmp(node->name, name)) {
+        if (node_alive(node) && (!name || !strcmp(node->name, name))) {
             node_set_add(&set, node);
         }
     }

@@ -67,12 +67,15 @@ class Round:
             stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
         out.close()
         for _ in range(400):
-            if os.path.exists("qmp"):
-                break
+            try:
+                self.qmp = client.Client()
+                return
+            except (FileNotFoundError, ConnectionRefusedError):  # not bound yet, does not listen yet
+                pass
             if self.process.poll() is not None:
                 raise chain.Bad(f"the program ended with {self.process.returncode} at the start on {self.top}")
             time.sleep(0.025)
-        self.qmp = client.Client()
+        raise chain.Bad("the program does not open its monitor")
 
     def kill(self):
         if self.process and self.process.poll() is None:
