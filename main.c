@@ -42,6 +42,7 @@
 #include "start/demo.h"
 #include "start/drive.h"
 #include "start/options.h"
+#include "start/sandbox.h"
 
 static const struct driver *const drivers[] = { &driver_qcow2, &driver_raw, &driver_file, NULL };
 
@@ -267,6 +268,18 @@ static int co_open_disks(struct program *p)
     return 0;
 }
 
+/* All that was named is open, and nobody has been let in yet. */
+static int enter_sandbox(struct program *p)
+{
+    struct error err = ERROR_INIT;
+
+    if (p->options.sandbox && program_sandbox(&p->options, p->demo_dir, &err) < 0) {
+        complain("--sandbox on", &err);
+        return -1;
+    }
+    return 0;
+}
+
 /* 0; or -1: the program ends, with a complaint unless it was asked to end. */
 static int co_begin(struct program *p)
 {
@@ -274,7 +287,7 @@ static int co_begin(struct program *p)
 
     machine_identity_set(p->options.name, p->options.uuid);
     if (open_monitors(p, places) < 0 || set_guest_defaults(p) < 0 || co_open_disks(p) < 0 ||
-        configure_guests(p) < 0 || co_start_monitors(p, places) < 0) {
+        configure_guests(p) < 0 || enter_sandbox(p) < 0 || co_start_monitors(p, places) < 0) {
         return -1;
     }
     if (!p->options.stopped && !monitor_quit_requested()) {

@@ -211,9 +211,8 @@ void io_pool_init(void)
     loop_poller_add(&poller);
 }
 
-void io_pool_fini(void)
+void io_threads_end(void)
 {
-    assert(!in_flight);
     pthread_mutex_lock(&lock);
     ending = true;
     pthread_cond_broadcast(&work);
@@ -222,6 +221,12 @@ void io_pool_fini(void)
         pthread_join(threads[--thread_count], NULL);
     }
     ending = false;
+}
+
+void io_pool_fini(void)
+{
+    assert(!in_flight);
+    io_threads_end();
     loop_poller_remove(&poller);
     loop_unwatch(watch);
     close(event_fd);

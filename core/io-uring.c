@@ -162,10 +162,11 @@ ssize_t co_io_ring_call(struct io_call *call)
     return call->result;
 }
 
+static const int needed[] = { IORING_OP_READ,  IORING_OP_READV, IORING_OP_WRITE,
+                              IORING_OP_WRITEV, IORING_OP_FSYNC, IORING_OP_FALLOCATE };
+
 static bool has_operations(void)
 {
-    static const int needed[] = { IORING_OP_READ,  IORING_OP_READV, IORING_OP_WRITE,
-                                  IORING_OP_WRITEV, IORING_OP_FSYNC, IORING_OP_FALLOCATE };
     struct io_uring_probe *probe = io_uring_get_probe_ring(&ring);
     bool all = probe;
 
@@ -176,22 +177,40 @@ static bool has_operations(void)
     return all;
 }
 
+/* The ring is a second way into the kernel, which no filter of system calls sees: it is limited to
+ * what we use it for, once and for all.  Kernels before 5.10 cannot: there threads do the work. */
+static bool limit(void)
+{
+    struct io_uring_restriction r[ARRAY_SIZE(needed) + 1] = {
+        { .opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED, .sqe_flags = IOSQE_ASYNC },
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(needed); i++) {
+        r[i + 1] = (struct io_uring_restriction){ .opcode = IORING_RESTRICTION_SQE_OP,
+                                                  .sqe_op = needed[i] };
+    }
+    /* The library has functions for these two calls, and forgot to export them (2.3). */
+    return !io_uring_register(ring.ring_fd, IORING_REGISTER_RESTRICTIONS, r, ARRAY_SIZE(r)) &&
+           !io_uring_register(ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+}
+
 bool io_ring_init(void)
 {
     /* Completions need not interrupt us (Linux 5.19; older ones refuse the flag): they appear at
      * our next system call.  DEFER_TASKRUN would go further, but with it nobody is woken who polls
      * the ring (seen on 6.18). */
-    struct io_uring_params params = { .flags = IORING_SETUP_COOP_TASKRUN };
+    struct io_uring_params params = { .flags = IORING_SETUP_COOP_TASKRUN |
+                                               IORING_SETUP_R_DISABLED };
     int ret = io_uring_queue_init_params(RING_ENTRIES, &ring, &params);
 
     if (ret == -EINVAL) {
-        params = (struct io_uring_params){ 0 };
+        params = (struct io_uring_params){ .flags = IORING_SETUP_R_DISABLED };
         ret = io_uring_queue_init_params(RING_ENTRIES, &ring, &params);
     }
     if (ret) {
         return false; /* ENOSYS, EPERM: not for us */
     }
-    if (!has_operations() || !(params.features & IORING_FEAT_NODROP)) {
+    if (!has_operations() || !(params.features & IORING_FEAT_NODROP) || !limit()) {
         io_uring_queue_exit(&ring);
         return false;
     }

@@ -42,6 +42,9 @@ enum io_open_flags {
  * be NULL (default), "io_uring", "threads", "sim".  io_engine_find() returns NULL when unknown or unavailable. */
 void io_init(void);
 void io_fini(void);
+/* End the worker threads, once they are done with what they were given; the next request starts new ones, which inherit
+ * what the loop's thread is by then (core/sandbox.h).  Waits on the spot. */
+void io_threads_end(void);
 const struct io_engine *io_engine_find(const char *name);
 const char *io_engine_name(const struct io_engine *engine);
 /* Replace the default engine (tests and --sim run everything on io-sim). */
@@ -102,6 +105,8 @@ int co_io_load(const char *path, char **out, size_t *len);
 int io_change_dir(const char *path);
 /* Make a directory for us alone; its name replaces the six X at the end of `template`. */
 int io_make_temp_dir(char *template);
+/* As it, an empty file (0600). */
+int io_make_temp_file(char *template);
 void io_remove_tree(const char *path);
 /* Make a file for us alone (0600) where there is none, and the directories above it (0700). */
 int io_make_private_file(const char *path);

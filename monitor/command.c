@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "core/mem.h"
+#include "core/sandbox.h"
 #include "monitor/monitor.h"
 
 /* --- Look-up ---------------------------------------------------------------------------------------------------- */
@@ -180,6 +181,7 @@ int co_command_run(struct monitor *mon, const struct command *cmd, json_t *args,
         running++;
         ret = cmd->co_run(mon, given, result, err);
         running--;
+        sandbox_explain(err);
     }
     assert(ret <= 0);
     assert(ret || !error_is_set(err));

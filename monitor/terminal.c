@@ -62,16 +62,21 @@ void terminal_notice(const char *text)
 
 /* --- History ----------------------------------------------------------------------------------------------------------- */
 
-static void history_start(void)
+char *terminal_history(void)
 {
     const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
 
-    using_history();
     if (state && state[0] == '/') {
-        history_path = mem_printf("%s/merganser/history", state);
-    } else if (home && home[0] == '/') {
-        history_path = mem_printf("%s/.local/state/merganser/history", home);
-    } else {
+        return mem_printf("%s/merganser/history", state);
+    }
+    return home && home[0] == '/' ? mem_printf("%s/.local/state/merganser/history", home) : NULL;
+}
+
+static void history_start(void)
+{
+    using_history();
+    history_path = terminal_history();
+    if (!history_path) {
         return;
     }
     if (io_make_private_file(history_path) < 0) {

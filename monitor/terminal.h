@@ -16,6 +16,8 @@
 
 /* Are both standard input and output a terminal? */
 bool terminal_possible(void);
+/* Where the history of lines is kept, malloc'ed; NULL: nowhere. */
+char *terminal_history(void);
 /* Show the greeting and the prompt, and read lines from now on.  Ends with terminal_stop(); Ctrl-D asks the program to
  * end. */
 void terminal_start(bool compat);

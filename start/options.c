@@ -280,6 +280,48 @@ static int take_uuid(struct options *o, const struct given *g, struct error *err
     return 0;
 }
 
+/* QEMU's words for what else may be denied; here all of it is, without being asked. */
+static const char *const denied[] = { "obsolete", "elevateprivileges", "spawn", "resourcecontrol" };
+
+static int sandbox_from_keys(struct options *o, json_t *keys, struct error *err)
+{
+    const char *landlock = json_string_value(json_object_get(keys, "landlock")), *key;
+    int ret = take_switch(keys, "enable", false, &o->sandbox, err);
+
+    if (ret) {
+        return ret;
+    }
+    o->landlock_optional = landlock && !strcmp(landlock, "optional");
+    if (landlock && !o->landlock_optional && strcmp(landlock, "required")) {
+        error_set(err, "Parameter 'landlock' expects 'required' or 'optional'");
+        return -EINVAL;
+    }
+    json_object_del(keys, "landlock");
+    for (size_t i = 0; i < ARRAY_SIZE(denied); i++) {
+        const char *value = json_string_value(json_object_get(keys, denied[i]));
+
+        if (value && strcmp(value, "deny")) {
+            error_set(err, "Parameter '%s' expects 'deny': the sandbox always does", denied[i]);
+            return -EINVAL;
+        }
+        json_object_del(keys, denied[i]);
+    }
+    key = json_object_iter_key(json_object_iter(keys));
+    if (key) {
+        error_set(err, "Invalid parameter '%s'", key);
+    }
+    return key ? -EINVAL : 0;
+}
+
+static int take_sandbox(struct options *o, const struct given *g, struct error *err)
+{
+    json_t *keys = keyval_parse(g->value, "enable", err);
+    int ret = keys ? sandbox_from_keys(o, keys, err) : -EINVAL;
+
+    json_decref(keys);
+    return ret;
+}
+
 static int take_compat(struct options *o, const struct given *g, struct error *err)
 {
     o->compat = true;
@@ -336,6 +378,11 @@ static const struct option table[] = {
     { "seed", "NUMBER", "Program", "where all chance comes from", true, take_seed },
     { "name", "NAME", "Program", "what `info name` shows", false, take_name },
     { "uuid", "UUID", "Program", "what `info uuid` shows", false, take_uuid },
+    { "sandbox", "on|off", "Program",
+      "on: after the start only the images and places that were named can be\n"
+      "reached, no program can be run, nothing be connected to;\n"
+      "on,landlock=optional: also where the kernel cannot guard files",
+      true, take_sandbox },
     { "qemu-compat", NULL, "Program", "speak like QEMU 7.2, without the words that it lacks", true,
       take_compat },
     { "help", NULL, "Program", "this text", true, take_help },

@@ -47,6 +47,7 @@ struct options {
     bool human_stdio; /* the human monitor is on standard input and output */
     bool stopped;     /* -S */
     bool compat;      /* --qemu-compat */
+    bool sandbox, landlock_optional;
     bool help, version;
     enum option_errors on_error;
     enum loop_clock clock;
