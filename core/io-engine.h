@@ -29,6 +29,7 @@
 #ifndef CORE_IO_ENGINE_H
 #define CORE_IO_ENGINE_H
 
+#define IO_WITHOUT_SITES
 #include "core/co.h"
 #include "core/io.h"
 #include "core/loop.h"

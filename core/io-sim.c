@@ -432,14 +432,14 @@ static int co_sim_rename(const struct io_engine *engine, const char *from, const
 /* It has names only, as if all were in the root. */
 static char *sim_working_dir(const struct io_engine *engine)
 {
-    return mem_strdup("/");
+    return sim_fault_now(IO_SIM_SIZE, "/") ? NULL : mem_strdup("/");
 }
 
 static bool sim_exists(const struct io_engine *engine, const char *name)
 {
     AUTOFREE char *path = sim_path(name);
 
-    return sim_find(sim_world, path);
+    return !sim_fault_now(IO_SIM_SIZE, path) && sim_find(sim_world, path);
 }
 
 static int co_sim_load(const struct io_engine *engine, const char *name, char **out, size_t *len)

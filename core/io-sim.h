@@ -81,7 +81,7 @@ enum io_sim_op {
     IO_SIM_RENAME = 1 << 13,  /* path is the old name */
     /* These two take no time and are not numbered nor shown to the hook; faults may strike them. */
     IO_SIM_LOCK = 1 << 14,
-    IO_SIM_SIZE = 1 << 15,    /* also how much is allocated */
+    IO_SIM_SIZE = 1 << 15,    /* also how much is allocated, whether a name is there, and where */
     IO_SIM_ANY = (1 << 16) - 1,
 };
 const char *io_sim_op_name(enum io_sim_op op); /* "write", "flush", ... */

@@ -19,6 +19,7 @@
 #define ZERO_BUFFERS_PER_WRITE 16
 
 struct io_stats io_stats;
+void (*io_site_hook)(const struct io_site *site);
 
 /* --- Engines ---------------------------------------------------------------------------------- */
 

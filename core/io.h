@@ -139,4 +139,49 @@ struct io_stats {
 };
 extern struct io_stats io_stats;
 
+/* --- Call sites -------------------------------------------------------------------------------------------------- */
+/* Each place in the sources that calls the host is known, so that tests can make every one of them fail and see that
+ * none was forgotten.  All are in the section io_sites, as pointers; one place may be there several times. */
+struct io_site {
+    const char *file;
+    unsigned line;
+    const char *what; /* the function that it calls */
+};
+/* For tests: told just before each call, on the caller's coroutine.  Usually NULL. */
+extern void (*io_site_hook)(const struct io_site *site);
+
+#ifndef IO_WITHOUT_SITES /* where the functions are made */
+#define IO_CALLED(what) \
+    ({ \
+        static const struct io_site site_ = { __FILE__, __LINE__, what }; \
+        static const struct io_site *const listed_ \
+            __attribute__((section("io_sites"), used)) = &site_; \
+        if (__builtin_expect(io_site_hook != NULL, 0)) { \
+            io_site_hook(&site_); \
+        } \
+    })
+#define co_io_open(...) (IO_CALLED("co_io_open"), co_io_open(__VA_ARGS__))
+#define co_io_reopen(...) (IO_CALLED("co_io_reopen"), co_io_reopen(__VA_ARGS__))
+#define co_io_readv(...) (IO_CALLED("co_io_readv"), co_io_readv(__VA_ARGS__))
+#define co_io_read(...) (IO_CALLED("co_io_read"), co_io_read(__VA_ARGS__))
+#define co_io_writev(...) (IO_CALLED("co_io_writev"), co_io_writev(__VA_ARGS__))
+#define co_io_write(...) (IO_CALLED("co_io_write"), co_io_write(__VA_ARGS__))
+#define co_io_flush(...) (IO_CALLED("co_io_flush"), co_io_flush(__VA_ARGS__))
+#define co_io_zero(...) (IO_CALLED("co_io_zero"), co_io_zero(__VA_ARGS__))
+#define co_io_discard(...) (IO_CALLED("co_io_discard"), co_io_discard(__VA_ARGS__))
+#define co_io_copy(...) (IO_CALLED("co_io_copy"), co_io_copy(__VA_ARGS__))
+#define co_io_map(...) (IO_CALLED("co_io_map"), co_io_map(__VA_ARGS__))
+#define co_io_truncate(...) (IO_CALLED("co_io_truncate"), co_io_truncate(__VA_ARGS__))
+#define co_io_size(...) (IO_CALLED("co_io_size"), co_io_size(__VA_ARGS__))
+#define co_io_allocated(...) (IO_CALLED("co_io_allocated"), co_io_allocated(__VA_ARGS__))
+#define co_io_allocate(...) (IO_CALLED("co_io_allocate"), co_io_allocate(__VA_ARGS__))
+#define co_io_sync_dir(...) (IO_CALLED("co_io_sync_dir"), co_io_sync_dir(__VA_ARGS__))
+#define co_io_unlink(...) (IO_CALLED("co_io_unlink"), co_io_unlink(__VA_ARGS__))
+#define co_io_rename(...) (IO_CALLED("co_io_rename"), co_io_rename(__VA_ARGS__))
+#define co_io_load(...) (IO_CALLED("co_io_load"), co_io_load(__VA_ARGS__))
+#define io_exists(...) (IO_CALLED("io_exists"), io_exists(__VA_ARGS__))
+#define io_working_dir(...) (IO_CALLED("io_working_dir"), io_working_dir(__VA_ARGS__))
+#define io_file_lock(...) (IO_CALLED("io_file_lock"), io_file_lock(__VA_ARGS__))
+#endif
+
 #endif
