@@ -3,29 +3,49 @@
 
 load ../lib.bash
 
-@test "the stream benchmark prints merganser and QEMU side by side, and keeps its images for the next time" {
-    mkdir scratch
-    TMPDIR=$PWD/scratch BENCH_SIZE=64 run timeout -k 5 120 "$TOP/scripts/bench" --runs 1 stream
+bench() {
+    TMPDIR=$PWD timeout -k 5 120 "$TOP/scripts/bench" --quick --size 16 "$@"
+}
+
+@test "the benchmark prints merganser and QEMU side by side, the machine's own figures, and keeps its images" {
+    run bench --json all.json stream-flat
     assert_status 0
-    assert_output "Stream of 64 MiB, medians of 1 runs (QEMU emulator version"
-    [[ $output == *$'\nmerganser '*$'\nQEMU  '*$'\ncp  '*$'\nQEMU / ours '* ]]
-    assert_clean scratch/merganser-bench/base.img
-    [ ! -e scratch/merganser-bench/top.img ]
+    assert_output "cp, MiB/s: "
+    assert_output "| stream-flat "
+    assert_output " QEMU "
+    [ "$(jq -r '.results[0] | "\(.case) \(.ours | length) \(.theirs | length)"' all.json)" = "stream-flat 1 1" ]
+    jq -e '.calibration["memcpy, MiB/s"] > 0' all.json
+    assert_clean merganser-bench/flat-16777216/chain.img
+    [ ! -e merganser-bench/flat-16777216/top.img ]
 }
 
 @test "a program that leaves the overlay as it was gets no figures" {
-    mkdir scratch
-    printf '#!/bin/sh\nexit 0\n' >idle
+    cat >idle.py <<'END'
+import json, socket, sys
+path = next(word for word in sys.argv if word.startswith("unix:"))[5:].split(",")[0]
+server = socket.socket(socket.AF_UNIX)
+server.bind(path)
+server.listen()
+stream = server.accept()[0].makefile("rw")
+def say(**words):
+    stream.write(json.dumps(words) + "\n")
+    stream.flush()
+say(QMP={})
+for line in stream:
+    say(**{"return": ""})
+    if "block-stream" in line:
+        say(event="BLOCK_JOB_COMPLETED", data={})
+END
+    printf '#!/bin/sh\nexec python3 %s/idle.py "$@"\n' "$PWD" >idle
     chmod +x idle
-    TMPDIR=$PWD/scratch BENCH_SIZE=64 MERGANSER=$PWD/idle run timeout -k 5 120 "$TOP/scripts/bench" --runs 1 stream
+    MERGANSER=$PWD/idle run bench stream-flat
     assert_status 1
-    assert_output "merganser left a backing file"
-    refute_output "medians"
+    assert_output "merganser left the wrong backing file"
+    assert_output "FAILED"
 }
 
-@test "the opening benchmark prints time and memory for one image and for 64 layers" {
-    mkdir scratch
-    TMPDIR=$PWD/scratch run timeout -k 5 120 "$TOP/scripts/bench" --runs 1 open
-    assert_status 0
-    [[ $output == *"layer-1.img"*" ms, "*" MiB"*"layer-64.img"*" ms, "*" MiB"* ]]
+@test "a case that is not there is named" {
+    run bench stream-fast
+    assert_status 2
+    assert_output "what is 'stream-fast'?"
 }
