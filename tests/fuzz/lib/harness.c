@@ -142,6 +142,17 @@ void fuzz_keep_disk(void)
     disk = io_sim_snapshot();
 }
 
+static void world_reset(void)
+{
+    loop_random_seed(SEED);
+    if (disk) {
+        io_sim_restore(disk);
+        io_sim_cut(IO_SIM_CUT_POWER_KEEP, 0);
+    } else {
+        io_sim_reset();
+    }
+}
+
 static void world_begin(void)
 {
     static const struct driver *const drivers[] = { &driver_qcow2, &driver_raw, &driver_file, NULL };
@@ -160,17 +171,7 @@ static void world_begin(void)
         fuzz_target.set_up();
     }
     base_coroutines = co_count();
-}
-
-static void world_reset(void)
-{
-    loop_random_seed(SEED);
-    if (disk) {
-        io_sim_restore(disk);
-        io_sim_cut(IO_SIM_CUT_POWER_KEEP, 0);
-    } else {
-        io_sim_reset();
-    }
+    world_reset();
 }
 
 static void check_nothing_is_left(void)
@@ -197,9 +198,9 @@ static void run_once(const uint8_t *data, size_t len)
 {
     struct fuzz_input in = { data, len };
 
-    world_reset();
     fuzz_target.run(&in);
     check_nothing_is_left();
+    world_reset();
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)

@@ -47,7 +47,10 @@ static void discount(size_t less)
 #endif
 
 #ifdef __SANITIZE_ADDRESS__
-#include <sanitizer/allocator_interface.h>
+/* gcc does not install the header. */
+int __sanitizer_install_malloc_and_free_hooks(void (*allocated)(const volatile void *ptr, size_t size),
+                                              void (*freed)(const volatile void *ptr));
+size_t __sanitizer_get_allocated_size(const volatile void *ptr);
 
 static void allocated(const volatile void *ptr, size_t size)
 {
