@@ -45,6 +45,8 @@ struct chain_map {
     uint32_t slots;
     struct map_slice *slices;
     struct map_slice *last;      /* used last, to skip the hash */
+    chain_map_watch_fn *watch;   /* of changes of the root; NULL: nobody */
+    void *watch_arg;
 };
 
 /* Append to a sorted list that has room, melting into the extent before when it goes on there.  Returns the new count. */

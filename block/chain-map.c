@@ -268,6 +268,9 @@ static void patch_map(struct chain_layer *layer, uint64_t offset, uint64_t len, 
 {
     struct chain_map *map = layer->map;
 
+    if (map->watch && layer->node == map->root) {
+        map->watch(map->watch_arg, offset, len);
+    }
     for (uint64_t done = 0; done < len;) {
         uint64_t at = offset + done;
         uint32_t from = at & (map->slice_bytes - 1);
@@ -294,6 +297,13 @@ void chain_map_patch(struct node *layer, uint64_t offset, uint64_t len, enum ext
         patch_map(in, offset, len, kind, host);
     }
     evict(NULL);
+}
+
+void chain_map_watch(struct chain_map *map, chain_map_watch_fn *fn, void *arg)
+{
+    assert(!fn || !map->watch);
+    map->watch = fn;
+    map->watch_arg = arg;
 }
 
 /* --- Layers come and go ------------------------------------------------------------------------------------------------ */

@@ -48,6 +48,11 @@ void chain_map_relink(struct node *changed);
 /* Forget everything of a layer (it was truncated, reopened, ...). */
 void chain_map_forget_layer(struct node *layer);
 
+/* Be told of each change of the root's own content, from within chain_map_patch() (so the callback does nothing but take a
+ * note). One watcher at a time; NULL ends it. */
+typedef void chain_map_watch_fn(void *arg, uint64_t offset, uint64_t len);
+void chain_map_watch(struct chain_map *map, chain_map_watch_fn *fn, void *arg);
+
 /* Bytes all maps together may hold; default 8 MiB. */
 void chain_map_set_budget(size_t bytes);
 struct chain_map_stats {

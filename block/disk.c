@@ -193,17 +193,22 @@ static bool co_failed(struct disk *disk, const struct disk_request *req, int *re
 static int co_request(struct disk *disk, const struct disk_request *req)
 {
     uint64_t started = loop_now();
+    unsigned tries = 0;
     int ret;
 
     disk->in_flight++;
     do {
         ret = co_attempt(disk, req);
+        tries++;
     } while (ret < 0 && ret != -ENOMEDIUM && co_failed(disk, req, &ret));
     disk->in_flight--;
 
     uint64_t took = loop_now() - started;
     disk->stats.last_access_ns = started + took;
     disk->stats.longest_ns = MAX(disk->stats.longest_ns, took);
+    if (tries == 1) {
+        latency_window_add(&disk->latencies, disk->stats.last_access_ns, took);
+    }
     if (ret == 0) {
         disk->stats.ops[req->op]++;
         disk->stats.bytes[req->op] += req->len;

@@ -7,6 +7,7 @@
 #ifndef BLOCK_DISK_H
 #define BLOCK_DISK_H
 
+#include "block/latency-window.h"
 #include "block/node.h"
 
 enum disk_policy { DISK_REPORT, DISK_IGNORE, DISK_STOP, DISK_ENOSPC /* stop on ENOSPC, else report */ };
@@ -29,6 +30,7 @@ struct disk {
     bool read_only, removable, locked, tray_open;
     bool io_status_failed, io_status_nospace;
     struct disk_stats stats;
+    struct latency_window latencies; /* of the device's requests lately, all kinds; without those that waited for `cont` */
     struct co_queue stopped;   /* requests that failed under policy stop and wait for `cont` */
     bool cancelling;           /* see disk_cancel() */
     unsigned in_flight;

@@ -432,7 +432,8 @@ int co_qcow2_map(struct node *node, uint64_t offset, uint64_t len, struct extent
     while (span.len < len && (offset + span.len) % slice == 0 &&
            next_span(q, offset + span.len, len - span.len, &next)) {
         struct unit u = { .kind = next.kind, .host = next.host };
-        if (!joins(&span, &u, false) || next.host + next.len > q->file_end * q->cluster_size) {
+        if (!joins(&span, &u, false) ||
+            (next.host && next.host + next.len > q->file_end * q->cluster_size)) {
             break;
         }
         span.len += next.len;

@@ -15,6 +15,8 @@
 
 #include "core/mem.h"
 
+#define SLICE_NS (100 * NS_PER_MS) /* a limited job moves at most this much time's worth at once */
+
 struct job_list all_jobs = TAILQ_HEAD_INITIALIZER(all_jobs);
 static LIST_HEAD(, job_listener) listeners = LIST_HEAD_INITIALIZER(listeners);
 static unsigned failures;
@@ -82,6 +84,7 @@ void job_unref(struct job *job)
         return;
     }
     assert(LIST_EMPTY(&job->holds));
+    progress_fini(&job->progress);
     error_clear(&job->err);
     free(job->description);
     free(job->id);
@@ -122,6 +125,7 @@ struct job *job_new(const char *id, const struct job_kind *kind, uint64_t speed,
     LIST_INIT(&job->holds);
     co_queue_init(&job->done_queue);
     loop_timer_init(&job->timer, wake_sleeper, job);
+    latency_control_init(&job->latency, 0, 0);
     TAILQ_INSERT_HEAD(&all_jobs, job, link);
     set_status(job, JOB_CREATED);
     if (job_set_speed(job, (int64_t)speed, err) < 0) {
@@ -228,24 +232,116 @@ static void co_stand_still(struct job *job)
         co_sleep_kickable(job, 0);
     }
     job->paused = false;
+    progress_restart(&job->progress, loop_now(), job->data_done);
     set_status(job, before);
+}
+
+uint64_t job_pace(const struct job *job)
+{
+    uint64_t pace = job->latency.target_ns ? job->latency.pace : LATENCY_PACE_FREE;
+
+    pace = job->speed ? MIN(job->speed, pace) : pace;
+    return pace == LATENCY_PACE_FREE ? 0 : pace;
+}
+
+uint64_t job_slice(const struct job *job, uint64_t max)
+{
+    uint64_t pace = job_pace(job), ns = SLICE_NS;
+
+    if (job->latency.target_ns) {
+        ns = MIN(ns, job->latency.target_ns);
+    }
+    return pace ? (uint64_t)MIN((__uint128_t)pace * ns / NS_PER_S, (__uint128_t)max) : max;
+}
+
+/* Does this disk show its guest an image of ours? All images of a job are of one chain. */
+static bool disk_is_above(const struct disk *disk, const struct job *job)
+{
+    const struct job_hold *hold = LIST_FIRST(&job->holds);
+
+    return hold && disk->root && node_depth(disk->root, hold->node) >= 0;
+}
+
+uint64_t job_guest_p99(const struct job *job)
+{
+    uint64_t p99 = 0;
+    struct disk *disk;
+
+    TAILQ_FOREACH(disk, &all_disks, link) {
+        if (disk_is_above(disk, job)) {
+            p99 = MAX(p99, latency_window_percentile(&disk->latencies, loop_now(), 990));
+        }
+    }
+    return p99;
+}
+
+/* The guests of all disks that stand on an image of ours: do they suffer? */
+static void look_at_guests(struct job *job)
+{
+    struct latency_control *c = &job->latency;
+    uint64_t now = loop_now(), all = 0, above = 0, fresh = 0, before = c->pace;
+    struct disk *disk;
+
+    TAILQ_FOREACH(disk, &all_disks, link) {
+        if (disk_is_above(disk, job)) {
+            uint64_t n, slow;
+            latency_window_count(&disk->latencies, c->since_ns, c->target_ns, &n, &slow);
+            all += n;
+            above += slow;
+            latency_window_count(&disk->latencies, now - MIN(now, LATENCY_PERIOD_NS), 0, &n, &slow);
+            fresh += n;
+        }
+    }
+    latency_control_decide(c, now, all, above, fresh);
+    if (c->pace > before) {
+        job->next_ns = MIN(job->next_ns, now); /* what it owes at the old pace is forgiven */
+    }
+}
+
+/* Until when must it wait before the next byte?  0: not at all. */
+static uint64_t wait_until(struct job *job)
+{
+    uint64_t now = loop_now();
+
+    if (job->cancelled) {
+        return 0;
+    }
+    if (job->latency.target_ns && now >= job->latency.next_ns) {
+        look_at_guests(job);
+    }
+    if (!job_pace(job) || job->next_ns <= now) {
+        return 0;
+    }
+    return job->latency.target_ns ? MIN(job->next_ns, job->latency.next_ns) : job->next_ns;
 }
 
 void co_job_pause_point(struct job *job, uint64_t bytes)
 {
-    uint64_t now = loop_now();
+    uint64_t now = loop_now(), pace = job_pace(job), until;
 
-    if (job->speed && bytes) {
-        job->next_ns = MAX(job->next_ns, now) + (uint64_t)((__uint128_t)bytes * NS_PER_S / job->speed);
+    if (pace && bytes) {
+        job->next_ns = MAX(job->next_ns, now) + (uint64_t)((__uint128_t)bytes * NS_PER_S / pace);
     }
     do {
         if (job->pause_count > 0 && !job->cancelled) {
             co_stand_still(job);
         }
-        if (!job->cancelled && job->speed && job->next_ns > loop_now()) {
-            co_sleep_kickable(job, job->next_ns);
+        until = wait_until(job);
+        if (until) {
+            co_sleep_kickable(job, until);
         }
-    } while (!job->cancelled && (job->pause_count > 0 || (job->speed && job->next_ns > loop_now())));
+    } while (!job->cancelled && (job->pause_count > 0 || until));
+}
+
+void job_data_done(struct job *job, uint64_t done)
+{
+    job->data_done = done;
+    progress_sample(&job->progress, loop_now(), done);
+}
+
+uint64_t job_data_total(const struct job *job)
+{
+    return job->counting ? 0 : MAX(job->progress.total, job->data_done);
 }
 
 void job_progress(struct job *job, uint64_t offset)
@@ -355,6 +451,16 @@ static int refuse_ended(const struct job *job, const char *verb, struct error *e
     return -EPERM;
 }
 
+/* The pace is another one from now on. */
+static void forget_pace(struct job *job)
+{
+    job->next_ns = 0;
+    progress_restart(&job->progress, loop_now(), job->data_done);
+    if (!job->paused) {
+        wake_sleeper(job);
+    }
+}
+
 int job_set_speed(struct job *job, int64_t speed, struct error *err)
 {
     if (speed < 0) {
@@ -365,10 +471,21 @@ int job_set_speed(struct job *job, int64_t speed, struct error *err)
         return -EPERM;
     }
     job->speed = speed;
-    job->next_ns = 0;
-    if (!job->paused) {
-        wake_sleeper(job);
+    forget_pace(job);
+    return 0;
+}
+
+int job_set_latency(struct job *job, int64_t target_ns, struct error *err)
+{
+    if (target_ns < 0) {
+        error_set(err, "Parameter 'latency' expects a non-negative value");
+        return -EINVAL;
     }
+    if (job->status != JOB_CREATED && refuse_ended(job, "set-latency", err) < 0) {
+        return -EPERM;
+    }
+    latency_control_init(&job->latency, target_ns, loop_now());
+    forget_pace(job);
     return 0;
 }
 

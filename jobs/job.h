@@ -25,6 +25,8 @@
 #include "core/co.h"
 #include "core/error.h"
 #include "core/loop.h"
+#include "jobs/latency.h"
+#include "jobs/progress.h"
 
 enum job_status {
     JOB_UNDEFINED, JOB_CREATED, JOB_RUNNING, JOB_PAUSED, JOB_READY, JOB_STANDBY, JOB_WAITING, JOB_PENDING,
@@ -58,7 +60,10 @@ struct job {
     void *state;             /* the kind's own */
     char *description;       /* what it does between which images, for people: "A.img <- D.img"; owned */
     uint64_t offset, len;    /* progress as QMP shows it, bytes */
-    uint64_t data_done, data_total; /* bytes of real data copied / to copy (ours); total 0 = not known yet */
+    uint64_t data_done;      /* bytes of real data copied */
+    struct progress progress; /* bytes of real data to copy, and how fast it goes; size 0: the kind does not know */
+    bool counting;           /* finding out what there is to copy */
+    struct latency_control latency; /* holds back for the guest's sake */
     uint64_t speed;          /* bytes per second, 0 = no limit */
     enum job_on_error on_error;
     enum job_io_status io_status;
@@ -99,6 +104,16 @@ bool job_ended(const struct job *job);
 /* For kinds: hold a node as busy; refuse politely when it is. */
 int job_hold(struct job *job, struct node *node, struct error *err);
 void job_progress(struct job *job, uint64_t offset);
+/* `done` bytes of real data have been copied. */
+void job_data_done(struct job *job, uint64_t done);
+/* Bytes of real data, copied and to copy; 0 while that is not known (and when there is none). */
+uint64_t job_data_total(const struct job *job);
+/* How fast the job may go now, bytes per second: its speed limit, or less when a guest suffers; 0: no limit. */
+uint64_t job_pace(const struct job *job);
+/* How many bytes to move at once at most, so that this pace is even and a guest's request does not have to wait for long. */
+uint64_t job_slice(const struct job *job, uint64_t max);
+/* The p99 latency of the guests of the job's disks over the last seconds, ns; 0: no requests. */
+uint64_t job_guest_p99(const struct job *job);
 /* Account `bytes` against the speed limit, then pause or sleep as long as asked for. */
 void co_job_pause_point(struct job *job, uint64_t bytes);
 /* A read or write failed: what does the policy say?  Raises BLOCK_JOB_ERROR; pauses the job for `stop`. */
@@ -107,6 +122,8 @@ enum job_error_action co_job_error(struct job *job, bool is_read, int error);
 
 /* The operator's verbs; 0 or -errno with QEMU's words in err. */
 int job_set_speed(struct job *job, int64_t speed, struct error *err);
+/* Back off while the guest's p99 is above this, ns; 0: no target. */
+int job_set_latency(struct job *job, int64_t target_ns, struct error *err);
 int job_pause(struct job *job, struct error *err);
 int job_resume(struct job *job, struct error *err);
 int job_cancel(struct job *job, bool force, struct error *err); /* returns at once; the job ends later */
@@ -144,6 +161,7 @@ struct stream_args {
     const char *backing_file; /* string to record instead of the base's own; or NULL */
     bool has_speed;
     int64_t speed;
+    int64_t latency;          /* ns; 0: no target */
     enum job_on_error on_error;
     bool auto_finalize, auto_dismiss;
 };

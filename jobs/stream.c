@@ -17,13 +17,14 @@
 #include <errno.h>
 #include <string.h>
 
-#include "block/copier.h"
+#include "block/copier-count.h"
 #include "block/path.h"
 #include "core/mem.h"
 #include "jobs/job.h"
 
 #define STREAM_PARALLEL 4
-#define SLICE_NS (100 * NS_PER_MS) /* a limited stream moves at most this much time's worth at once */
+#define COUNT_NS (50 * NS_PER_MS) /* what guests changed ahead is counted again this often, */
+#define COUNT_PIECES 16           /* and not more of it at once */
 
 struct window {
     TAILQ_ENTRY(window) link;
@@ -42,6 +43,7 @@ struct stream {
     TAILQ_HEAD(, window) windows; /* in flight, by offset */
     unsigned in_flight;
     struct co_queue ended;        /* a window has ended */
+    uint64_t counted_ns;          /* when that was done last */
     bool made_writable;
 };
 
@@ -74,7 +76,7 @@ static void reap(struct job *job, int *error)
     }
     w = TAILQ_FIRST(&s->windows);
     job_progress(job, w ? w->offset : s->copier.offset);
-    job->data_done = s->copier.copied;
+    job_data_done(job, s->copier.copied);
 }
 
 static void co_wait_window(struct stream *s)
@@ -112,12 +114,6 @@ static void start_window(struct job *job, uint64_t offset, uint64_t len)
     co_start(co_stream_window, w);
 }
 
-static uint64_t window_max(const struct job *job)
-{
-    uint64_t slice = job->speed ? job->speed / (NS_PER_S / SLICE_NS) : COPIER_WINDOW_MAX;
-    return MIN(slice, (uint64_t)COPIER_WINDOW_MAX);
-}
-
 /* An error of a window, or of a look into the tables (`unreadable`): what now?  True: go on. */
 static bool co_judge(struct job *job, int error, bool unreadable, uint64_t again_from, int *first_error)
 {
@@ -139,6 +135,63 @@ static bool co_judge(struct job *job, int error, bool unreadable, uint64_t again
     }
 }
 
+/* --- How much there is to copy ------------------------------------------------------------------------------------- */
+
+static void plan_data(void *arg, uint64_t offset, uint64_t bytes)
+{
+    progress_plan(arg, offset, bytes);
+}
+
+static void co_count_range(struct job *job, uint64_t from, uint64_t to)
+{
+    struct stream *s = job->state;
+    struct copier_count cc;
+
+    copier_count_begin(&cc, &s->copier, from, to, plan_data, &job->progress);
+    while (!job_is_cancelled(job) && co_copier_count_go_on(&cc)) {
+        co_yield();
+        co_job_pause_point(job, 0);
+    }
+    copier_count_end(&cc);
+}
+
+static void note_change(void *arg, uint64_t offset, uint64_t len)
+{
+    struct job *job = arg;
+    struct stream *s = job->state;
+
+    progress_touch(&job->progress, offset, len, s->copier.offset);
+}
+
+static void co_count_all(struct job *job)
+{
+    struct stream *s = job->state;
+
+    progress_init(&job->progress, s->target->size);
+    chain_map_watch(s->copier.map, note_change, job);
+    job->counting = true;
+    co_count_range(job, 0, s->target->size);
+    job->counting = false;
+    progress_restart(&job->progress, loop_now(), 0);
+}
+
+/* A guest wrote ahead of us: not every time, a guest writes all the time. */
+static void co_count_stale(struct job *job)
+{
+    struct stream *s = job->state;
+    uint64_t offset, len;
+
+    if (!job->progress.n_stale || loop_now() - s->counted_ns < COUNT_NS) {
+        return;
+    }
+    s->counted_ns = loop_now();
+    for (unsigned i = 0; i < COUNT_PIECES && progress_take_stale(&job->progress, s->copier.offset, &offset, &len); i++) {
+        co_count_range(job, offset, offset + len);
+    }
+}
+
+/* --- The loop over windows ------------------------------------------------------------------------------------------- */
+
 static int co_stream_copy(struct job *job)
 {
     struct stream *s = job->state;
@@ -148,13 +201,14 @@ static int co_stream_copy(struct job *job)
         uint64_t offset, len = 0, from;
         int error = 0, unreadable = 0;
 
-        while (s->in_flight >= (job->speed ? 1 : STREAM_PARALLEL)) {
+        while (s->in_flight >= (job_pace(job) ? 1 : STREAM_PARALLEL)) {
             co_wait_window(s);
         }
         from = copied_to(s);
         reap(job, &error);
+        co_count_stale(job);
         if (error == 0 && s->copier.offset < s->target->size) {
-            error = unreadable = co_copier_next(&s->copier, window_max(job), &offset, &len);
+            error = unreadable = co_copier_next(&s->copier, job_slice(job, COPIER_WINDOW_MAX), &offset, &len);
         }
         if (error < 0) {
             co_settle(job, &error);
@@ -195,7 +249,9 @@ static int co_stream_run(struct job *job, struct error *err)
         return co_settle_former(s->target);
     }
     job->len = s->target->size;
+    co_count_all(job);
     ret = co_stream_copy(job);
+    chain_map_watch(s->copier.map, NULL, NULL);
     if (ret == 0 && !job_is_cancelled(job)) {
         job->offset = job->len;
     }
@@ -445,7 +501,8 @@ int co_stream_start(const struct stream_args *args, struct error *err)
         return -EINVAL;
     }
     job = job_new(id ? id : disk->id, &stream_kind, 0, args->on_error, err);
-    if (job && args->has_speed && job_set_speed(job, args->speed, err) < 0) {
+    if (job && ((args->has_speed && job_set_speed(job, args->speed, err) < 0) ||
+                job_set_latency(job, args->latency, err) < 0)) {
         job_abandon(job);
         job = NULL;
     }

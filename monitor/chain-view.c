@@ -144,8 +144,8 @@ static json_t *jobs_tree(const struct node_set *chain)
         set(tree, "status", json_string(job_status_name(job->status)));
         set(tree, "from", json_integer(chain->count - 1 - low));
         set(tree, "to", json_integer(chain->count - 1 - top));
-        set(tree, "done", json_integer(job->data_total ? job->data_done : job->offset));
-        set(tree, "total", json_integer(job->data_total ? job->data_total : job->len));
+        set(tree, "done", json_integer(job_data_total(job) ? job->data_done : job->offset));
+        set(tree, "total", json_integer(job_data_total(job) ? job_data_total(job) : job->len));
         json_array_append_new(jobs, tree);
     }
     return jobs;

@@ -87,6 +87,7 @@ static const char *kind_type(enum arg_kind kind)
 {
     switch (kind) {
     case ARG_SIZE:
+    case ARG_TIME:
     case ARG_INT:
         return "integer";
     case ARG_BOOL:
@@ -148,7 +149,7 @@ static const struct command_arg *arg_find(const struct command *cmd, const char 
 }
 
 /* In the order of the row, then what the row does not know: the order in which QEMU finds fault. */
-static int check_args(const struct command *cmd, json_t *args, struct error *err)
+static int check_args(const struct command *cmd, json_t *args, bool compat, struct error *err)
 {
     const char *key;
     json_t *value;
@@ -161,7 +162,9 @@ static int check_args(const struct command *cmd, json_t *args, struct error *err
         }
     }
     json_object_foreach(args, key, value) {
-        if (!arg_find(cmd, key)) {
+        const struct command_arg *arg = arg_find(cmd, key);
+
+        if (!arg || (arg->ours && compat)) {
             error_set(err, "Parameter '%s' is unexpected", key);
             return -EINVAL;
         }
@@ -174,7 +177,7 @@ static unsigned running; /* commands, those that a command runs included */
 int co_command_run(struct monitor *mon, const struct command *cmd, json_t *args, json_t **result, struct error *err)
 {
     json_t *given = args ? json_incref(args) : json_object();
-    int ret = check_args(cmd, given, err);
+    int ret = check_args(cmd, given, mon->compat, err);
 
     *result = NULL;
     if (!ret) {

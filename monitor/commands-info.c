@@ -66,7 +66,7 @@ static void print_details(struct monitor *mon, const struct command *cmd)
         if (!arg->doc) {
             continue;
         }
-        if (arg->kind == ARG_FLAG) {
+        if (arg->letter) {
             monitor_printf(mon, "  -%c%*s  %s\n", arg->letter, (int)(widest > 2 ? widest - 2 : 0), "", arg->doc);
         } else {
             monitor_printf(mon, "  %-*s  %s\n", (int)widest, arg->name, arg->doc);

@@ -51,6 +51,7 @@ int co_block_stream(struct monitor *mon, json_t *args, json_t **result, struct e
         .backing_file = str_arg(args, "backing-file"),
         .has_speed = speed,
         .speed = json_integer_value(speed),
+        .latency = json_integer_value(json_object_get(args, "latency")),
         .on_error = on_error_arg(args),
         .auto_finalize = bool_arg(args, "auto-finalize", true),
         .auto_dismiss = bool_arg(args, "auto-dismiss", true),
@@ -99,6 +100,18 @@ int co_block_job_set_speed(struct monitor *mon, json_t *args, json_t **result, s
     struct job *job = find_job(args, err);
 
     return job ? job_set_speed(job, json_integer_value(json_object_get(args, "speed")), err) : -ENOENT;
+}
+
+int co_job_set_latency(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    const char *id = str_arg(args, "id");
+    struct job *job = job_find(id);
+
+    if (!job) {
+        error_set_class(err, ERROR_DEVICE_NOT_ACTIVE, "Block job '%s' not found", id);
+        return -ENOENT;
+    }
+    return job_set_latency(job, json_integer_value(json_object_get(args, "latency")), err);
 }
 
 int co_block_job_cancel(struct monitor *mon, json_t *args, json_t **result, struct error *err)
@@ -152,20 +165,59 @@ int co_query_block_jobs(struct monitor *mon, json_t *args, json_t **result, stru
     return 0;
 }
 
+/* What has to happen before the job ends; NULL: nothing but time. */
+static const char *finisher(const struct job *job)
+{
+    switch (job->status) {
+    case JOB_PAUSED:
+    case JOB_STANDBY:
+        return job->io_status == JOB_IO_OK ? "block_job_resume lets it go on"
+                                           : "an error stopped it: block_job_resume tries again, block_job_cancel gives up";
+    case JOB_READY:
+        return "block_job_complete ends it, block_job_cancel leaves it undone";
+    case JOB_PENDING:
+        return job->auto_finalize ? NULL : "job-finalize (QMP) puts the result in its place, block_job_cancel drops it";
+    case JOB_CONCLUDED:
+        return "job-dismiss (QMP) forgets it";
+    default:
+        return NULL;
+    }
+}
+
+static const char *state_words(const struct job *job)
+{
+    return job->counting && job->status == JOB_RUNNING ? "counting what there is to copy" : job_status_name(job->status);
+}
+
 /* What -v adds, under names that QMP does not use. */
 static void describe_more(json_t *tree, const struct job *job)
 {
-    uint64_t ns = (job->ended_ns ? job->ended_ns : loop_now()) - job->started_ns;
-    const char *words = job->description;
+    uint64_t now = loop_now(), total = job_data_total(job);
+    uint64_t left = progress_time_left(&job->progress, now, job->data_done);
 
-    uint64_t done = job->data_total ? job->data_done : job->offset;
-
-    json_object_set_new(tree, "x-elapsed-ns", json_integer(ns));
-    json_object_set_new(tree, "x-done", json_integer(done));
-    json_object_set_new(tree, "x-total", json_integer(job->data_total ? job->data_total : job->len));
-    json_object_set_new(tree, "x-rate", json_integer(ns ? (double)done * NS_PER_S / ns : 0));
-    if (words && *words) {
-        json_object_set_new(tree, "x-what", json_string(words));
+    json_object_set_new(tree, "x-elapsed-ns", json_integer((job->ended_ns ? job->ended_ns : now) - job->started_ns));
+    json_object_set_new(tree, "x-state", json_string(state_words(job)));
+    json_object_set_new(tree, "x-data-done", json_integer(job->data_done));
+    json_object_set_new(tree, "x-data-total", json_integer(total));
+    json_object_set_new(tree, "x-data-counted", json_boolean(!job->counting && job->progress.size));
+    if (job->status == JOB_RUNNING && !job->counting) {
+        json_object_set_new(tree, "x-rate", json_integer(progress_rate(&job->progress, now, job->data_done)));
+        if (left != UINT64_MAX) {
+            json_object_set_new(tree, "x-left-ns", json_integer(left));
+        }
+    }
+    if (job->latency.target_ns) {
+        json_object_set_new(tree, "x-latency-ns", json_integer(job->latency.target_ns));
+        if (job->latency.pace < (job->speed ? job->speed : LATENCY_PACE_FREE)) {
+            json_object_set_new(tree, "x-pace", json_integer(job->latency.pace));
+        }
+    }
+    json_object_set_new(tree, "x-guest-p99-ns", json_integer(job_guest_p99(job)));
+    if (finisher(job)) {
+        json_object_set_new(tree, "x-ends-by", json_string(finisher(job)));
+    }
+    if (job->description && *job->description) {
+        json_object_set_new(tree, "x-what", json_string(job->description));
     }
 }
 
@@ -192,24 +244,60 @@ static int64_t int_of(const json_t *tree, const char *key)
     return json_integer_value(json_object_get(tree, key));
 }
 
+#define BAR_WIDTH 24
+
+/* "    [#########               ]  37.5%  768 MiB of 2 GiB of data" */
+static void print_bar(struct monitor *mon, uint64_t done, uint64_t total)
+{
+    char text[32], more[32];
+    unsigned filled = total ? (unsigned __int128)done * BAR_WIDTH / total : BAR_WIDTH;
+    unsigned tenths = total ? (unsigned __int128)done * 1000 / total : 1000;
+
+    monitor_puts(mon, "    [");
+    for (unsigned i = 0; i < BAR_WIDTH; i++) {
+        monitor_puts(mon, i < filled ? "#" : " ");
+    }
+    monitor_printf(mon, "] %3u.%u%%  %s of %s of data\n", tenths / 10, tenths % 10, size_format(done, text),
+                   size_format(total, more));
+}
+
+static void print_latency(struct monitor *mon, const json_t *tree)
+{
+    uint64_t p99 = int_of(tree, "x-guest-p99-ns"), target = int_of(tree, "x-latency-ns"), pace = int_of(tree, "x-pace");
+    char text[32];
+
+    if (target) {
+        monitor_printf(mon, "    latency target %s", time_format(target, text));
+        monitor_printf(mon, ", the guest's p99 is %s", p99 ? time_format(p99, text) : "not known: it is idle");
+        monitor_printf(mon, pace ? ", held back to %s/s\n" : ", not held back\n", size_format(pace, text));
+    } else if (p99) {
+        monitor_printf(mon, "    the guest's p99 is %s\n", time_format(p99, text));
+    }
+}
+
 static void print_more(struct monitor *mon, const json_t *tree)
 {
-    int64_t done = int_of(tree, "x-done"), total = int_of(tree, "x-total"), rate = int_of(tree, "x-rate");
-    const char *words = str_arg(tree, "x-what"), *status = str_arg(tree, "status");
-    char text[32], more[32];
+    const char *words = str_arg(tree, "x-what"), *finisher = str_arg(tree, "x-ends-by");
+    char text[32];
 
     if (words) {
         monitor_printf(mon, "    %s\n", words);
     }
-    monitor_printf(mon, "    %s for %s", status, time_format(int_of(tree, "x-elapsed-ns"), text));
-    if (total > 0) {
-        monitor_printf(mon, ", %.1f%% of %s", 100.0 * done / total, size_format(total, text));
+    if (json_is_true(json_object_get(tree, "x-data-counted"))) {
+        print_bar(mon, int_of(tree, "x-data-done"), int_of(tree, "x-data-total"));
     }
-    monitor_printf(mon, ", %s/s", size_format(rate, text));
-    if (total > done && rate > 0 && !strcmp(status, "running")) {
-        monitor_printf(mon, ", about %s left", time_format((double)(total - done) / rate * NS_PER_S, more));
+    monitor_printf(mon, "    %s for %s", str_arg(tree, "x-state"), time_format(int_of(tree, "x-elapsed-ns"), text));
+    if (json_object_get(tree, "x-rate")) {
+        monitor_printf(mon, ", %s/s", size_format(int_of(tree, "x-rate"), text));
+    }
+    if (json_object_get(tree, "x-left-ns")) {
+        monitor_printf(mon, ", about %s left", time_format(int_of(tree, "x-left-ns"), text));
     }
     monitor_puts(mon, "\n");
+    print_latency(mon, tree);
+    if (finisher) {
+        monitor_printf(mon, "    %s\n", finisher);
+    }
 }
 
 static void print_block_jobs(struct monitor *mon, const json_t *args, const json_t *result)
@@ -247,6 +335,8 @@ const struct command job_commands[] = {
     {
         .name = "block_stream",
         .args = {
+            { "latency", ARG_TIME, .letter = 'l', .ours = true, .optional = true,
+              .doc = "hold back while the guest's p99 is above this time (2ms, 500us)" },
             { "device", ARG_DEVICE_OR_NODE, .doc = "a disk, or the node of an image in the middle of a chain" },
             { "speed", ARG_SIZE, .optional = true, .unit = MIB,
               .doc = "bytes per second (64k, 1M; MiB without a suffix), 0 for no limit" },
@@ -257,7 +347,8 @@ const struct command job_commands[] = {
         .params = "device [speed [base]]",
         .help = "copy data from a backing file into a block device",
         .group = "Jobs",
-        .example = "block_stream virtio0\nblock_stream virtio0 file-A.img\nblock_stream node-D 1M file-B.img",
+        .example = "block_stream virtio0\nblock_stream virtio0 file-A.img\nblock_stream node-D 1M file-B.img\n"
+                   "block_stream -l 2ms virtio0",
         .co_run = co_hmp_block_stream,
     },
     {
@@ -271,6 +362,19 @@ const struct command job_commands[] = {
         .group = "Jobs",
         .example = "block_job_set_speed virtio0 10M",
         .co_run = co_block_job_set_speed,
+    },
+    {
+        .name = "block_job_set_latency",
+        .args = {
+            { "id", ARG_JOB, .doc = "the job's name: the disk's, unless it was given another" },
+            { "latency", ARG_TIME, .doc = "the time (2ms, 500us) that the guest's p99 is to stay below, 0 for no target" },
+        },
+        .params = "device latency",
+        .help = "set the guest's latency for which a background block operation holds back",
+        .group = "Jobs",
+        .example = "block_job_set_latency virtio0 2ms",
+        .co_run = co_job_set_latency,
+        .flags = COMMAND_OURS,
     },
     {
         .name = "block_job_cancel",
@@ -311,7 +415,7 @@ const struct command job_topics[] = {
     {
         .name = "block-jobs",
         .args = {
-            { "verbose", ARG_FLAG, .letter = 'v', .ours = true, .doc = "also how fast, how long, from where to where" },
+            { "verbose", ARG_FLAG, .letter = 'v', .ours = true, .doc = "also what is done and to do, how fast, how long, what would end it" },
         },
         .params = "",
         .help = "show progress of ongoing block device operations",

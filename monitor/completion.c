@@ -170,7 +170,7 @@ static void offer_kind(struct search *s, const struct command *cmd, const struct
 static void offer_flags(struct search *s, const struct command *cmd, bool is_topic)
 {
     for (const struct command_arg *arg = cmd->args; arg->name; arg++) {
-        if (arg->kind == ARG_FLAG && !(arg->ours && s->mon->compat)) {
+        if (arg->letter && !(arg->ours && s->mon->compat)) {
             char flag[] = { '-', arg->letter, '\0' };
 
             offer(s, flag);
@@ -201,16 +201,29 @@ static struct words split(const char *line, size_t len)
     return words;
 }
 
+static const struct command_arg *letter_find(const struct command *cmd, char letter)
+{
+    for (const struct command_arg *arg = cmd->args; arg->name; arg++) {
+        if (letter && arg->letter == letter) {
+            return arg;
+        }
+    }
+    return NULL;
+}
+
 /* The argument that comes next behind the given words (those behind the command), and the device among them. */
 static const struct command_arg *next_arg(const struct command *cmd, char **words, size_t count, const char **device)
 {
     const struct command_arg *arg = cmd->args;
 
-    while (arg->name && arg->kind == ARG_FLAG) {
+    while (arg->name && arg->letter) {
         arg++;
     }
     for (size_t i = 0; i < count && arg->name; i++) {
         if (words[i][0] == '-') {
+            const struct command_arg *option = letter_find(cmd, words[i][1]);
+
+            i += option && option->kind == ARG_TIME && !words[i][2]; /* its value */
             continue;
         }
         if (arg->kind == ARG_DEVICE || arg->kind == ARG_DEVICE_OR_NODE) {

@@ -18,8 +18,10 @@
 #define QEMU_VERSION_TEXT "7.2.22"
 
 /* --- commands-job.c ------------------------------------------------------------------------------------------------ */
-co_command_fn co_block_stream;         /* device, base, base-node, bottom, backing-file, speed, on-error, job-id, auto-* */
+co_command_fn co_block_stream;         /* device, base, base-node, bottom, backing-file, speed, on-error, job-id, auto-*;
+                                          ours: latency (ns) */
 co_command_fn co_block_job_set_speed;  /* device, speed */
+co_command_fn co_job_set_latency;      /* ours: id, latency (ns) */
 co_command_fn co_block_job_cancel;     /* device, force */
 co_command_fn co_block_job_pause;      /* device */
 co_command_fn co_block_job_resume;     /* device */

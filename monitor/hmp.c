@@ -222,11 +222,26 @@ static int read_string(struct reading *r, const struct command_arg *arg)
 static bool letter_known(const struct reading *r, char letter)
 {
     for (const struct command_arg *arg = r->cmd->args; arg->name; arg++) {
-        if (arg->kind == ARG_FLAG && arg->letter == letter && !(arg->ours && r->mon->compat)) {
+        if (letter && arg->letter == letter && !(arg->ours && r->mon->compat)) {
             return true;
         }
     }
     return false;
+}
+
+static int read_time(struct reading *r, const struct command_arg *arg)
+{
+    AUTOFREE char *word = hmp_word(&r->p, NULL);
+    uint64_t ns;
+
+    if (!word || time_parse(word, &ns) < 0 || ns > INT64_MAX) {
+        int ret = refuse_named(r, "time expected");
+
+        error_hint(r->err, "For example 2ms, 500us or 0.");
+        return ret;
+    }
+    json_object_set_new(r->args, arg->name, json_integer(ns));
+    return 0;
 }
 
 static int read_flag(struct reading *r, const struct command_arg *arg)
@@ -235,8 +250,12 @@ static int read_flag(struct reading *r, const struct command_arg *arg)
         return 0;
     }
     if (r->p[1] == arg->letter) {
-        json_object_set_new(r->args, arg->name, json_true());
         r->p += 2;
+        if (arg->kind == ARG_TIME) {
+            r->p = skip_blanks(r->p);
+            return read_time(r, arg);
+        }
+        json_object_set_new(r->args, arg->name, json_true());
         return 0;
     }
     if (letter_known(r, r->p[1])) {
@@ -349,9 +368,12 @@ static int read_rest(struct reading *r, const struct command_arg *arg)
 
 static int read_arg(struct reading *r, const struct command_arg *arg)
 {
-    switch (arg->kind) {
-    case ARG_FLAG:
+    if (arg->letter) {
         return read_flag(r, arg);
+    }
+    switch (arg->kind) {
+    case ARG_TIME:
+        return read_time(r, arg);
     case ARG_SIZE:
         return read_size(r, arg);
     case ARG_INT:

@@ -50,6 +50,7 @@ enum arg_kind {
     ARG_STRING,    /* a word or "quoted string" */
     ARG_REST,      /* the rest of the line, as it is */
     ARG_SIZE,      /* bytes; suffixes in HMP, `unit` when there is none (QEMU's type 'o' takes MiB) */
+    ARG_TIME,      /* nanoseconds; with suffixes in HMP (2ms); with a letter it is an option: -l 2ms */
     ARG_INT,
     ARG_BOOL,      /* on|off in HMP, JSON booleans in QMP */
     ARG_FLAG,      /* -x in HMP; JSON boolean in QMP */
@@ -63,7 +64,7 @@ struct command_arg {
     enum arg_kind kind;
     bool optional;
     bool ours;                    /* QEMU has no such argument: absent under --qemu-compat */
-    char letter;                  /* ARG_FLAG */
+    char letter;                  /* ARG_FLAG, ARG_TIME that is an option */
     uint64_t unit;                /* ARG_SIZE in HMP: factor without a suffix; 0 means 1 */
     const char *const *choices;   /* ARG_ENUM: the only values; ARG_REST: words for completion; NULL-terminated */
     const char *const *keys;      /* ARG_REST: words that take =VALUE, for completion; NULL-terminated */
