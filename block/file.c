@@ -13,6 +13,8 @@
 #include "core/bytes.h"
 #include "core/mem.h"
 
+#define PLACE_HEAD 65536u
+
 struct file_state {
     struct io_file *io;
     enum file_user user;
@@ -97,6 +99,60 @@ int file_lock(struct node *file, enum file_user user, struct error *err)
     if (ret < 0) {
         s->user = before;
     }
+    return ret;
+}
+
+/* --- A place for a new image ---------------------------------------------------------------------------------- */
+
+/* A device always has a size: one whose head is all zeroes counts as empty, as one that was never written. */
+static int co_is_empty(struct io_file *file, bool *empty)
+{
+    AUTOFREE uint8_t *head = mem_alloc(PLACE_HEAD);
+    uint64_t size;
+    int ret = co_io_size(file, &size);
+
+    *empty = ret == 0 && size == 0;
+    if (ret == 0 && !*empty && io_file_is_device(file)) {
+        ret = co_io_read(file, 0, head, PLACE_HEAD);
+        *empty = ret == 0 && bytes_are_zero(head, PLACE_HEAD);
+    }
+    return ret;
+}
+
+static int co_check_place(struct io_file *file, const char *path, bool overwrite, struct error *err)
+{
+    struct node *n;
+    bool empty = true;
+    int ret;
+
+    TAILQ_FOREACH(n, &all_nodes, link) {
+        if (n->driver == &driver_file && io_file_same(file, file_io(n))) {
+            error_set(err, "Failed to get \"write\" lock");
+            error_hint(err, "Is another process using the image [%s]?", path);
+            return -EBUSY;
+        }
+    }
+    ret = overwrite ? 0 : co_is_empty(file, &empty);
+    if (ret < 0) {
+        error_set_errno(err, ret, "Could not read '%s'", path);
+    } else if (!empty) {
+        error_set(err, "'%s' is not empty: take the image in it with mode=existing (in words: -n), or let a new one take "
+                  "its place with overwrite=true (-f)", path);
+        ret = -EEXIST;
+    }
+    return ret;
+}
+
+int co_file_check_place(const char *path, bool overwrite, struct error *err)
+{
+    struct io_file *file;
+    int ret = co_io_open(NULL, path, IO_READ_ONLY, &file);
+
+    if (ret < 0) {
+        return 0;
+    }
+    ret = co_check_place(file, path, overwrite, err);
+    co_io_close(file);
     return ret;
 }
 

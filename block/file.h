@@ -18,6 +18,10 @@ enum file_user { FILE_USER_NONE, FILE_USER_FORMAT, FILE_USER_RAW, FILE_USER_BACK
 /* Take the locks for this user; `writable` as the node is now.  Never suspends. -EAGAIN with QEMU's words in err. */
 int file_lock(struct node *file, enum file_user user, struct error *err);
 struct io_file *file_io(struct node *file);
+/* May an image be made at this path?  -EBUSY when this program has it open (the locks of one process do not stop itself),
+ * whatever is asked; -EEXIST when something is in it, unless `overwrite`.  0 also when it cannot be opened: making the
+ * image will say why.  Suspends. */
+int co_file_check_place(const char *path, bool overwrite, struct error *err);
 /* The parent changed the image's size behind the node's back (formats grow their file). Bytes; only ever used for description. */
 int co_file_allocated(struct node *file, uint64_t *bytes);
 

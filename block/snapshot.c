@@ -98,28 +98,6 @@ static int check(struct plan *plan, struct error *err)
     return 0;
 }
 
-/* An image that this program has open must not be formatted: the locks of one process do not stop itself. */
-static int co_check_not_open(const char *path, struct error *err)
-{
-    struct io_file *file;
-    struct node *n;
-    int ret = 0;
-
-    if (co_io_open(NULL, path, IO_READ_ONLY, &file) < 0) {
-        return 0; /* not there, or nothing to be harmed; co_create will say what is wrong */
-    }
-    TAILQ_FOREACH(n, &all_nodes, link) {
-        if (n->driver == &driver_file && io_file_same(file, file_io(n))) {
-            error_set(err, "Failed to get \"write\" lock");
-            error_hint(err, "Is another process using the image [%s]?", path);
-            ret = -EBUSY;
-            break;
-        }
-    }
-    co_io_close(file);
-    return ret;
-}
-
 static int co_make_overlay(struct plan *plan, struct error *err)
 {
     const char *path = plan->args->file;
@@ -210,7 +188,7 @@ static int co_snapshot(const struct snapshot_args *args, struct error *err)
         ret = check(&plan, err);
     }
     if (ret == 0) {
-        ret = co_check_not_open(args->file, err);
+        ret = co_file_check_place(args->file, args->reuse || args->overwrite, err);
     }
     if (ret == 0 && !args->reuse) {
         ret = co_make_overlay(&plan, err);

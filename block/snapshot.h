@@ -14,6 +14,7 @@ struct snapshot_args {
     const char *snapshot_node_name; /* node-name of the overlay; or NULL */
     const char *format;             /* NULL: "qcow2" */
     bool reuse;                     /* mode=existing (HMP -n): use the image that is there */
+    bool overwrite;                 /* make a new image also where something is; never where somebody uses it */
 };
 /* blockdev-snapshot-sync.  Durable before it returns 0: the new image, its directory entry, and what was flushed below. On error the
  * chain is as before and a file that it made is gone.  Suspends; drains the disk briefly. */

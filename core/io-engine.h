@@ -47,7 +47,8 @@ typedef ssize_t co_io_carrier(struct io_call *call);
 struct io_file {
     /* Filled by the back end's co_open and kept true by its co_reopen: */
     unsigned align;   /* 1, or what IO_DIRECT asks of offsets, lengths, buffers (a power of two) */
-    uint64_t id[2];   /* of one file, whatever the handle: device, inode; in memory UINT64_MAX, n */
+    uint64_t id[2];   /* of one file, whatever the handle: device, inode; 0 and a block
+                       * device's number; in memory UINT64_MAX, n */
 
     /* The front's; back ends read at most: */
     const struct io_engine *engine;

@@ -209,6 +209,11 @@ const char *io_file_path(const struct io_file *file)
     return file->path;
 }
 
+bool io_file_is_device(const struct io_file *file)
+{
+    return file->id[0] == 0;
+}
+
 bool io_file_writable(const struct io_file *file)
 {
     return file->flags & IO_RDWR;

@@ -88,6 +88,7 @@ int co_io_allocate(struct io_file *file, uint64_t offset, uint64_t len);
 bool io_file_same(const struct io_file *a, const struct io_file *b); /* same inode */
 const char *io_file_path(const struct io_file *file);
 bool io_file_writable(const struct io_file *file);
+bool io_file_is_device(const struct io_file *file); /* a block device */
 /* Alignment in bytes that requests must keep (1, or 512/4096 with IO_DIRECT; the front bounces what is not aligned). */
 unsigned io_file_alignment(const struct io_file *file);
 

@@ -219,7 +219,7 @@ static void co_op_snapshot(struct world *w, const struct operation *op, unsigned
     int slot = WORLD_OVERLAYS;
     struct world_known *known;
     struct error err = ERROR_INIT;
-    struct snapshot_args args = { .device = "virtio0" };
+    struct snapshot_args args = { .device = "virtio0", .overwrite = true /* what a crash has left */ };
 
     while (slot < WORLD_CREATED && w->view.image[slot].made) {
         slot++;

@@ -95,11 +95,16 @@ Is another process using the image [$2]?" ] || fail "$output"
     qemu-img create -q -f qcow2 other.img 16M
     cp top.img before.img
     held_by_qemu -f qcow2 top.img
-    run mg -drive file=other.img,if=virtio,format=qcow2 -c '!snapshot_blkdev virtio0 top.img' -c 'expect chain virtio0 = other'
-    assert_status 0
-    assert_output 'Error: Failed to get "write" lock'
-    assert_output 'Is another process using the image [top.img]?'
-    cmp top.img before.img
+    local compat force
+    for compat in '' --qemu-compat; do
+        force=-f
+        [ -z "$compat" ] || force=
+        run mg ${compat:+"$compat"} --on-error=continue -drive file=other.img,if=virtio,format=qcow2 -guest profile=none \
+            -c "snapshot_blkdev $force virtio0 top.img" -c 'info block'
+        assert_output 'Error: Failed to get "write" lock'
+        assert_output 'other.img (qcow2)'
+        cmp top.img before.img
+    done
 }
 
 @test "the layers of a merge are free when it is done" {

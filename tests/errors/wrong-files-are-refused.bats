@@ -101,7 +101,7 @@ Backing file 'b.img' is already part of the chain: the chain is a loop"
     mkdir dir
     mkfifo pipe
     cp a.img before.img
-    run mg -drive file=a.img,if=virtio,format=qcow2 -c '!snapshot_blkdev virtio0 dir' -c '!snapshot_blkdev virtio0 pipe' \
+    run mg -drive file=a.img,if=virtio,format=qcow2 -guest profile=none -c '!snapshot_blkdev virtio0 dir' -c '!snapshot_blkdev virtio0 pipe' \
         -c '!snapshot_blkdev virtio0 gone/x.img' -c '!snapshot_blkdev virtio0 /dev/null' -c '!snapshot_blkdev virtio0 a.img' \
         -c 'expect chain virtio0 = a'
     assert_status 0

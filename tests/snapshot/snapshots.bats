@@ -62,6 +62,52 @@ disk() {
     [ ! -e x.img ]
 }
 
+@test "a file that is not empty is not overwritten unless that is asked for" {
+    disk
+    echo precious >file
+    run mg -drive file=disk.img,if=virtio,format=qcow2 -guest profile=none -c '!snapshot_blkdev virtio0 file' \
+        -c 'expect chain virtio0 = disk'
+    assert_status 0
+    assert_output "Error: 'file' is not empty: take the image in it with mode=existing (in words: -n), or let a new one take its \
+place with overwrite=true (-f)"
+    [ "$(cat file)" = precious ]
+    run mg -drive file=disk.img,if=virtio,format=qcow2 -guest profile=none -c 'snapshot_blkdev -f virtio0 file'
+    assert_status 0
+    assert_chain file file disk.img
+}
+
+@test "QMP overwrites when it is told to" {
+    disk
+    echo precious >file
+    mg_start -drive file=disk.img,if=virtio,format=qcow2 -guest profile=none
+    local snapshot='{"execute": "blockdev-snapshot-sync", "arguments": {"device": "virtio0", "snapshot-file": "file"'
+    run qmp "$snapshot}}"
+    assert_output "'file' is not empty: take the image in it with mode=existing"
+    [ "$(cat file)" = precious ]
+    run qmp "$snapshot, \"overwrite\": true}}"
+    assert_output '{"return": {}}'
+    assert_chain file file disk.img
+}
+
+@test "--qemu-compat overwrites as QEMU does, and has no word for it" {
+    disk
+    echo precious >file
+    run mg --qemu-compat --on-error=continue -drive file=disk.img,if=virtio,format=qcow2 -guest profile=none \
+        -c 'snapshot_blkdev -f virtio0 file' -c 'snapshot_blkdev virtio0 file' -c 'snapshot_blkdev virtio0 disk.img'
+    assert_output 'snapshot_blkdev: unsupported option -f'
+    assert_chain file file disk.img
+    assert_output 'Error: Failed to get "write" lock'
+    assert_clean disk.img
+}
+
+@test "a file that is empty is as good as none" {
+    disk
+    touch file
+    run mg -drive file=disk.img,if=virtio,format=qcow2 -guest profile=none -c 'snapshot_blkdev virtio0 file'
+    assert_status 0
+    assert_chain file file disk.img
+}
+
 @test "an image of this program is not overwritten by a snapshot of it" {
     make_chain file-A.img file-B.img
     offline_merge file-B.img merged.raw
