@@ -84,6 +84,7 @@ static void __attribute__((noreturn)) leave(struct program *p, int exit_code)
     fflush(stdout);
     terminal_stop();
     chardevs_remove_sockets();
+    drives_remove_temporaries();
     if (p->demo_dir) {
         demo_remove(p->demo_dir);
     }
@@ -255,14 +256,15 @@ static int co_make_demo(struct program *p)
 
 static int co_open_disks(struct program *p)
 {
-    const struct drive *failed = NULL;
+    const struct drives *disks = &p->options.disks;
+    const char *failed = NULL;
     struct error err = ERROR_INIT;
 
-    if (!p->options.drive_count && co_make_demo(p) < 0) {
+    if (!disks->drive_count && !disks->blockdev_count && !disks->device_count && co_make_demo(p) < 0) {
         return -1;
     }
-    if (co_drives_start(p->options.drives, p->options.drive_count, &failed, &err) < 0) {
-        complain(failed ? failed->shown : NULL, &err);
+    if (co_drives_start(disks, &failed, &err) < 0) {
+        complain(failed, &err);
         return -1;
     }
     return 0;

@@ -29,6 +29,7 @@ struct disk *disk_new(const char *id, struct node *root)
     struct disk *disk = mem_zalloc(sizeof(*disk));
 
     disk->id = mem_strdup(id);
+    disk->label = mem_strdup(id);
     disk->werror = DISK_ENOSPC;
     disk->rerror = DISK_REPORT;
     co_queue_init(&disk->stopped);
@@ -48,8 +49,30 @@ void co_disk_free(struct disk *disk)
     chain_map_put(disk->map);
     co_node_unref(disk->root);
     free(disk->id);
+    free(disk->label);
     free(disk->qdev);
     free(disk);
+}
+
+void disk_set_label(struct disk *disk, const char *label)
+{
+    free(disk->label);
+    disk->label = mem_strdup(label);
+}
+
+struct disk *disk_find_label(const char *label)
+{
+    struct disk *disk = disk_find(label);
+
+    if (disk) {
+        return disk;
+    }
+    TAILQ_FOREACH(disk, &all_disks, link) {
+        if (!*disk->id && strcmp(disk->label, label) == 0) {
+            return disk;
+        }
+    }
+    return NULL;
 }
 
 struct disk *disk_find(const char *id)
@@ -57,7 +80,7 @@ struct disk *disk_find(const char *id)
     struct disk *disk;
 
     TAILQ_FOREACH(disk, &all_disks, link) {
-        if (strcmp(disk->id, id) == 0) {
+        if (*id && strcmp(disk->id, id) == 0) {
             return disk;
         }
     }

@@ -24,6 +24,7 @@ struct disk {
     TAILQ_ENTRY(disk) link;
     char *id;                  /* "virtio0" */
     char *qdev;                /* "/machine/peripheral-anon/device[0]" or the -device id; may be NULL */
+    char *label;               /* what people call it: the id, or what its device is called when it has none (-blockdev) */
     struct node *root;         /* owned reference; NULL = no medium */
     struct chain_map *map;     /* kept for the disk's life, so that it stays filled */
     enum disk_policy rerror, werror;
@@ -45,7 +46,10 @@ extern struct disk_list all_disks;
 /* Takes over the reference to `root`.  The id must be free (checked by the caller, who has the words). */
 struct disk *disk_new(const char *id, struct node *root);
 void co_disk_free(struct disk *disk);
-struct disk *disk_find(const char *id);
+struct disk *disk_find(const char *id); /* NULL for "" */
+void disk_set_label(struct disk *disk, const char *label);
+/* By id, or else by label: for what is about the guest's side. */
+struct disk *disk_find_label(const char *label);
 struct disk *disk_of_root(const struct node *root);
 /* The root of the chain that a name means: a disk's id, or a node-name.  NULL with QEMU's words in err. */
 struct node *disk_or_node(const char *name, struct error *err);

@@ -97,7 +97,7 @@ int node_check_free(const struct node *node, struct error *err)
         return 0;
     }
     struct disk *disk = disk_of_root(n);
-    error_set(err, "Node '%s' is busy: %s", disk ? disk->id : node->name, node->busy_reason);
+    error_set(err, "Node '%s' is busy: %s", disk && *disk->id ? disk->id : node->name, node->busy_reason);
     return -EBUSY;
 }
 

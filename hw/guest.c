@@ -291,7 +291,7 @@ struct guest *guest_new(struct machine_device *dev, const struct guest_driver *d
     }
     g->dev = dev;
     g->driver = driver;
-    g->id = dev->disk->id;
+    g->id = dev->disk->label;
     g->id_hash = XXH64(g->id, strlen(g->id), loop_random());
     g->table.kind = "none";
     co_queue_init(&g->life);
@@ -348,7 +348,7 @@ struct guest *guest_by_name(const char *disk_id, struct error *err)
 {
     struct guest *g = guest_find(disk_id);
 
-    if (!g && disk_find(disk_id)) {
+    if (!g && disk_find_label(disk_id)) {
         error_set(err, "Device '%s' has no guest", disk_id);
     } else if (!g) {
         error_set_class(err, ERROR_DEVICE_NOT_FOUND, "Device '%s' not found", disk_id);

@@ -106,14 +106,15 @@ static void put_transfer(uint8_t *out, const struct ide_drive *drive)
 void ide_identify(const struct ide_drive *drive, uint8_t out[IDE_SECTOR])
 {
     uint64_t sectors = ide_sectors(drive);
+    const struct device_identity *own = &drive->dev.identity;
     AUTOFREE char *serial = mem_printf("MG%02u%02u", drive->dev.channel, drive->dev.unit);
 
     memset(out, 0, IDE_SECTOR);
     put_word(out, 0, BIT(6));  /* a fixed disk */
     put_word(out, 2, 0xc837);  /* it spins, and this answer is complete */
-    put_string(out, 10, 10, serial);
-    put_string(out, 23, 4, "1.0");
-    put_string(out, 27, 20, "MERGANSER HARDDISK");
+    put_string(out, 10, 10, own->serial ? own->serial : serial);
+    put_string(out, 23, 4, own->version ? own->version : "1.0");
+    put_string(out, 27, 20, own->model ? own->model : "MERGANSER HARDDISK");
     put_geometry(out, drive);
     put_transfer(out, drive);
     put_features(out, drive);
@@ -123,4 +124,8 @@ void ide_identify(const struct ide_drive *drive, uint8_t out[IDE_SECTOR])
     put_word(out, 105, IDE_DSM_MAX_BLOCKS);
     put_word(out, 106, BIT(14)); /* a physical sector is a logical one */
     put_word(out, 169, 1);       /* TRIM */
+    put_word(out, 217, own->rotation_rate);
+    for (unsigned i = 0; i < 4 && own->wwn; i++) {
+        put_word(out, 108 + i, own->wwn >> (48 - 16 * i));
+    }
 }

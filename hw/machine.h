@@ -79,6 +79,15 @@ struct device_kind {              /* one row of the table of devices that main o
     void (*co_reset)(struct machine_device *dev);
     void (*co_remove)(struct machine_device *dev);
 };
+/* What a device says about itself and its disk; texts NULL: the device's own; they live as long as the device. */
+struct device_identity {
+    const char *serial, *model, *version;
+    uint64_t wwn;                            /* 0: none */
+    uint32_t logical_block, physical_block;  /* bytes; 0: 512 */
+    uint64_t min_io, opt_io;                 /* bytes; 0: the device's own */
+    uint16_t rotation_rate;                  /* 0: not said */
+    bool no_discard, no_write_zeroes, no_config_wce; /* virtio: does not offer it */
+};
 struct machine_device {
     TAILQ_ENTRY(machine_device) link;
     const struct device_kind *kind;
@@ -86,6 +95,7 @@ struct machine_device {
     struct irq_line *irq;
     uint64_t mmio_base;           /* virtio */
     unsigned channel, unit;       /* IDE: channel 0-1, unit 0-1 */
+    struct device_identity identity;
 };
 TAILQ_HEAD(machine_device_list, machine_device);
 extern struct machine_device_list machine_devices;
@@ -94,6 +104,8 @@ void machine_remove_device(struct machine_device *dev);
 
 /* Make devices (hw/virtio-blk.c, hw/ide.c). */
 struct machine_device *virtio_blk_new(struct disk *disk, unsigned queues, unsigned queue_size);
+/* Before its driver looks at it. */
+void virtio_blk_identify(struct machine_device *dev, const struct device_identity *identity);
 /* channel/unit must be free. cdrom: an ATAPI-less removable stub is not made; hard disks only. */
 struct machine_device *ide_disk_new(struct disk *disk, unsigned channel, unsigned unit, struct error *err);
 

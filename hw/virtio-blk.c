@@ -172,12 +172,14 @@ static uint8_t co_blk_flush(struct blk_request *req)
 
 static uint8_t blk_get_id(struct blk_request *req)
 {
+    const struct machine_device *dev = &req->blk->dev;
+    const char *serial = dev->identity.serial ? dev->identity.serial : dev->disk->label;
     char id[VIRTIO_BLK_ID_BYTES] = { 0 };
 
     if (req->chain.out_bytes != VIRTIO_BLK_HEADER || req->len != sizeof(id)) {
         return VIRTIO_BLK_S_IOERR;
     }
-    memcpy(id, req->blk->disk->id, strnlen(req->blk->disk->id, sizeof(id)));
+    memcpy(id, serial, strnlen(serial, sizeof(id)));
     iov_from_buf(req->data, req->n, 0, id, sizeof(id));
     return VIRTIO_BLK_S_OK;
 }
@@ -479,6 +481,28 @@ static uint64_t free_mmio_base(void)
         }
     }
     return base;
+}
+
+void virtio_blk_identify(struct machine_device *dev, const struct device_identity *identity)
+{
+    struct virtio_blk *blk = CONTAINER_OF(dev, struct virtio_blk, dev);
+    uint64_t missing = (identity->no_discard ? VIRTIO_BLK_F_DISCARD : 0) |
+                       (identity->no_write_zeroes ? VIRTIO_BLK_F_WRITE_ZEROES : 0) |
+                       (identity->no_config_wce ? VIRTIO_BLK_F_CONFIG_WCE : 0);
+    uint32_t logical = identity->logical_block ? identity->logical_block : VIRTIO_BLK_SECTOR;
+    uint32_t physical = MAX(identity->physical_block, logical);
+    uint8_t *c = blk->config;
+
+    dev->identity = *identity;
+    blk->mmio.device_features &= ~missing;
+    store_le32(c + VIRTIO_BLK_BLK_SIZE, logical);
+    c[VIRTIO_BLK_PHYSICAL_EXP] = __builtin_ctz(physical / logical);
+    if (identity->min_io) {
+        store_le16(c + VIRTIO_BLK_MIN_IO, MIN(identity->min_io / logical, (uint64_t)UINT16_MAX));
+    }
+    if (identity->opt_io) {
+        store_le32(c + VIRTIO_BLK_OPT_IO, MIN(identity->opt_io / logical, (uint64_t)UINT32_MAX));
+    }
 }
 
 struct machine_device *virtio_blk_new(struct disk *disk, unsigned queues, unsigned queue_size)

@@ -133,8 +133,12 @@ void block_tree_print(struct monitor *mon, const json_t *info, const json_t *ins
     const json_t *cache = json_object_get(inserted, "cache");
     const char *zeroes = text_of(inserted, "detect_zeroes");
 
-    if (info) {
-        monitor_puts(mon, text_of(info, "device"));
+    const char *device = info ? text_of(info, "device") : "";
+
+    if (info && !*device && !inserted) {
+        monitor_puts(mon, text_of(info, "qdev"));
+    } else if (*device) {
+        monitor_puts(mon, device);
         if (inserted) {
             monitor_printf(mon, " (%s)", text_of(inserted, "node-name"));
         }

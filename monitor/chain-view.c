@@ -161,7 +161,7 @@ json_t *co_chain_tree(struct disk *disk, struct node *root)
     size_t count = 0;
 
     if (disk) {
-        set(tree, "device", json_string(disk->id));
+        set(tree, "device", json_string(disk->label));
     }
     node_set_add_chain(&chain, root);
     labels = root ? chain_labels(root, &count) : NULL;

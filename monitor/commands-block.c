@@ -110,14 +110,14 @@ static int co_hmp_qemu_io(struct monitor *mon, json_t *args, json_t **result, st
 
 /* --- Queries ----------------------------------------------------------------------------------------------------------- */
 
-/* The disks' ids now: while a query suspends, disks may come and go. */
-static json_t *disk_ids(void)
+/* The disks' names now: while a query suspends, disks may come and go. */
+static json_t *disk_labels(void)
 {
     json_t *ids = json_array();
     struct disk *disk;
 
     TAILQ_FOREACH(disk, &all_disks, link) {
-        json_array_append_new(ids, json_string(disk->id));
+        json_array_append_new(ids, json_string(disk->label));
     }
     return ids;
 }
@@ -125,12 +125,12 @@ static json_t *disk_ids(void)
 int co_query_block(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
     struct image_memo *memo = image_memo_new();
-    json_t *ids = disk_ids(), *id;
+    json_t *ids = disk_labels(), *id;
     size_t i;
 
     *result = json_array();
     json_array_foreach(ids, i, id) {
-        struct disk *disk = disk_find(json_string_value(id));
+        struct disk *disk = disk_find_label(json_string_value(id));
 
         if (disk) {
             json_array_append_new(*result, co_disk_tree(memo, disk));
@@ -205,9 +205,9 @@ int co_query_chain(struct monitor *mon, json_t *args, json_t **result, struct er
         json_array_append_new(*result, co_chain_tree(disk, disk ? disk->root : node_find(name)));
         return 0;
     }
-    ids = disk_ids();
+    ids = disk_labels();
     json_array_foreach(ids, i, id) {
-        struct disk *disk = disk_find(json_string_value(id));
+        struct disk *disk = disk_find_label(json_string_value(id));
 
         if (disk) {
             json_array_append_new(*result, co_chain_tree(disk, disk->root));
@@ -252,7 +252,10 @@ static bool is_first(const json_t *tree)
     struct disk *disk = TAILQ_FIRST(&all_disks);
     struct node *last = TAILQ_LAST(&all_nodes, node_list);
 
-    return device ? disk && !strcmp(disk->id, device) : last && !strcmp(last->name, node);
+    return !device  ? last && !strcmp(last->name, node)
+           : !disk  ? false
+           : *device ? !strcmp(disk->id, device)
+                     : !*disk->id && !strcmp(disk->qdev ? disk->qdev : "", str_arg(tree, "qdev"));
 }
 
 static void print_block(struct monitor *mon, const json_t *args, const json_t *result)

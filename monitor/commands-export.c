@@ -240,7 +240,7 @@ static int co_export_all(bool writable, struct error *err)
     TAILQ_FOREACH(disk, &all_disks, link) {
         struct nbd_export_spec spec = { .name = disk->id, .writable = writable };
 
-        if (disk->root && add(&spec, disk->id, err) < 0) {
+        if (*disk->id && disk->root && add(&spec, disk->id, err) < 0) {
             co_nbd_server_stop(NULL);
             return -EINVAL;
         }

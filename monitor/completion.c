@@ -62,7 +62,9 @@ static void offer_disks(struct search *s)
     struct disk *disk;
 
     TAILQ_FOREACH(disk, &all_disks, link) {
-        offer(s, disk->id);
+        if (*disk->id) {
+            offer(s, disk->id);
+        }
     }
 }
 

@@ -135,7 +135,7 @@ static void disk_io_error(struct disk *disk, struct node *node, bool is_read, co
     }
     qmp_event("BLOCK_IO_ERROR", data);
     if (!strcmp(action, "stop")) {
-        tell("The machine is stopped: '%s' cannot %s: %s (%s=%s; `cont` tries again)", disk->id,
+        tell("The machine is stopped: '%s' cannot %s: %s (%s=%s; `cont` tries again)", disk->label,
              is_read ? "read" : "write", strerror(error), is_read ? "rerror" : "werror",
              policy == DISK_STOP ? "stop" : "enospc");
         machine_stop_request(RUN_IO_ERROR);

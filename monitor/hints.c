@@ -126,7 +126,9 @@ static void hint_devices(struct error *err, bool nodes)
     struct node *node;
 
     TAILQ_FOREACH(disk, &all_disks, link) {
-        name_add(&list, disk->id);
+        if (*disk->id) {
+            name_add(&list, disk->id);
+        }
     }
     hint_names(err, "The devices are:", &list);
     list = (struct name_list){ 0 };

@@ -6,17 +6,18 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "block/blockdev.h"
 #include "block/disk.h"
+#include "core/io.h"
 #include "core/keyval.h"
 #include "core/mem.h"
-#include "core/size.h"
-#include "hw/guest.h"
-#include "hw/machine.h"
-
-#define VIRTIO_QUEUES 4
-#define VIRTIO_QUEUE_SIZE 256
+#include "hw/device.h"
+#include "hw/ignored.h"
+#include "monitor/monitor.h"
+#include "start/drive-keys.h"
 
 enum bus { BUS_IDE, BUS_VIRTIO, BUS_NONE };
 static const char *const bus_names[] = { "ide", "virtio", "none" };
@@ -25,63 +26,8 @@ struct place {
     enum bus bus;
     unsigned index;
     bool cdrom;
+    struct disk *disk;
 };
-
-/* --- Values ----------------------------------------------------------------------------------- */
-
-static const char *take(json_t *keys, const char *key, char **keep)
-{
-    const char *value = json_string_value(json_object_get(keys, key));
-
-    free(*keep);
-    *keep = mem_strdup(value);
-    json_object_del(keys, key);
-    return *keep;
-}
-
-static int parse_on_off(const char *key, const char *value, bool *out, struct error *err)
-{
-    if (keyval_switch(value, out) < 0) {
-        error_set(err, "Parameter '%s' expects 'on' or 'off'", key);
-        return -EINVAL;
-    }
-    return 0;
-}
-
-static int check_on_off(const json_t *keys, const char *key, struct error *err)
-{
-    const char *value = json_string_value(json_object_get(keys, key));
-    bool ignored;
-
-    return value ? parse_on_off(key, value, &ignored, err) : 0;
-}
-
-static int parse_number(const char *key, const char *value, unsigned *out, struct error *err)
-{
-    char *end;
-    unsigned long n = strtoul(value, &end, 0);
-
-    if (!*value || *end || n > 1u << 20) {
-        error_set(err, "Parameter '%s' expects a number", key);
-        return -EINVAL;
-    }
-    *out = n;
-    return 0;
-}
-
-static int parse_policy(const char *value, bool is_read, enum disk_policy *out, struct error *err)
-{
-    static const char *const names[] = { "report", "ignore", "stop", "enospc" };
-
-    for (unsigned i = 0; i < (is_read ? 3 : 4); i++) {
-        if (strcmp(value, names[i]) == 0) {
-            *out = (enum disk_policy)i;
-            return 0;
-        }
-    }
-    error_set(err, "'%s' invalid %s error action", value, is_read ? "read" : "write");
-    return -EINVAL;
-}
 
 /* --- Where does it go? ------------------------------------------------------------------------ */
 
@@ -98,7 +44,7 @@ static bool place_taken(const struct place *places, size_t n, enum bus bus, unsi
 static int choose_bus(json_t *keys, struct place *place, struct error *err)
 {
     AUTOFREE char *keep = NULL;
-    const char *value = take(keys, "if", &keep);
+    const char *value = drive_take(keys, "if", &keep);
 
     place->bus = BUS_IDE;
     if (value) {
@@ -112,7 +58,7 @@ static int choose_bus(json_t *keys, struct place *place, struct error *err)
             return -EINVAL;
         }
     }
-    value = take(keys, "media", &keep);
+    value = drive_take(keys, "media", &keep);
     if (value && strcmp(value, "disk") != 0 && strcmp(value, "cdrom") != 0) {
         error_set(err, "'%s' invalid media", value);
         return -EINVAL;
@@ -127,17 +73,17 @@ static int choose_index(json_t *keys, struct place *places, size_t n, struct err
     unsigned units = place->bus == BUS_IDE ? 2 : 1, bus = 0, unit = 0;
     AUTOFREE char *index = NULL, *bus_text = NULL, *unit_text = NULL;
 
-    take(keys, "index", &index);
-    take(keys, "bus", &bus_text);
-    take(keys, "unit", &unit_text);
+    drive_take(keys, "index", &index);
+    drive_take(keys, "bus", &bus_text);
+    drive_take(keys, "unit", &unit_text);
     if (index && (bus_text || unit_text)) {
         error_set(err, "index cannot be used with bus and unit");
         return -EINVAL;
     }
-    if ((bus_text && parse_number("bus", bus_text, &bus, err) < 0) ||
-        (unit_text && parse_number("unit", unit_text, &unit, err) < 0) ||
+    if ((bus_text && drive_parse_number("bus", bus_text, &bus, err) < 0) ||
+        (unit_text && drive_parse_number("unit", unit_text, &unit, err) < 0) ||
         (index && strcmp(index, "-1") != 0 &&
-         parse_number("index", index, &place->index, err) < 0)) {
+         drive_parse_number("index", index, &place->index, err) < 0)) {
         return -EINVAL;
     }
     if (unit_text && units > 1 && unit >= units) {
@@ -169,7 +115,7 @@ static char *choose_id(json_t *keys, const struct place *place, struct error *er
     AUTOFREE char *given = NULL;
     char *id;
 
-    take(keys, "id", &given);
+    drive_take(keys, "id", &given);
     if (given && !id_wellformed(given)) {
         error_set(err, "Parameter 'id' expects an identifier");
         error_hint(err, "Identifiers consist of letters, digits, '-', '.', '_', "
@@ -198,297 +144,240 @@ static char *choose_id(json_t *keys, const struct place *place, struct error *er
     return id;
 }
 
-/* --- What is it? ------------------------------------------------------------------------------ */
+/* --- Temporary overlays ----------------------------------------------------------------------- */
 
-struct cache_mode {
-    const char *name;
-    bool writeback, direct, no_flush;
-};
-static const struct cache_mode cache_modes[] = {
-    { "writeback", true, false, false },
-    { "none", true, true, false },
-    { "off", true, true, false },
-    { "directsync", false, true, false },
-    { "writethrough", false, false, false },
-    { "unsafe", true, false, true },
-};
+/* snapshot=on: what the guest writes goes there, and away with the program. */
+static char **temporaries;
+static size_t temporary_count;
 
-struct settings {
-    bool writeback, read_only;
-    enum disk_policy werror, rerror;
-};
-
-static int take_cache(json_t *keys, struct settings *s, struct error *err)
+static char *make_temporary(struct error *err)
 {
-    AUTOFREE char *value = NULL;
-    const struct cache_mode *mode = NULL;
+    const char *asked = getenv("TMPDIR");
+    char *path = mem_printf("%s/vl.XXXXXX", asked && *asked ? asked : "/var/tmp");
+    int ret = io_make_temp_file(path);
 
-    s->writeback = true;
-    if (take(keys, "cache", &value)) {
-        for (size_t i = 0; i < ARRAY_SIZE(cache_modes); i++) {
-            if (strcmp(value, cache_modes[i].name) == 0) {
-                mode = &cache_modes[i];
-            }
-        }
-        if (!mode) {
-            error_set(err, "invalid cache option");
-            return -EINVAL;
-        }
-        s->writeback = mode->writeback;
-        if (!json_object_get(keys, "cache.direct")) {
-            json_object_set_new(keys, "cache.direct", json_string(mode->direct ? "on" : "off"));
-        }
-        if (!json_object_get(keys, "cache.no-flush")) {
-            json_object_set_new(keys, "cache.no-flush", json_string(mode->no_flush ? "on" : "off"));
-        }
+    if (ret < 0) {
+        error_set_errno(err, ret, "Could not get temporary filename");
+        free(path);
+        return NULL;
     }
-    if (take(keys, "cache.writeback", &value)) {
-        return parse_on_off("cache.writeback", value, &s->writeback, err);
-    }
-    if (check_on_off(keys, "cache.direct", err) < 0) {
-        return -EINVAL;
-    }
-    return check_on_off(keys, "cache.no-flush", err);
+    temporaries = mem_reallocarray(temporaries, temporary_count + 1, sizeof(*temporaries));
+    temporaries[temporary_count++] = path;
+    return path;
 }
 
-/* Values that the opening of an image would find wrong as well, in the words that QEMU has for
- * options. */
-static int check_words(const json_t *keys, struct error *err)
+void drives_remove_temporaries(void)
 {
-    const char *zeroes = json_string_value(json_object_get(keys, "detect-zeroes"));
-
-    if (zeroes && strcmp(zeroes, "off") && strcmp(zeroes, "on") && strcmp(zeroes, "unmap")) {
-        error_set(err, "invalid parameter value: %s", zeroes);
-        return -EINVAL;
+    while (temporary_count > 0) {
+        io_remove_tree(temporaries[--temporary_count]);
+        free(temporaries[temporary_count]);
     }
-    if (json_object_get(keys, "read-only") && json_object_get(keys, "readonly")) {
-        error_set(err, "'read-only' and its alias 'readonly' can't be used at the same time");
-        return -EINVAL;
-    }
-    if (json_object_get(keys, "file") && json_object_get(keys, "file.filename")) {
-        error_set(err, "Can't specify 'file' and 'filename' options at the same time");
-        return -EINVAL;
-    }
-    return 0;
+    free(temporaries);
+    temporaries = NULL;
 }
 
-static int take_aio(json_t *keys, struct error *err)
+/* Takes over the reference to `base`; NULL with err. */
+static struct node *co_add_temporary(struct node *base, struct error *err)
 {
-    AUTOFREE char *value = NULL;
+    const struct driver *qcow2 = driver_find("qcow2");
+    const char *path = make_temporary(err);
+    json_t *size = json_pack("{s:I}", "size", (json_int_t)base->size), *options;
+    struct node *node = NULL;
 
-    if (!take(keys, "aio", &value)) {
-        return 0;
+    if (path && qcow2->co_create(path, size, err) == 0) {
+        options = json_pack("{s:s, s:{s:s, s:s}, s:s, s:{s:b}}", "driver", "qcow2", "file", "driver", "file",
+                            "filename", path, "backing", base->name, "cache", "no-flush", 1);
+        node = co_node_open(NULL, options, err);
+        json_decref(options);
     }
-    if (strcmp(value, "threads") && strcmp(value, "native") && strcmp(value, "io_uring")) {
-        error_set(err, "invalid aio option");
-        return -EINVAL;
-    }
-    if (strcmp(value, "native") == 0 &&
-        strcmp(json_string_value(json_object_get(keys, "cache.direct")) ?: "off", "on") != 0) {
-        error_set(err, "aio=native was specified, but it requires cache.direct=on, "
-                       "which was not specified.");
-        return -EINVAL;
-    }
-    json_object_set_new(keys, "file.aio", json_string(value));
-    return 0;
+    json_decref(size);
+    co_node_unref(base); /* the overlay has its own */
+    return node;
 }
 
-/* Keys that ask for something that a disk here cannot do yet are refused, not ignored. */
-static int take_unsupported(json_t *keys, struct error *err)
-{
-    static const char *const names[] = { "snapshot", "copy-on-read" };
-    AUTOFREE char *value = NULL;
+/* --- From keys to a disk ------------------------------------------------------------------------ */
 
-    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-        bool on = false;
-        if (take(keys, names[i], &value)) {
-            if (parse_on_off(names[i], value, &on, err) < 0) {
-                return -EINVAL;
-            }
-            if (on) {
-                error_set(err, "%s=on is not supported by merganser", names[i]);
-                return -ENOTSUP;
-            }
-        }
+/* What stands between a disk and its image.  The one place where a filter is put above a drive's root: drivers
+ * "throttle" and "copy-on-read", once there are such. */
+static struct node *co_add_filters(struct node *root, const struct drive_settings *s, const char *shown,
+                                   struct error *err)
+{
+    if (s->copy_on_read && s->read_only) {
+        fprintf(stderr, "merganser: %s: warning: disabling copy-on-read on read-only drive\n", shown);
+    } else if (s->copy_on_read) {
+        AUTOFREE char *text = mem_printf("%s: copy-on-read", shown);
+
+        ignored_note(text);
     }
-    return 0;
+    if (s->throttling) {
+        AUTOFREE char *text = mem_printf("%s: throttling", shown);
+
+        ignored_note(text);
+    }
+    return root;
 }
 
-static int take_settings(json_t *keys, struct settings *s, struct error *err)
-{
-    static const char *const read_only[] = { "readonly", "read-only" };
-    AUTOFREE char *value = NULL;
-
-    *s = (struct settings){ .werror = DISK_ENOSPC, .rerror = DISK_REPORT };
-    if (check_words(keys, err) < 0 || take_cache(keys, s, err) < 0 || take_aio(keys, err) < 0 ||
-        take_unsupported(keys, err) < 0) {
-        return -EINVAL;
-    }
-    if (take(keys, "werror", &value) && parse_policy(value, false, &s->werror, err) < 0) {
-        return -EINVAL;
-    }
-    if (take(keys, "rerror", &value) && parse_policy(value, true, &s->rerror, err) < 0) {
-        return -EINVAL;
-    }
-    for (size_t i = 0; i < ARRAY_SIZE(read_only); i++) {
-        if (take(keys, read_only[i], &value) &&
-            parse_on_off("read-only", value, &s->read_only, err) < 0) {
-            return -EINVAL;
-        }
-    }
-    if (json_object_get(keys, "format")) {
-        if (json_object_get(keys, "driver")) {
-            error_set(err, "Cannot specify both 'driver' and 'format'");
-            return -EINVAL;
-        }
-        json_object_set(keys, "driver", json_object_get(keys, "format"));
-        json_object_del(keys, "format");
-    }
-    return 0;
-}
-
-static struct node *co_open_root(json_t *keys, const struct settings *s, struct error *err)
+static struct node *co_open_root(json_t *keys, const struct drive_settings *s, struct error *err)
 {
     AUTOFREE char *file = NULL;
-    json_t *options;
+    bool temporary = s->snapshot && !s->read_only;
+    json_t *options, *backing;
     struct node *node;
 
     /* A plain file= is a file name (or a node-name with driver=); file.x=y are the options of the
      * file child. */
-    take(keys, "file", &file);
+    drive_take(keys, "file", &file);
     options = keyval_nest(keys, err);
     if (!options) {
         return NULL;
     }
-    if (json_is_string(json_object_get(options, "backing")) &&
-        !*json_string_value(json_object_get(options, "backing"))) {
+    backing = json_object_get(options, "backing");
+    if (json_is_string(backing) && !*json_string_value(backing)) {
         json_object_set_new(options, "backing", json_null());
     }
-    json_object_set_new(options, "read-only", json_boolean(s->read_only));
+    json_object_set_new(options, "read-only", json_boolean(s->read_only || temporary));
     node = co_node_open(file, options, err);
-    json_decref(options);
+    monitor_free_json(options);
+    if (node && temporary) {
+        node = co_add_temporary(node, err);
+    }
     if (node) {
-        node->writethrough = !s->writeback;
+        node->writethrough = !s->writeback && !temporary;
     }
     return node;
 }
 
-static struct guest **guests;
-static size_t guest_count;
-
-static void add_guest(struct machine_device *dev, const struct guest_driver *driver)
+/* The disk of a drive whose place and id are settled; *disk stays NULL when it is an empty one that a device would need. */
+static int co_make_disk(const char *id, json_t *keys, const struct drive_settings *s, const char *shown,
+                        struct disk **disk, struct error *err)
 {
-    guests = mem_reallocarray(guests, guest_count + 1, sizeof(*guests));
-    guests[guest_count++] = guest_new(dev, driver);
-}
+    struct node *node = NULL;
 
-static int attach(struct disk *disk, const struct place *place, struct error *err)
-{
-    static unsigned virtio_count, ide_count;
-    struct machine_device *dev;
-
-    if (place->bus == BUS_NONE) {
-        disk->removable = true;
-        return 0;
+    if (json_object_size(keys) > 0) {
+        node = co_open_root(keys, s, err);
+        node = node ? co_add_filters(node, s, shown, err) : NULL;
+        if (!node) {
+            return -EINVAL;
+        }
+        if (node_find(id)) {
+            error_set(err, "Device name '%s' conflicts with an existing node name", id);
+            co_node_unref(node);
+            return -EEXIST;
+        }
     }
-    if (place->bus == BUS_VIRTIO) {
-        dev = virtio_blk_new(disk, VIRTIO_QUEUES, VIRTIO_QUEUE_SIZE);
-        disk->qdev =
-            mem_printf("/machine/peripheral-anon/device[%u]/virtio-backend", virtio_count++);
-        add_guest(dev, &guest_virtio_driver);
-        return 0;
-    }
-    if (disk->read_only) {
-        error_set(err, "Block node is read-only");
-        return -EROFS;
-    }
-    dev = ide_disk_new(disk, place->index / 2, place->index % 2, err);
-    if (!dev) {
-        return -EINVAL;
-    }
-    disk->qdev = mem_printf("/machine/unattached/device[%u]", 18 + ide_count++);
-    add_guest(dev, &guest_ide_driver);
+    *disk = disk_new(id, node);
+    (*disk)->werror = s->werror;
+    (*disk)->rerror = s->rerror;
+    (*disk)->removable = true; /* until a device without a tray has it */
     return 0;
 }
 
-static int co_drive_start(struct drive *drive, struct place *places, size_t n, struct error *err)
+static int co_drive_start(const struct drives *all, size_t n, struct place *places, struct error *err)
 {
     struct place *place = &places[n];
-    json_t *keys = json_copy(drive->keys);
+    json_t *keys = json_copy(all->drives[n].keys);
     const char *file = json_string_value(json_object_get(keys, "file"));
+    struct drive_settings s = { .snapshot = all->snapshot };
     AUTOFREE char *id = NULL;
-    struct settings s;
-    struct node *node = NULL;
-    struct disk *disk;
     int ret = -EINVAL;
 
     if (file && !*file) {
         json_object_del(keys, "file"); /* an empty name is no name */
     }
-    if (choose_bus(keys, place, err) < 0 || choose_index(keys, places, n, err) < 0 ||
-        !(id = choose_id(keys, place, err)) || take_settings(keys, &s, err) < 0) {
-        json_decref(keys);
-        return ret;
+    if (choose_bus(keys, place, err) == 0 && choose_index(keys, places, n, err) == 0 &&
+        (id = choose_id(keys, place, err)) && drive_take_settings(keys, &s, err) == 0) {
+        s.read_only = s.read_only || place->cdrom;
+        ret = co_make_disk(id, keys, &s, all->drives[n].shown, &place->disk, err);
     }
-    if (json_object_size(keys) == 0 && place->bus == BUS_NONE) {
-        disk = disk_new(id, NULL);
-        disk->removable = true;
-        ret = 0;
-    } else if (json_object_size(keys) == 0) {
-        error_set(err, "Device needs media, but drive is empty");
-    } else if ((node = co_open_root(keys, &s, err))) {
-        if (node_find(id)) {
-            error_set(err, "Device name '%s' conflicts with an existing node name", id);
-            co_node_unref(node);
-        } else {
-            disk = disk_new(id, node);
-            disk->werror = s.werror;
-            disk->rerror = s.rerror;
-            ret = attach(disk, place, err);
-        }
-    }
+    drive_settings_free(&s);
     json_decref(keys);
     return ret;
 }
 
-int co_drives_start(struct drive *drives, size_t count, const struct drive **failed,
-                    struct error *err)
+static int co_attach(const struct place *place, struct error *err)
 {
-    AUTOFREE struct place *places = mem_calloc(count + 1, sizeof(*places));
+    if (place->bus == BUS_VIRTIO) {
+        return co_device_for_drive(place->disk, "virtio-blk", 0, 0, err);
+    }
+    return co_device_for_drive(place->disk, place->cdrom ? "ide-cd" : "ide-hd", place->index / 2, place->index % 2,
+                               err);
+}
 
-    for (size_t i = 0; i < count; i++) {
-        if (co_drive_start(&drives[i], places, i, err) < 0) {
-            *failed = &drives[i];
+/* The devices that drives on this bus bring along. */
+static int co_attach_all(const struct drives *all, const struct place *places, enum bus bus, const char **failed,
+                         struct error *err)
+{
+    for (size_t i = 0; i < all->drive_count; i++) {
+        if (places[i].bus == bus && co_attach(&places[i], err) < 0) {
+            *failed = bus == BUS_IDE ? NULL : all->drives[i].shown; /* QEMU's machine makes those, and names no option */
             return -EINVAL;
         }
     }
     return 0;
 }
 
+static int co_start_devices(const struct drives *all, const char **failed, struct error *err)
+{
+    for (size_t i = 0; i < all->device_count; i++) {
+        const struct option_tree *device = &all->devices[i];
+
+        if (co_device_add(device->tree, device->from_words, device->shown, err) < 0) {
+            *failed = device->shown;
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+int co_drives_start(const struct drives *all, const char **failed, struct error *err)
+{
+    AUTOFREE struct place *places = mem_calloc(all->drive_count + 1, sizeof(*places));
+
+    for (size_t i = 0; i < all->blockdev_count; i++) {
+        const struct option_tree *blockdev = &all->blockdevs[i];
+
+        if (!co_blockdev_add(blockdev->tree, blockdev->from_words, err)) {
+            *failed = blockdev->shown;
+            return -EINVAL;
+        }
+    }
+    for (size_t i = 0; i < all->drive_count; i++) {
+        if (co_drive_start(all, i, places, err) < 0) {
+            *failed = all->drives[i].shown;
+            return -EINVAL;
+        }
+    }
+    if (co_attach_all(all, places, BUS_IDE, failed, err) < 0 || co_start_devices(all, failed, err) < 0 ||
+        co_attach_all(all, places, BUS_VIRTIO, failed, err) < 0) {
+        return -EINVAL;
+    }
+    return 0;
+}
+
+/* --- The end ------------------------------------------------------------------------------------ */
+
 int co_drives_end(struct error *err)
 {
-    struct machine_device *dev;
+    struct device *dev;
     struct disk *disk;
-    int first = 0;
+    int first = 0, ret;
 
     TAILQ_FOREACH(disk, &all_disks, link) {
         disk->werror = disk->rerror = DISK_REPORT; /* nobody will say `cont` any more */
     }
-    while (guest_count > 0) {
-        co_guest_free(guests[--guest_count]);
-    }
-    free(guests);
-    guests = NULL;
-    while ((dev = TAILQ_FIRST(&machine_devices))) {
-        dev->kind->co_remove(dev);
+    while ((dev = TAILQ_LAST(&all_devices, device_list))) {
+        dev->own_disk = false; /* below, with the others */
+        co_device_remove(dev);
     }
     while ((disk = TAILQ_FIRST(&all_disks))) {
-        int ret = disk->root ? co_node_flush(disk->root) : 0;
+        ret = disk->root ? co_node_flush(disk->root) : 0;
         if (ret < 0 && first == 0) {
             first = ret;
-            error_set_errno(err, ret, "Could not flush '%s'", disk->id);
+            error_set_errno(err, ret, "Could not flush '%s'", disk->label);
         }
         co_disk_free(disk);
     }
-    return first;
+    ret = co_blockdevs_end(err);
+    drives_remove_temporaries();
+    return first ? first : ret;
 }

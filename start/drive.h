@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * -drive: from one option string to a chain, a disk, a device and its guest.
+ * -blockdev, -drive and -device: from option strings to chains, disks, devices and their guests.
  */
 #ifndef START_DRIVE_H
 #define START_DRIVE_H
 
 #include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
 
 #include "core/error.h"
 
@@ -14,13 +16,30 @@ struct drive {
     char *shown;  /* the option as typed, for errors: "-drive file=x", "-hda x", "x" */
     json_t *keys; /* flat; "if", "index", "file", ... */
 };
+/* -blockdev, -device */
+struct option_tree {
+    char *shown;
+    json_t *tree;
+    bool from_words; /* key=value: all values are strings */
+};
+struct drives {
+    struct option_tree *blockdevs;
+    size_t blockdev_count;
+    struct drive *drives;
+    size_t drive_count;
+    struct option_tree *devices;
+    size_t device_count;
+    bool snapshot; /* -snapshot: for all drives that do not say otherwise */
+};
 
-/* Choose bus, index and name of all drives in their order, then open and attach them.  `failed` is
- * the drive that the error is about. */
-int co_drives_start(struct drive *drives, size_t count, const struct drive **failed,
-                    struct error *err);
-/* Detach everything: guests end, devices go, disks are flushed and closed.  0, or the first error
- * (said in err). */
+/* Make all of it: nodes, then drives in their order, then the IDE disks' devices, -device, and the virtio
+ * disks' devices, as QEMU does.  `failed` is the option that the error is about, NULL: none.
+ * Suspends. */
+int co_drives_start(const struct drives *all, const char **failed, struct error *err);
+/* Detach everything: guests end, devices go, disks and nodes are flushed and closed, temporary
+ * overlays removed.  0, or the first error (said in err). */
 int co_drives_end(struct error *err);
+/* Only remove the temporary overlays' names: for a program that cannot end in order. */
+void drives_remove_temporaries(void);
 
 #endif

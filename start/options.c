@@ -12,6 +12,7 @@
 
 #include "core/keyval.h"
 #include "core/mem.h"
+#include "start/words.h"
 
 struct given;
 struct option {
@@ -41,7 +42,7 @@ struct given {
 
 void options_add_drive(struct options *o, const char *shown, json_t *keys)
 {
-    struct drive *drive = GROW(o->drives, o->drive_count);
+    struct drive *drive = GROW(o->disks.drives, o->disks.drive_count);
 
     drive->shown = mem_strdup(shown);
     drive->keys = keys;
@@ -71,6 +72,48 @@ static void add_image(struct options *o, const char *shown, const char *path, un
 static int take_hd(struct options *o, const struct given *g, struct error *err)
 {
     add_image(o, g->shown, g->value, g->row->name[2] - 'a');
+    return 0;
+}
+
+static int take_snapshot(struct options *o, const struct given *g, struct error *err)
+{
+    o->disks.snapshot = true;
+    return 0;
+}
+
+static int add_tree(struct option_tree **trees, size_t *count, const struct given *g, const char *implied,
+                    struct error *err)
+{
+    bool from_words;
+    json_t *tree = words_tree(g->value, implied, &from_words, err);
+    struct option_tree *item;
+
+    if (!tree) {
+        return -EINVAL;
+    }
+    item = GROW(*trees, *count);
+    *item = (struct option_tree){ mem_strdup(g->shown), tree, from_words };
+    return 0;
+}
+
+static int take_blockdev(struct options *o, const struct given *g, struct error *err)
+{
+    return add_tree(&o->disks.blockdevs, &o->disks.blockdev_count, g, "driver", err);
+}
+
+/* QEMU's older spelling: flat keys, a flag without '=' is "on". */
+static int take_device(struct options *o, const struct given *g, struct error *err)
+{
+    json_t *keys;
+
+    if (g->value[0] == '{') {
+        return add_tree(&o->disks.devices, &o->disks.device_count, g, NULL, err);
+    }
+    keys = keyval_parse(g->value, "driver", err);
+    if (!keys) {
+        return -EINVAL;
+    }
+    *GROW(o->disks.devices, o->disks.device_count) = (struct option_tree){ mem_strdup(g->shown), keys, true };
     return 0;
 }
 
@@ -349,6 +392,15 @@ static const struct option table[] = {
       "and options of the images below it as backing.KEY=, backing.backing.KEY=;\n"
       "a comma in a value is doubled",
       false, take_drive },
+    { "blockdev", "DRIVER,KEY=VALUE,...|JSON", "Disks",
+      "one node of a graph: node-name=, file.driver=file, file.filename=, backing=, ...;\n"
+      "what lies below is given in place (file.KEY=) or by its node-name (file=NAME)",
+      false, take_blockdev },
+    { "device", "MODEL,KEY=VALUE,...|JSON", "Disks",
+      "hardware for a disk: virtio-blk or ide-hd, drive=ID-OR-NODE, id=, bus=, serial=, ...;\n"
+      "-device help lists the models, -device MODEL,help their keys",
+      false, take_device },
+    { "snapshot", NULL, "Disks", "what guests write goes to temporary files, for all drives", false, take_snapshot },
     { "hda", "FILE", "Disks", "the first IDE disk; an IMAGE is the same", false, take_hd },
     { "hdb", "FILE", "Disks", "the second", false, take_hd },
     { "hdc", "FILE", "Disks", "the third", false, take_hd },
@@ -487,12 +539,23 @@ int options_parse(struct options *o, int argc, char **argv, char **shown, struct
     return 0;
 }
 
+static void free_trees(struct option_tree *trees, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        free(trees[i].shown);
+        json_decref(trees[i].tree);
+    }
+    free(trees);
+}
+
 void options_free(struct options *o)
 {
-    for (size_t i = 0; i < o->drive_count; i++) {
-        free(o->drives[i].shown);
-        json_decref(o->drives[i].keys);
+    for (size_t i = 0; i < o->disks.drive_count; i++) {
+        free(o->disks.drives[i].shown);
+        json_decref(o->disks.drives[i].keys);
     }
+    free_trees(o->disks.blockdevs, o->disks.blockdev_count);
+    free_trees(o->disks.devices, o->disks.device_count);
     for (size_t i = 0; i < o->guest_count; i++) {
         free(o->guests[i].shown);
         json_decref(o->guests[i].words);
@@ -504,7 +567,7 @@ void options_free(struct options *o)
     for (size_t i = 0; i < o->script_count; i++) {
         free(o->scripts[i].text);
     }
-    free(o->drives);
+    free(o->disks.drives);
     free(o->guests);
     free(o->monitors);
     free(o->scripts);

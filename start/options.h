@@ -36,8 +36,7 @@ struct option_script {
 enum option_errors { ERRORS_DEFAULT, ERRORS_STOP, ERRORS_CONTINUE };
 
 struct options {
-    struct drive *drives;
-    size_t drive_count;
+    struct drives disks;
     struct option_guest *guests;
     size_t guest_count;
     struct option_monitor *monitors;

@@ -143,9 +143,16 @@ END
 END
 }
 
-@test "what is asked for and cannot be had is refused, not passed over" {
+@test "limits: refused in QEMU's words" {
     refusals <<'END'
--drive file=a.qcow2,snapshot=on => ...: snapshot=on is not supported by merganser
--drive file=a.qcow2,copy-on-read=on => ...: copy-on-read=on is not supported by merganser
+-drive file=a.qcow2,bps=x => ...: Parameter 'throttling.bps-total' expects a number
+-drive file=a.qcow2,iops_rd=x => ...: Parameter 'throttling.iops-read' expects a number
+-drive file=a.qcow2,bps=-1 => ...: bps/iops/max values must be within [0, 1000000000000000]
+-drive file=a.qcow2,bps=1000,bps_rd=1000 => ...: bps/iops/max total values and read/write values cannot be used at the same time
+-drive file=a.qcow2,bps_max=1000 => ...: bps_max/iops_max require corresponding bps/iops values
+-drive file=a.qcow2,bps=10,bps_max=5 => ...: bps_max/iops_max cannot be lower than bps/iops
+-drive file=a.qcow2,iops_size=10 => ...: iops size requires an iops value to be set
+-drive file=a.qcow2,bps=1,throttling.bps-total=3 => ...: 'throttling.bps-total' and its alias 'bps' can't be used at the same time
+-drive file=a.qcow2,bps=10,bps_max=100,throttling.bps-total-max-length=0 => ...: the burst length cannot be 0
 END
 }

@@ -1,0 +1,587 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Devices from properties: see device.h.
+ */
+#include "hw/device.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "block/disk.h"
+#include "block/file.h"
+#include "core/keyval.h"
+#include "core/mem.h"
+#include "core/size.h"
+#include "hw/guest.h"
+#include "hw/ignored.h"
+#include "hw/machine.h"
+
+#define BLOCK_SIZE_MIN 512u
+#define BLOCK_SIZE_MAX (2u << 20)
+/* Where QEMU's PC puts the drives that come with it. */
+#define UNATTACHED_FIRST 18
+
+struct device_list all_devices = TAILQ_HEAD_INITIALIZER(all_devices);
+static unsigned anonymous_count, unattached_count;
+
+struct device *device_find(const char *id)
+{
+    struct device *dev;
+
+    TAILQ_FOREACH(dev, &all_devices, link) {
+        if (dev->id && !strcmp(dev->id, id)) {
+            return dev;
+        }
+    }
+    return NULL;
+}
+
+/* --- Values ---------------------------------------------------------------------------------------- */
+
+static const struct device_property *find_property(const struct device_model *model, const char *name)
+{
+    for (const struct device_property *p = model->properties; p->name; p++) {
+        if (!strcmp(p->name, name)) {
+            return p;
+        }
+    }
+    return NULL;
+}
+
+const char *device_text(const struct device *dev, const char *property)
+{
+    return json_string_value(json_object_get(dev->properties, property));
+}
+
+uint64_t device_number(const struct device *dev, const char *property)
+{
+    json_t *value = json_object_get(dev->properties, property);
+    const struct device_property *row = find_property(dev->model, property);
+
+    if (value) {
+        return json_integer_value(value);
+    }
+    return row && row->fallback ? strtoull(row->fallback, NULL, 0) : 0;
+}
+
+bool device_flag(const struct device *dev, const char *property)
+{
+    json_t *value = json_object_get(dev->properties, property);
+    const struct device_property *row = find_property(dev->model, property);
+
+    if (value) {
+        return json_is_true(value);
+    }
+    return row && row->fallback && !strcmp(row->fallback, "true");
+}
+
+/* A property on its way into a device. */
+struct setting {
+    struct device *dev;
+    const struct device_property *row;
+    json_t *value;
+    bool from_words;
+    struct error *err;
+};
+
+static int set_bool(struct setting *s)
+{
+    const char *text = json_string_value(s->value);
+    bool on;
+
+    if (!s->from_words && !json_is_boolean(s->value)) {
+        error_set(s->err, "Invalid parameter type for '%s', expected: boolean", s->row->name);
+        return -EINVAL;
+    }
+    on = json_is_true(s->value);
+    if (s->from_words && (!text || keyval_switch(text, &on) < 0)) {
+        error_set(s->err, "Parameter '%s' expects 'on' or 'off'", s->row->name);
+        return -EINVAL;
+    }
+    return json_object_set_new(s->dev->properties, s->row->name, json_boolean(on));
+}
+
+static int set_number(struct setting *s)
+{
+    static const struct {
+        enum property_kind kind;
+        const char *name;
+        long long min, max;
+    } ranges[] = {
+        { PROPERTY_UINT16, "uint16_t", 0, UINT16_MAX },
+        { PROPERTY_UINT32, "uint32_t", 0, UINT32_MAX },
+        { PROPERTY_INT32, "int32_t", INT32_MIN, INT32_MAX },
+    };
+    const char *text = json_string_value(s->value), *name = s->row->name;
+    long long number = json_integer_value(s->value);
+    char *end;
+
+    if (!s->from_words && !json_is_integer(s->value)) {
+        error_set(s->err, "Parameter '%s' expects uint64", name);
+        return -EINVAL;
+    }
+    if (s->from_words) {
+        errno = 0;
+        number = text ? strtoll(text, &end, 0) : 0;
+        if (!text || !*text || *end || (errno && s->row->kind == PROPERTY_UINT64)) {
+            error_set(s->err, "Parameter '%s' expects integer", name);
+            return -EINVAL;
+        }
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(ranges); i++) {
+        if (ranges[i].kind == s->row->kind && (number < ranges[i].min || number > ranges[i].max)) {
+            error_set(s->err, "Parameter '%s' expects %s", name, ranges[i].name);
+            return -EINVAL;
+        }
+    }
+    return json_object_set_new(s->dev->properties, name, json_integer(number));
+}
+
+static int set_size(struct setting *s)
+{
+    const char *text = json_string_value(s->value), *name = s->row->name;
+    uint64_t size = json_integer_value(s->value);
+
+    if (s->from_words ? !text || size_parse(text, 1, &size, NULL) < 0 : !json_is_integer(s->value)) {
+        error_set(s->err, "Parameter '%s' expects size", name);
+        return -EINVAL;
+    }
+    if (s->row->kind == PROPERTY_BLOCK_SIZE && size) {
+        if (size < BLOCK_SIZE_MIN || size > BLOCK_SIZE_MAX) {
+            error_set(s->err, "Property .%s doesn't take value %llu (minimum: %u, maximum: %u)", name,
+                      (unsigned long long)size, BLOCK_SIZE_MIN, BLOCK_SIZE_MAX);
+            return -EINVAL;
+        }
+        if (size & (size - 1)) {
+            error_set(s->err, "Property .%s doesn't take value '%llu', it's not a power of 2", name,
+                      (unsigned long long)size);
+            return -EINVAL;
+        }
+    }
+    return json_object_set_new(s->dev->properties, name, json_integer(size));
+}
+
+/* SLOT[.FUNCTION], hexadecimal; a number in JSON. */
+static bool is_pci_address(const char *text)
+{
+    char *end;
+    unsigned long slot = text ? strtoul(text, &end, 16) : 0, function = 0;
+
+    if (!text || end == text) {
+        return false;
+    }
+    if (*end == '.') {
+        const char *from = end + 1;
+
+        function = strtoul(from, &end, 16);
+        if (end == from) {
+            return false;
+        }
+    }
+    return !*end && slot < 32 && function < 8;
+}
+
+static int set_word(struct setting *s)
+{
+    static const char *const switches[] = { "on", "off", "auto", NULL };
+    static const char *const policies[] = { "report", "ignore", "enospc", "stop", "auto", NULL };
+    const char *text = json_string_value(s->value), *name = s->row->name;
+    const char *const *words = s->row->kind == PROPERTY_ON_OFF_AUTO ? switches
+                               : s->row->kind == PROPERTY_POLICY    ? policies
+                                                                    : NULL;
+
+    if (!text && !(s->row->kind == PROPERTY_PCI_ADDRESS && json_is_integer(s->value))) {
+        error_set(s->err, "Invalid parameter type for '%s', expected: string", name);
+        return -EINVAL;
+    }
+    if (s->row->kind == PROPERTY_PCI_ADDRESS && text && !is_pci_address(text)) {
+        error_set(s->err, "Property '%s.%s' doesn't take value '%s'", s->dev->model->name, name, text);
+        return -EINVAL;
+    }
+    for (size_t i = 0; words && (!words[i] || strcmp(text, words[i])); i++) {
+        if (!words[i]) {
+            error_set(s->err, "Parameter '%s' does not accept value '%s'", name, text);
+            return -EINVAL;
+        }
+    }
+    return json_object_set(s->dev->properties, name, s->value);
+}
+
+static int set_property(struct setting *s)
+{
+    switch (s->row->kind) {
+    case PROPERTY_BOOL:
+        return set_bool(s);
+    case PROPERTY_UINT16:
+    case PROPERTY_UINT32:
+    case PROPERTY_INT32:
+    case PROPERTY_UINT64:
+        return set_number(s);
+    case PROPERTY_SIZE:
+    case PROPERTY_BLOCK_SIZE:
+        return set_size(s);
+    default:
+        return set_word(s);
+    }
+}
+
+/* --- The disk --------------------------------------------------------------------------------------- */
+
+static struct device *device_of(const struct disk *disk)
+{
+    struct device *dev;
+
+    TAILQ_FOREACH(dev, &all_devices, link) {
+        if (dev->disk == disk) {
+            return dev;
+        }
+    }
+    return NULL;
+}
+
+/* virtio-blk-pci hands its disk on to the part behind the bus. */
+static const char *owner_of_drive(const struct device *dev)
+{
+    return strncmp(dev->model->name, "virtio-", 7) ? dev->model->name : "virtio-blk-device";
+}
+
+/* Two devices that write would not know of each other. */
+static int check_root_free(const struct device *dev, const struct node *root, struct error *err)
+{
+    struct disk *other;
+
+    TAILQ_FOREACH(other, &all_disks, link) {
+        if (other->root == root && !(root->read_only && other->read_only)) {
+            error_set(err,
+                      "Permission conflict on node '%s': permissions 'write' are both required by block device "
+                      "'%s' (uses node '%s' as 'root' child) and unshared by block device '%s%s' (uses node '%s' as "
+                      "'root' child).",
+                      root->name, other->qdev ? other->qdev : other->label, root->name, dev->path,
+                      strncmp(dev->model->name, "virtio-", 7) ? "" : "/virtio-backend", root->name);
+            return -EBUSY;
+        }
+    }
+    return 0;
+}
+
+static int disk_from_node(struct device *dev, struct node *root, struct error *err)
+{
+    if (check_root_free(dev, root, err) < 0 || node_check_free(root, err) < 0 ||
+        (root->driver == &driver_file && file_lock(root, FILE_USER_RAW, err) < 0)) {
+        return -EBUSY;
+    }
+    dev->disk = disk_new("", node_ref(root));
+    dev->own_disk = true;
+    disk_set_label(dev->disk, dev->id ? dev->id : root->name);
+    return 0;
+}
+
+static int find_disk(struct device *dev, struct error *err)
+{
+    const char *name = device_text(dev, "drive");
+    struct device *other;
+    struct node *root;
+
+    if (!name || !*name) {
+        return 0;
+    }
+    dev->disk = disk_find(name);
+    if (!dev->disk) {
+        root = node_find(name);
+        if (!root) {
+            error_set(err, "Property '%s.drive' can't find value '%s'", owner_of_drive(dev), name);
+            return -ENOENT;
+        }
+        return disk_from_node(dev, root, err);
+    }
+    other = device_of(dev->disk);
+    if (other) {
+        error_set(err,
+                  json_object_get(other->properties, "drive")
+                      ? "Drive '%s' is already in use by another device"
+                      : "Drive '%s' is already in use because it has been automatically connected to another device "
+                        "(did you need 'if=none' in the drive options?)",
+                  name);
+        dev->disk = NULL;
+        return -EBUSY;
+    }
+    return 0;
+}
+
+static const struct {
+    const char *name;
+    enum disk_policy policy;
+} policies[] = {
+    { "report", DISK_REPORT }, { "ignore", DISK_IGNORE }, { "stop", DISK_STOP }, { "enospc", DISK_ENOSPC },
+};
+
+static void take_policy(const struct device *dev, const char *property, enum disk_policy *out)
+{
+    const char *word = device_text(dev, property);
+
+    for (size_t i = 0; word && i < ARRAY_SIZE(policies); i++) {
+        if (!strcmp(word, policies[i].name)) {
+            *out = policies[i].policy;
+        }
+    }
+}
+
+/* What the device says about its disk. */
+static int complete_disk(struct device *dev, struct error *err)
+{
+    const char *cache = device_text(dev, "write-cache");
+
+    if (!dev->disk && dev->model->needs_medium) {
+        error_set(err, !strcmp(dev->model->bus, "IDE") ? "No drive specified" : "drive property not set");
+        return -EINVAL;
+    }
+    if (!dev->disk) {
+        dev->disk = disk_new("", NULL);
+        dev->own_disk = true;
+        disk_set_label(dev->disk, dev->id ? dev->id : dev->path);
+    }
+    if (!dev->disk->root && dev->model->needs_medium) {
+        error_set(err, "Device needs media, but drive is empty");
+        return -ENOMEDIUM;
+    }
+    take_policy(dev, "werror", &dev->disk->werror);
+    take_policy(dev, "rerror", &dev->disk->rerror);
+    if (cache && strcmp(cache, "auto") && dev->disk->root) {
+        dev->disk->root->writethrough = !strcmp(cache, "off");
+    }
+    return 0;
+}
+
+/* --- Coming ------------------------------------------------------------------------------------------ */
+
+static int check_bus(const struct device *dev, const char *bus, struct error *err)
+{
+    const char *kind = !strcmp(bus, "pci.0")                               ? "PCI"
+                       : !strcmp(bus, "ide.0") || !strcmp(bus, "ide.1") ? "IDE"
+                                                                        : NULL;
+
+    if (!kind) {
+        error_set(err, "Bus '%s' not found", bus);
+        return -ENOENT;
+    }
+    if (strcmp(kind, dev->model->bus)) {
+        error_set(err, "Device '%s' can't go on %s bus", dev->model->name, kind);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static int take_id(struct device *dev, json_t *tree, bool from_words, struct error *err)
+{
+    json_t *value = json_object_get(tree, "id");
+    const char *id = json_string_value(value);
+
+    if (value && !id) {
+        error_set(err, "Invalid parameter type for 'id', expected: string");
+        return -EINVAL;
+    }
+    if (id && from_words && !id_wellformed(id)) {
+        error_set(err, "Parameter 'id' expects an identifier");
+        error_hint(err, "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.");
+        return -EINVAL;
+    }
+    if (id && device_find(id)) {
+        error_set(err, from_words ? "Duplicate ID '%s' for device" : "Duplicate device ID '%s'", id);
+        return -EEXIST;
+    }
+    dev->id = mem_strdup(id);
+    dev->path = id ? mem_printf("/machine/peripheral/%s", id)
+                   : mem_printf("/machine/peripheral-anon/device[%u]", anonymous_count);
+    return 0;
+}
+
+static int take_properties(struct device *dev, json_t *tree, bool from_words, const char *shown, struct error *err)
+{
+    const char *bus = json_string_value(json_object_get(tree, "bus")), *name;
+    json_t *value;
+
+    if (bus) {
+        if (check_bus(dev, bus, err) < 0) {
+            return -EINVAL;
+        }
+        json_object_set_new(dev->properties, "bus", json_string(bus));
+    }
+    json_object_foreach(tree, name, value) {
+        const struct device_property *row = find_property(dev->model, name);
+        struct setting s = { dev, row, value, from_words, err };
+
+        if (!strcmp(name, "driver") || !strcmp(name, "id") || !strcmp(name, "bus")) {
+            continue;
+        }
+        if (!row) {
+            error_set(err, "Property '%s.%s' not found", dev->model->name, name);
+            return -EINVAL;
+        }
+        if (set_property(&s) < 0 || (row->kind == PROPERTY_DRIVE && find_disk(dev, err) < 0)) {
+            return -EINVAL;
+        }
+        if (row->idle && shown) {
+            AUTOFREE char *text = mem_printf("%s: %s", shown, name);
+
+            ignored_note(text);
+        }
+    }
+    return 0;
+}
+
+static void device_free(struct device *dev)
+{
+    free(dev->id);
+    free(dev->path);
+    json_decref(dev->properties);
+    free(dev);
+}
+
+/* A device that came to nothing. */
+static void co_device_discard(struct device *dev)
+{
+    if (dev->own_disk) {
+        co_disk_free(dev->disk);
+    }
+    device_free(dev);
+}
+
+/* What `info block` says: the path; for an IDE device with an id, that. */
+static void name_place(struct device *dev)
+{
+    bool behind_bus = !strcmp(dev->model->bus, "PCI");
+
+    free(dev->disk->qdev);
+    dev->disk->qdev = behind_bus ? mem_printf("%s/virtio-backend", dev->path) : mem_strdup(dev->id ? dev->id : dev->path);
+}
+
+static const struct device_model *find_model(json_t *tree, struct error *err)
+{
+    json_t *value = json_object_get(tree, "driver");
+    const char *name = json_string_value(value);
+    const struct device_model *model = name ? device_model_find(name) : NULL;
+
+    if (!value) {
+        error_set(err, "Parameter 'driver' is missing");
+    } else if (!name) {
+        error_set(err, "Invalid parameter type for 'driver', expected: string");
+    } else if (!strcmp(name, "virtio-blk-device")) {
+        error_set(err, "No 'virtio-bus' bus found for device '%s'", name);
+    } else if (!model) {
+        error_set(err, "'%s' is not a valid device model name", name);
+    }
+    return model;
+}
+
+int co_device_add(json_t *tree, bool from_words, const char *shown, struct error *err)
+{
+    const struct device_model *model = find_model(tree, err);
+    struct device *dev;
+
+    if (!model) {
+        return -EINVAL;
+    }
+    dev = mem_zalloc(sizeof(*dev));
+    dev->model = model;
+    dev->properties = json_object();
+    if (take_id(dev, tree, from_words, err) < 0 || take_properties(dev, tree, from_words, shown, err) < 0 ||
+        complete_disk(dev, err) < 0 || model->realize(dev, err) < 0) {
+        co_device_discard(dev);
+        return -EINVAL;
+    }
+    anonymous_count += !dev->id;
+    name_place(dev);
+    TAILQ_INSERT_TAIL(&all_devices, dev, link);
+    return 0;
+}
+
+int co_device_for_drive(struct disk *disk, const char *model, unsigned bus, unsigned unit, struct error *err)
+{
+    struct device *dev = mem_zalloc(sizeof(*dev));
+    bool pci;
+
+    dev->model = device_model_find(model);
+    dev->disk = disk;
+    pci = !strcmp(dev->model->bus, "PCI");
+    dev->path = pci ? mem_printf("/machine/peripheral-anon/device[%u]", anonymous_count)
+                    : mem_printf("/machine/unattached/device[%u]", UNATTACHED_FIRST + unattached_count);
+    dev->properties = json_object();
+    if (!pci) {
+        AUTOFREE char *name = mem_printf("ide.%u", bus);
+
+        json_object_set_new(dev->properties, "bus", json_string(name));
+        json_object_set_new(dev->properties, "unit", json_integer(unit));
+    }
+    if (complete_disk(dev, err) < 0 || dev->model->realize(dev, err) < 0) {
+        co_device_discard(dev);
+        return -EINVAL;
+    }
+    *(pci ? &anonymous_count : &unattached_count) += 1;
+    name_place(dev);
+    TAILQ_INSERT_TAIL(&all_devices, dev, link);
+    return 0;
+}
+
+/* --- Going -------------------------------------------------------------------------------------------- */
+
+void co_device_remove(struct device *dev)
+{
+    TAILQ_REMOVE(&all_devices, dev, link);
+    if (dev->guest) {
+        co_guest_free(dev->guest);
+    }
+    dev->hardware->kind->co_remove(dev->hardware);
+    free(dev->disk->qdev);
+    dev->disk->qdev = NULL;
+    if (dev->own_disk) {
+        co_disk_free(dev->disk);
+    }
+    device_free(dev);
+}
+
+/* --- Help --------------------------------------------------------------------------------------------- */
+
+void device_print_models(FILE *out)
+{
+    fprintf(out, "Storage devices:\n");
+    for (const struct device_model *m = device_models; m->name; m++) {
+        fprintf(out, "name \"%s\", bus %s", m->name, m->bus);
+        if (m->alias) {
+            fprintf(out, ", alias \"%s\"", m->alias);
+        }
+        if (m->help) {
+            fprintf(out, ", desc \"%s\"", m->help);
+        }
+        fprintf(out, "\n");
+    }
+}
+
+static const char *const kind_names[] = {
+    [PROPERTY_STR] = "str",
+    [PROPERTY_DRIVE] = "str",
+    [PROPERTY_BOOL] = "bool",
+    [PROPERTY_ON_OFF_AUTO] = "OnOffAuto",
+    [PROPERTY_POLICY] = "BlockdevOnError",
+    [PROPERTY_UINT16] = "uint16",
+    [PROPERTY_UINT32] = "uint32",
+    [PROPERTY_INT32] = "int32",
+    [PROPERTY_UINT64] = "uint64",
+    [PROPERTY_SIZE] = "size",
+    [PROPERTY_BLOCK_SIZE] = "size",
+    [PROPERTY_PCI_ADDRESS] = "int32",
+    [PROPERTY_IOTHREAD] = "link<iothread>",
+};
+
+void device_print_properties(FILE *out, const struct device_model *model)
+{
+    fprintf(out, "%s options:\n", model->name);
+    for (const struct device_property *p = model->properties; p->name; p++) {
+        AUTOFREE char *left = mem_printf("%s=<%s>", p->name, kind_names[p->kind]);
+        const char *quote = p->kind == PROPERTY_ON_OFF_AUTO || p->kind == PROPERTY_POLICY ? "\"" : "";
+
+        fprintf(out, "  %-22s - %s%s", left, p->idle ? "ignored" : p->help, p->fallback ? " (default: " : "");
+        fprintf(out, "%s%s%s%s\n", p->fallback ? quote : "", p->fallback ? p->fallback : "", p->fallback ? quote : "",
+                p->fallback ? ")" : "");
+    }
+}
