@@ -495,6 +495,7 @@ int main(int argc, char **argv)
     mem_init();
     mem_on_exit(no_memory, &p);
     setlocale(LC_CTYPE, "");
+    json_object_seed(loop_entropy() | 1); /* it would ask the host itself */
     if (options_parse(&p.options, argc, argv, &shown, &err) < 0) {
         complain(shown, &err);
         free(shown);

@@ -60,6 +60,7 @@ int main(int argc, char **argv)
 
     mem_init();
     setlocale(LC_CTYPE, "");
+    json_object_seed(loop_entropy() | 1); /* it would ask the host itself */
     signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files is an error like others */
     img_set_program(argv[0]);
     node_set_drivers(drivers);

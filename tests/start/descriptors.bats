@@ -1,0 +1,71 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# What the program leaves open to others: nothing that a child could inherit, and no socket for anybody but its owner.
+
+load ../lib.bash
+
+# leaky TRACE: the calls in strace's output that made a descriptor which stays open over an exec. The ring's is closed
+# always, without being asked.
+leaky() {
+    grep -E '(open|openat|creat|socket|socketpair|accept|accept4|pipe|pipe2|dup|dup2|dup3|epoll_create1?|eventfd2?|signalfd4?|timerfd_create|memfd_create|inotify_init1?)\(' "$1" |
+        grep -vE 'CLOEXEC|= -1 ' || true
+}
+
+# traced ARGS...: a whole life with everything in it, under strace.
+traced() {
+    timeout -k 5 60 strace -f -o trace -e trace=desc,network,open,openat,socket,accept4,dup3,pipe2 "$MERGANSER" \
+        -monitor unix:hmp,server=on,wait=off -qmp unix:qmp,server=on,wait=off "$@" >mg.out 2>&1 </dev/null 3>&-
+}
+
+@test "the trace would show a descriptor that is inherited" {
+    strace -f -o trace -e trace=desc,network python3 -c 'import os; os.dup2(0, 50)'
+    leaky trace | grep -q dup2
+}
+
+@test "no descriptor outlives an exec" {
+    make_chain file-A.img file-B.img file-C.img
+    printf 'info name\n' >script
+    mkfifo pipe
+    printf 'info status\n' >pipe &
+    for aio in threads io_uring; do
+        rm -f new.img hmp qmp nbd
+        [ $aio = threads ] || printf 'info status\n' >pipe &
+        traced -drive "$(chain_drive A B C),aio=$aio" -f script -f pipe -c 'nbd_server_start unix:nbd' \
+            -c 'nbd_server_add virtio0' -c 'sleep 300ms' -c 'snapshot_blkdev virtio0 new.img' \
+            -c 'block_stream virtio0 file-A.img' -c 'wait virtio0 done 20s' -c quit &
+        pid=$!
+        for ((i = 0; i < 100; i++)); do
+            [ ! -S nbd ] || break
+            sleep 0.05
+        done
+        hmp 'info name' >/dev/null
+        qmp '{"execute": "query-status"}' >/dev/null
+        nbdinfo --size "nbd+unix:///virtio0?socket=$PWD/nbd" >/dev/null
+        wait $pid || fail "$(cat mg.out)"
+        [ -e new.img ]
+        grep -q accept4 trace
+        [ -z "$(leaky trace)" ] || fail "$(leaky trace)"
+        qemu-img rebase -q -u -b file-B.img -F qcow2 file-C.img
+    done
+}
+
+@test "sockets are for their owner alone, whatever the umask" {
+    qemu-img create -q -f qcow2 disk.img 16M
+    umask 0
+    mg_start -drive file=disk.img,if=virtio,format=qcow2 -guest profile=none
+    hmp 'nbd_server_start unix:nbd' 'nbd_server_add virtio0'
+    local socket
+    for socket in hmp qmp nbd; do
+        [ "$(stat -c %a,%F "$socket")" = 600,socket ] || fail "$socket: $(stat -c %a,%F "$socket")"
+    done
+}
+
+@test "a socket is never open to others, not even for an instant" {
+    qemu-img create -q -f qcow2 disk.img 16M
+    timeout -k 5 30 strace -f -o trace -e trace=fchmod,chmod,bind "$MERGANSER" -monitor unix:hmp,server=on,wait=off \
+        -drive file=disk.img,if=virtio,format=qcow2 -c 'nbd_server_start unix:nbd' -c quit >/dev/null 3>&-
+    # For each one the mode comes before the name.
+    [ "$(grep -oE 'fchmod\([0-9]+, 0600\)|bind' trace | sed 's/(.*//' | tr '\n' ' ')" = 'fchmod bind fchmod bind ' ] ||
+        fail "$(cat trace)"
+}
