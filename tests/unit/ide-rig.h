@@ -450,7 +450,7 @@ static inline void disk_make(unsigned unit, uint64_t sectors, bool real)
 
     free(f->bytes);
     *f = (struct fake){ .size = sectors * S, .bad = UINT64_MAX };
-    f->disk.id = unit ? "ide0-hd1" : "ide0-hd0";
+    f->disk.id = f->disk.label = unit ? "ide0-hd1" : "ide0-hd0";
     f->disk.root = &f->root;
     co_queue_init(&f->held);
     if (real) {

@@ -19,6 +19,7 @@
 #define disk_cancel fake_disk_cancel
 #define disk_account_invalid fake_disk_account_invalid
 #define virtio_blk_new fake_virtio_blk_new
+#define virtio_blk_identify fake_virtio_blk_identify
 
 /* After the names: the headers declare our disk under them. */
 #include "hw/virtio-blk.c"
@@ -368,7 +369,7 @@ static inline void rig_new(unsigned queues, unsigned queue_size, bool read_only)
     loop_init(LOOP_CLOCK_VIRTUAL, 1);
     machine_init(256 << 20);
     fake = (struct fake){ .size = DISK_BYTES, .bytes = mem_alloc(DISK_BYTES) };
-    fake.disk.id = (char *)"virtio0";
+    fake.disk.id = fake.disk.label = (char *)"virtio0";
     fake.disk.read_only = read_only;
     co_queue_init(&fake.held);
     for (unsigned i = 0; i < DISK_BYTES; i++) {

@@ -150,7 +150,7 @@ static void the_id_is_the_disks_name(void **state)
     assert_int_equal(request(VIRTIO_BLK_T_GET_ID, 0, VIRTIO_BLK_ID_BYTES, true), VIRTIO_BLK_S_OK);
     assert_memory_equal(rig.data_p, "virtio0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20);
     assert_int_equal(rig.data_p[20], 0xff);
-    fake.disk.id = (char *)"a-name-that-is-longer-than-the-field";
+    fake.disk.label = (char *)"a-name-that-is-longer-than-the-field";
     assert_int_equal(request(VIRTIO_BLK_T_GET_ID, 0, VIRTIO_BLK_ID_BYTES, true), VIRTIO_BLK_S_OK);
     assert_memory_equal(rig.data_p, "a-name-that-is-longer", 20);
     assert_int_equal(rig.data_p[20], 0xff);
