@@ -88,6 +88,11 @@ static void shrink(void *arg)
 
 static struct mem_shrinker shrinker = { .shrink = shrink };
 
+size_t chain_map_budget(void)
+{
+    return budget;
+}
+
 static struct map_slice *slice_find(struct chain_map *map, uint64_t index)
 {
     struct map_slice *s = map->last;

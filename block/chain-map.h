@@ -55,6 +55,7 @@ void chain_map_watch(struct chain_map *map, chain_map_watch_fn *fn, void *arg);
 
 /* Bytes all maps together may hold; default 8 MiB. */
 void chain_map_set_budget(size_t bytes);
+size_t chain_map_budget(void);
 struct chain_map_stats {
     uint64_t fills, layers_visited, evictions, patches;
     size_t bytes;

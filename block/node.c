@@ -134,6 +134,9 @@ static bool guarded(const struct node *node, uint64_t offset, const struct iovec
 
 /* --- Reading ---------------------------------------------------------------------------------------------------- */
 
+#define PARTS_MAX 64u
+#define ZEROES_A_TURN (4ull << 20)
+
 struct part { /* a piece of a read that runs on its own */
     struct chain_extent ext;
     uint64_t offset;
@@ -142,13 +145,26 @@ struct part { /* a piece of a read that runs on its own */
     struct co_group *group;
 };
 
+/* Others have a turn in between: a request may be as large as the guest's memory. */
+static int co_read_zeroes(const struct iovec *iov, int n)
+{
+    uint64_t len = iov_size(iov, n);
+
+    for (uint64_t done = 0; done < len; done += MIN(len - done, ZEROES_A_TURN)) {
+        if (done > 0) {
+            co_yield();
+        }
+        iov_memset(iov, n, done, 0, MIN(len - done, ZEROES_A_TURN));
+    }
+    return 0;
+}
+
 static int co_read_extent(const struct chain_extent *ext, uint64_t offset, const struct iovec *iov, int n)
 {
     switch (ext->kind) {
     case EXTENT_NONE:
     case EXTENT_ZERO:
-        iov_memset(iov, n, 0, 0, iov_size(iov, n));
-        return 0;
+        return co_read_zeroes(iov, n);
     case EXTENT_DATA:
         return co_io_readv(node_host_file(ext->layer), ext->host, iov, n);
     case EXTENT_COMPRESSED:
@@ -169,12 +185,13 @@ static CO_ENTRY void co_read_part(void *arg)
     co_group_done(group, ret);
 }
 
-/* A read over several extents: all but the last run side by side. */
+/* A read over several extents: up to PARTS_MAX of them run side by side. */
 static int co_read_parts(struct chain_map *map, uint64_t offset, const struct iovec *iov, int n, uint64_t len,
                          struct chain_extent *first)
 {
     struct co_group group;
     uint64_t done = 0;
+    unsigned started = 0;
     int ret = 0;
 
     co_group_init(&group);
@@ -197,6 +214,10 @@ static int co_read_parts(struct chain_map *map, uint64_t offset, const struct io
         done += part->ext.len;
         co_group_add(&group);
         co_start(co_read_part, part);
+        if (++started % PARTS_MAX == 0 && done < len) {
+            ret = co_group_wait(&group);
+            co_yield();
+        }
     }
     int children = co_group_wait(&group);
     return ret < 0 ? ret : children;

@@ -13,7 +13,8 @@
  *                           +----------------------------------------+
  *
  * Only clean pieces that nobody pins can be evicted, least recently used first, while the cache is
- * over its budget.  A piece whose copy is on its way to the disk stays pinned until it has arrived:
+ * over its budget.  Caches of usual size share a second budget besides their own, so that 500 layers
+ * do not cost 500 caches; there the least recently used piece of all of them goes.  A piece whose copy is on its way to the disk stays pinned until it has arrived:
  * read anew too early it would show its past.
  *
  * A getter usually holds q->lock and must not wait for a writeback, which takes that lock.  So
@@ -26,9 +27,11 @@
 #include <string.h>
 #include <uthash.h>
 
+#include "block/counters.h"
 #include "core/bytes.h"
 #include "core/mem.h"
 
+#define SHARED_BUDGET (3u << 20)
 #define WRITERS_MAX 16u      /* frozen runs on their way at once */
 #define WRITE_MAX (1u << 20) /* bytes of one such run */
 
@@ -36,6 +39,8 @@ struct piece {
     struct qcow2_piece p;
     UT_hash_handle hh;
     TAILQ_ENTRY(piece) order; /* in `idle` (clean, unpinned) or `dirty` */
+    TAILQ_ENTRY(piece) shared_order; /* in shared_idle, while idle in a cache that shares */
+    struct qcow2_cache *cache;
     bool idle;
     bool loading, forgotten;
     int error; /* of the load, for those who shared it */
@@ -47,6 +52,7 @@ struct qcow2_cache {
     struct qcow2 *q;
     uint32_t piece_size;
     size_t budget;
+    bool shared; /* its pieces count against the shared budget, too */
     size_t bytes, dirty_bytes;
     struct piece *by_offset;
     TAILQ_HEAD(piece_list, piece) idle, dirty; /* idle: the least recently used first */
@@ -72,6 +78,17 @@ static void shrink(void *arg)
     c->budget = 0;
     evict(c);
     c->budget = budget;
+}
+
+struct table_counters table_counters = { .shared_budget = SHARED_BUDGET };
+/* The least recently used first, of all caches that share. */
+static TAILQ_HEAD(, piece) shared_idle = TAILQ_HEAD_INITIALIZER(shared_idle);
+
+static void count_bytes(struct qcow2_cache *c, ssize_t bytes)
+{
+    c->bytes += bytes;
+    table_counters.bytes += bytes;
+    table_counters.shared_bytes += c->shared ? bytes : 0;
 }
 
 struct qcow2_cache *qcow2_cache_new(struct qcow2 *q, uint32_t piece_size, size_t budget_bytes)
@@ -122,7 +139,7 @@ static struct piece *find(struct qcow2_cache *c, uint64_t offset)
 static void destroy(struct qcow2_cache *c, struct piece *piece)
 {
     assert(piece->p.pins == 0 && !piece->idle && !piece->p.dirty);
-    c->bytes -= sizeof(*piece) + c->piece_size;
+    count_bytes(c, -(ssize_t)(sizeof(*piece) + c->piece_size));
     free(piece);
 }
 
@@ -130,8 +147,20 @@ static void leave_idle(struct qcow2_cache *c, struct piece *piece)
 {
     if (piece->idle) {
         TAILQ_REMOVE(&c->idle, piece, order);
+        if (c->shared) {
+            TAILQ_REMOVE(&shared_idle, piece, shared_order);
+        }
         piece->idle = false;
     }
+}
+
+static void enter_idle(struct qcow2_cache *c, struct piece *piece)
+{
+    TAILQ_INSERT_TAIL(&c->idle, piece, order);
+    if (c->shared) {
+        TAILQ_INSERT_TAIL(&shared_idle, piece, shared_order);
+    }
+    piece->idle = true;
 }
 
 static void make_clean(struct qcow2_cache *c, struct piece *piece)
@@ -160,8 +189,19 @@ static void evict(struct qcow2_cache *c)
     struct piece *piece;
 
     while (c->bytes > c->budget && (piece = TAILQ_FIRST(&c->idle))) {
+        table_counters.evictions++;
         forget(c, piece);
     }
+    while (table_counters.shared_bytes > table_counters.shared_budget && (piece = TAILQ_FIRST(&shared_idle))) {
+        table_counters.evictions++;
+        forget(piece->cache, piece);
+    }
+}
+
+void qcow2_cache_share(struct qcow2_cache *c)
+{
+    assert(c->bytes == 0);
+    c->shared = true;
 }
 
 void qcow2_cache_set_budget(struct qcow2_cache *c, size_t budget_bytes)
@@ -187,8 +227,7 @@ void qcow2_cache_put(struct qcow2_cache *c, struct qcow2_piece *p)
     if (piece->forgotten) {
         destroy(c, piece);
     } else if (!p->dirty) {
-        TAILQ_INSERT_TAIL(&c->idle, piece, order);
-        piece->idle = true;
+        enter_idle(c, piece);
         evict(c);
     }
 }
@@ -230,9 +269,11 @@ static struct piece *add(struct qcow2_cache *c, uint64_t offset)
     piece->p.offset = offset;
     piece->p.data = piece->bytes;
     piece->p.pins = 1;
+    piece->cache = c;
     co_queue_init(&piece->loaded);
     HASH_ADD(hh, c->by_offset, p.offset, sizeof(piece->p.offset), piece);
-    c->bytes += sizeof(*piece) + c->piece_size;
+    count_bytes(c, sizeof(*piece) + c->piece_size);
+    table_counters.loads++;
     evict(c);
     return piece;
 }
@@ -364,6 +405,7 @@ static CO_ENTRY void co_write_runs(void *arg)
     while (ret == 0 && f->group.error == 0 && (run = take_run(f, &first)) > 0) {
         ret = co_io_write(f->cache->q->file, f->pieces[first]->p.offset, f->data + first * size,
                           run * size);
+        table_counters.bytes_written += run * size;
     }
     co_group_done(&f->group, ret);
 }

@@ -264,6 +264,9 @@ static int co_enter_writable(struct qcow2 *q, struct error *err)
     if (!ret) {
         q->ref_cache = qcow2_cache_new(q, MIN(q->cluster_size, PIECE_MAX),
                                        budget(q->refcount_budget, REFCOUNT_BUDGET));
+        if (!q->refcount_budget) {
+            qcow2_cache_share(q->ref_cache);
+        }
         q->l1_dirty = mem_zalloc(q->h.l1_size / 64 / 8 + 1);
         q->free_hint = 0;
         ret = qcow2_writeback_init(q);
@@ -325,13 +328,36 @@ static int take_size(struct node *node, const char *key, uint64_t *out, struct e
     return 0;
 }
 
+/* `both` bytes for both caches: who was not given a part of its own gets what is left, counts a quarter of all at most. */
+static int divide_budget(struct qcow2 *q, uint64_t both, struct error *err)
+{
+    if (q->l2_budget && q->refcount_budget) {
+        error_set(err, "cache-size, l2-cache-size and refcount-cache-size may not be set at the same time");
+        return -EINVAL;
+    }
+    if (q->l2_budget > both || q->refcount_budget > both) {
+        error_set(err, "%s may not exceed cache-size", q->l2_budget > both ? "l2-cache-size" : "refcount-cache-size");
+        return -EINVAL;
+    }
+    if (!q->refcount_budget) {
+        q->refcount_budget = MAX(q->l2_budget ? both - q->l2_budget : MIN(both / 4, (uint64_t)REFCOUNT_BUDGET), 1u);
+    }
+    if (!q->l2_budget) {
+        q->l2_budget = MAX(both - q->refcount_budget, 1u);
+    }
+    return 0;
+}
+
 static int take_options(struct qcow2 *q, struct error *err)
 {
+    uint64_t both = 0;
     int ret = take_size(q->node, "l2-cache-size", &q->l2_budget, err);
 
     /* A permission that is never used: counts are always kept exactly. */
     (void)node_option_bool(q->node, "lazy-refcounts", false);
-    return ret ? ret : take_size(q->node, "refcount-cache-size", &q->refcount_budget, err);
+    ret = ret ? ret : take_size(q->node, "refcount-cache-size", &q->refcount_budget, err);
+    ret = ret ? ret : take_size(q->node, "cache-size", &both, err);
+    return ret || !both ? ret : divide_budget(q, both, err);
 }
 
 static int co_load(struct qcow2 *q, struct error *err)
@@ -375,6 +401,9 @@ static int co_load(struct qcow2 *q, struct error *err)
     }
     q->l2_cache = qcow2_cache_new(q, q->slice_entries * q->l2_entry_size,
                                   l2_budget(q, q->writable));
+    if (!q->l2_budget) {
+        qcow2_cache_share(q->l2_cache);
+    }
     node->size = ROUND_DOWN(q->h.size, NODE_SECTOR);
     node->cluster_size = q->subcluster_size;
     return 0;

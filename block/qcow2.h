@@ -266,6 +266,8 @@ struct qcow2_piece {
 struct qcow2_cache *qcow2_cache_new(struct qcow2 *q, uint32_t piece_size, size_t budget_bytes);
 void qcow2_cache_free(struct qcow2_cache *c);
 void qcow2_cache_set_budget(struct qcow2_cache *c, size_t budget_bytes);
+/* Let a new cache live within the budget that all such caches have together, besides its own. */
+void qcow2_cache_share(struct qcow2_cache *c);
 uint32_t qcow2_cache_piece_size(const struct qcow2_cache *c);
 /* Get a piece, pinned: from memory, or read from disk (suspends). Concurrent getters of one piece
  * share the read. */

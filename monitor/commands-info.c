@@ -16,7 +16,7 @@ const struct command *const hmp_command_tables[] = {
     job_commands, block_commands, export_commands, guest_commands, script_commands, machine_commands, help_commands, NULL,
 };
 const struct command *const info_command_tables[] = {
-    job_topics, block_topics, guest_topics, machine_topics, help_topics, NULL,
+    job_topics, block_topics, guest_topics, machine_topics, counter_topics, help_topics, NULL,
 };
 
 /* --- Lists ----------------------------------------------------------------------------------------------------------- */

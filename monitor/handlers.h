@@ -49,6 +49,10 @@ void machine_identity_set(const char *name, const char *uuid);
 /* {"qemu": {...}, "package": "..."} as in the greeting; new reference. */
 json_t *version_tree(void);
 
+/* --- commands-counters.c ------------------------------------------------------------------------------------------- */
+co_command_fn co_query_loop;           /* ours: reset; who held the loop: {"longest-ns", "longest": [{"name", "ns"}], ...} */
+co_command_fn co_query_counters;       /* ours: {"chain-map", "tables", "host"}, each an object of numbers */
+
 /* --- commands-guest.c ---------------------------------------------------------------------------------------------- */
 co_command_fn co_query_guest;          /* ours: guest_describe() */
 
@@ -58,6 +62,6 @@ extern const struct command export_qmp_commands[];
 /* --- Tables of rows -------------------------------------------------------------------------------------------------- */
 extern const struct command job_commands[], block_commands[], machine_commands[], guest_commands[], script_commands[],
     help_commands[], export_commands[];
-extern const struct command job_topics[], block_topics[], machine_topics[], guest_topics[], help_topics[];
+extern const struct command counter_topics[], job_topics[], block_topics[], machine_topics[], guest_topics[], help_topics[];
 
 #endif

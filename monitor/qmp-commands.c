@@ -190,6 +190,9 @@ static const struct command machine_rows[] = {
     { .name = "query-name", .co_run = co_query_name },
     { .name = "query-uuid", .co_run = co_query_uuid },
     { .name = "query-guest", .co_run = co_query_guest, .flags = COMMAND_OURS },
+    { .name = "query-loop", .args = { { "reset", ARG_BOOL, .optional = true } },
+      .co_run = co_query_loop, .flags = COMMAND_OURS },
+    { .name = "query-counters", .co_run = co_query_counters, .flags = COMMAND_OURS },
     { 0 },
 };
 
