@@ -504,6 +504,10 @@ static int check_format(const uint8_t *buf, size_t len, struct qcow2_header *h, 
         error_set(err, "External data files are not supported");
         return -ENOTSUP;
     }
+    if (h->autoclear & QCOW2_AUTOCLEAR_DATA_RAW) {
+        error_set(err, "data-file-raw requires a data file");
+        return -EINVAL;
+    }
     if ((h->incompatible & QCOW2_INCOMPAT_EXTL2) && cluster / 32 < NODE_SECTOR) {
         error_set(err, "Unsupported subcluster size: %" PRIu64, cluster / 32);
         return -EINVAL;
