@@ -62,24 +62,88 @@ int co_copier_next(struct copier *c, uint64_t max, uint64_t *offset, uint64_t *l
     return 0;
 }
 
-static int co_write_zeroes(struct node *target, uint64_t offset, uint64_t len)
+/*
+ * A run of the target that is being put together: pieces of the sources' files, and memory for what has no such form
+ * (compressed, or finer than the target's clusters).  It is moved at once, so that neither many small layers nor
+ * many small clusters cost a step each.
+ */
+struct batch {
+    uint64_t offset, len;
+    struct io_piece *pieces;
+    int n, room;
+};
+
+static void add_piece(struct batch *b, struct io_piece piece)
 {
-    /* MAY_UNMAP is not given: nothing of the target's own is here to be given back */
-    return target->driver->co_zero(target, offset, len, 0);
+    struct io_piece *last = b->n > 0 ? &b->pieces[b->n - 1] : NULL;
+
+    b->len += piece.len;
+    if (last && piece.file && last->file == piece.file && last->offset + last->len == piece.offset) {
+        last->len += piece.len;
+        return;
+    }
+    if (b->n == b->room) {
+        b->room = MAX(2 * b->room, 8);
+        b->pieces = mem_realloc(b->pieces, b->room * sizeof(*b->pieces));
+    }
+    b->pieces[b->n++] = piece;
 }
 
-static int co_through_buffer(struct copier *c, uint64_t offset, uint64_t len)
+static void clear_batch(struct batch *b)
 {
-    AUTOFREE void *buf = mem_align(4096, len);
+    for (int i = 0; i < b->n; i++) {
+        free((void *)b->pieces[i].mem);
+    }
+    b->n = 0;
+    b->len = 0;
+}
+
+/* For a target that cannot copy in: all pieces are memory then. */
+static int co_write_pieces(struct node *target, const struct batch *b)
+{
+    AUTOFREE struct iovec *iov = mem_calloc(b->n, sizeof(*iov));
+
+    for (int i = 0; i < b->n; i++) {
+        iov[i] = (struct iovec){ .iov_base = (void *)b->pieces[i].mem, .iov_len = b->pieces[i].len };
+    }
+    return target->driver->co_write(target, b->offset, iov, b->n);
+}
+
+/* Write what has been put together; then the batch is empty. */
+static int co_move_batch(struct copier *c, struct batch *b)
+{
+    int ret = 0;
+
+    if (b->n > 0) {
+        ret = c->target->driver->co_copy_in
+                  ? c->target->driver->co_copy_in(c->target, b->offset, b->pieces, b->n)
+                  : co_write_pieces(c->target, b);
+        c->copied += ret == 0 ? b->len : 0;
+    }
+    clear_batch(b);
+    return ret;
+}
+
+/* MAY_UNMAP is not given: nothing of the target's own is here to be given back. */
+static int co_write_zeroes(struct copier *c, struct batch *b, uint64_t offset, uint64_t len)
+{
+    int ret = co_move_batch(c, b);
+
+    return ret < 0 ? ret : c->target->driver->co_zero(c->target, offset, len, 0);
+}
+
+static int co_add_by_reading(struct copier *c, struct batch *b, uint64_t offset, uint64_t len)
+{
+    void *buf = mem_align(4096, len);
     struct iovec iov = { .iov_base = buf, .iov_len = len };
     int ret = co_node_read_nested(c->target, offset, &iov, 1);
 
-    if (ret == 0) {
-        c->copied += len;
-        ret = bytes_are_zero(buf, len) ? co_write_zeroes(c->target, offset, len)
-                                       : c->target->driver->co_write(c->target, offset, &iov, 1);
+    if (ret == 0 && !bytes_are_zero(buf, len)) {
+        add_piece(b, (struct io_piece){ .mem = buf, .len = len });
+        return 0;
     }
-    return ret;
+    free(buf);
+    return ret < 0 ? ret : co_write_zeroes(c, b, offset, len);
 }
 
 /* Any part of one cluster wanted? */
@@ -99,47 +163,61 @@ static int co_mixed_wanted(struct copier *c, uint64_t offset, uint64_t len, bool
 }
 
 /* A run of whole clusters that one extent covers. */
-static int co_fill_run(struct copier *c, uint64_t offset, uint64_t len, const struct chain_extent *ext)
+static int co_add_run(struct copier *c, struct batch *b, uint64_t offset, uint64_t len,
+                      const struct chain_extent *ext)
 {
     if (ext->kind == EXTENT_ZERO) {
-        return co_write_zeroes(c->target, offset, len);
+        return co_write_zeroes(c, b, offset, len);
     }
     if (ext->kind == EXTENT_DATA && c->target->driver->co_copy_in) {
-        int ret = c->target->driver->co_copy_in(c->target, offset, len, node_host_file(ext->layer), ext->host);
-        c->copied += ret == 0 ? len : 0;
+        add_piece(b, (struct io_piece){ .file = node_host_file(ext->layer), .offset = ext->host, .len = len });
+        return 0;
+    }
+    return co_add_by_reading(c, b, offset, len);
+}
+
+/* What lies at `offset`, whole clusters of the target, into the batch if it is wanted; *len: how far that went. */
+static int co_add(struct copier *c, struct batch *b, uint64_t offset, uint64_t end, bool *any, uint64_t *len)
+{
+    uint32_t unit = c->target->cluster_size;
+    uint64_t cluster = MIN((uint64_t)unit, end - offset);
+    struct chain_extent ext;
+    int ret = co_chain_map_find(c->map, offset, end - offset, &ext);
+
+    if (ret < 0) {
         return ret;
     }
-    return co_through_buffer(c, offset, len);
+    if (ext.len < cluster) {
+        *len = cluster;
+        ret = co_mixed_wanted(c, offset, cluster, any);
+        return ret == 0 && *any ? co_add_by_reading(c, b, offset, cluster) : ret;
+    }
+    *len = offset + ext.len == end ? ext.len : MAX(ROUND_DOWN(ext.len, unit), cluster);
+    *any = wanted(c, &ext);
+    return *any ? co_add_run(c, b, offset, *len, &ext) : 0;
 }
 
 static int co_fill_window(struct node *target, uint64_t offset, uint64_t len, void *arg)
 {
     struct copier *c = arg;
-    uint32_t unit = target->cluster_size;
-    uint64_t end = offset + len;
-    struct chain_extent ext;
+    uint64_t end = offset + len, run;
+    struct batch b = { 0 };
     int ret = 0;
 
-    while (offset < end && ret == 0) {
-        uint64_t cluster = MIN((uint64_t)unit, end - offset);
-        bool any;
+    for (; offset < end && ret == 0; offset += run) {
+        bool any = false;
 
-        ret = co_chain_map_find(c->map, offset, end - offset, &ext);
-        if (ret < 0) {
-            break;
+        b.offset = b.n > 0 ? b.offset : offset;
+        ret = co_add(c, &b, offset, end, &any, &run);
+        if (ret == 0 && !any) {
+            ret = co_move_batch(c, &b);
         }
-        if (ext.len >= cluster) {
-            uint64_t run = offset + ext.len == end ? ext.len : MAX(ROUND_DOWN(ext.len, unit), cluster);
-            ret = wanted(c, &ext) ? co_fill_run(c, offset, run, &ext) : 0;
-            offset += run;
-            continue;
-        }
-        ret = co_mixed_wanted(c, offset, cluster, &any);
-        if (ret == 0 && any) {
-            ret = co_through_buffer(c, offset, cluster);
-        }
-        offset += cluster;
     }
+    if (ret == 0) {
+        ret = co_move_batch(c, &b);
+    }
+    clear_batch(&b);
+    free(b.pieces);
     return ret;
 }
 

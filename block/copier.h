@@ -4,8 +4,8 @@
  *
  * It looks for the next window of the target's address space that holds anything to bring in (skipping the rest without
  * I/O), and fills it as one request that excludes overlapping guest writes.  Inside the window the chain map is asked
- * again, so whatever a guest wrote in the meantime is left alone.  Plain runs move from file to file with one
- * co_io_copy(); zeroes become zero clusters; the rest (compressed, smaller clusters than the target's) goes through a buffer.
+ * again, so whatever a guest wrote in the meantime is left alone.  Plain runs, from whatever layers, move from file to file at
+ * once (co_io_gather()); zeroes become zero clusters; the rest (compressed, smaller clusters than the target's) goes through memory.
  */
 #ifndef BLOCK_COPIER_H
 #define BLOCK_COPIER_H

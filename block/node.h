@@ -95,10 +95,10 @@ struct driver {
     int (*co_zero)(struct node *node, uint64_t offset, uint64_t len, unsigned flags);
     int (*co_discard)(struct node *node, uint64_t offset, uint64_t len);
     int (*co_flush)(struct node *node);
-    /* Take `len` bytes at `src_off` of a host file as the content of [offset, offset + len): allocate the target run at
-     * once, copy with co_io_copy(), update the tables once.  Offset and len are multiples of
-     * node->cluster_size (subcluster size with extended L2) or end at node->size. */
-    int (*co_copy_in)(struct node *node, uint64_t offset, uint64_t len, struct io_file *src, uint64_t src_off);
+    /* Take the pieces (ranges of host files, and memory) as the content from `offset` on: allocate the target's run at
+     * once, move the bytes with co_io_gather(), update the tables once.  Offset and the sum of the lengths are
+     * multiples of node->cluster_size (subcluster size with extended L2) or end at node->size. */
+    int (*co_copy_in)(struct node *node, uint64_t offset, const struct io_piece *pieces, int n);
     /* What this layer alone holds at `offset`, at most `len` bytes on.  Maximal runs, please. */
     int (*co_map)(struct node *node, uint64_t offset, uint64_t len, struct extent *out);
     /* The host file in which EXTENT_DATA's host offsets lie (NULL op: that of node->file). */

@@ -29,15 +29,14 @@
 #include "core/bytes.h"
 #include "core/mem.h"
 
-#define COPY_MAX (4u << 20) /* bytes of one co_io_copy() */
+#define COPY_MAX (4u << 20) /* bytes of one co_io_gather() */
 
-/* Where the bytes come from: memory, or another host file. */
+/* Where the bytes come from: the guest's memory, or (copying in) pieces of other host files and of ours. */
 struct payload {
     uint64_t guest; /* of its first byte */
     const struct iovec *iov;
-    int n;
-    struct io_file *file; /* NULL: memory */
-    uint64_t file_offset;
+    const struct io_piece *pieces; /* NULL: iov */
+    int n;                         /* of either */
 };
 
 /* A change of entries on its way. */
@@ -128,15 +127,37 @@ void qcow2_entry_unlinked(struct qcow2 *q, uint64_t entry)
 
 /* --- Moving bytes --------------------------------------------------------------------------- */
 
+/* The pieces from byte `skip` on, `len` bytes, into `out`, which has room for all of them. */
+static int slice_pieces(struct io_piece *out, const struct payload *p, uint64_t skip, uint64_t len)
+{
+    int n = 0;
+
+    for (int i = 0; i < p->n && len > 0; i++) {
+        struct io_piece piece = p->pieces[i];
+        uint64_t over = MIN(skip, piece.len);
+
+        skip -= over;
+        if (over == piece.len) {
+            continue;
+        }
+        piece.offset += over;
+        piece.mem = piece.mem ? (const char *)piece.mem + over : NULL;
+        piece.len = MIN(piece.len - over, len);
+        len -= piece.len;
+        out[n++] = piece;
+    }
+    return n;
+}
+
 static int co_copy(struct qcow2 *q, const struct payload *p, uint64_t guest, uint64_t len,
                    uint64_t host)
 {
-    uint64_t from = p->file_offset + (guest - p->guest);
+    AUTOFREE struct io_piece *list = mem_calloc(p->n, sizeof(*list));
     int ret = 0;
 
     for (uint64_t done = 0; done < len && ret == 0; done += COPY_MAX) {
-        ret = co_io_copy(p->file, from + done, q->file, host + done,
-                         MIN(len - done, (uint64_t)COPY_MAX));
+        int n = slice_pieces(list, p, guest - p->guest + done, MIN(len - done, (uint64_t)COPY_MAX));
+        ret = co_io_gather(list, n, q->file, host + done);
     }
     return ret;
 }
@@ -196,7 +217,7 @@ static int co_write_in_place(struct qcow2 *q, const struct payload *p, uint64_t 
         return ret;
     }
     note_highest(q, host + len);
-    if (p->file) {
+    if (p->pieces) {
         return co_copy(q, p, guest, len, host);
     }
     return co_write_list(q, p, guest, len, &none, &none, host);
@@ -226,7 +247,7 @@ static int co_move(struct qcow2 *q, const struct change *c, const struct payload
     if (ret == 0) {
         skip_holes(c, &head, &tail);
         note_highest(q, host + len);
-        if (!p->file) {
+        if (!p->pieces) {
             ret = co_write_list(q, p, c->pos, len, &head, &tail, host - head.len);
         } else {
             ret = co_write_fill(q, &head, host - head.len);
@@ -498,9 +519,13 @@ int co_qcow2_write(struct node *node, uint64_t offset, const struct iovec *iov, 
     return co_write_payload(node->state, &p, iov_size(iov, n));
 }
 
-int co_qcow2_copy_in(struct node *node, uint64_t offset, uint64_t len, struct io_file *src,
-                     uint64_t src_off)
+int co_qcow2_copy_in(struct node *node, uint64_t offset, const struct io_piece *pieces, int n)
 {
-    const struct payload p = { .guest = offset, .file = src, .file_offset = src_off };
+    const struct payload p = { .guest = offset, .pieces = pieces, .n = n };
+    uint64_t len = 0;
+
+    for (int i = 0; i < n; i++) {
+        len += pieces[i].len;
+    }
     return co_write_payload(node->state, &p, len);
 }

@@ -328,7 +328,7 @@ int co_qcow2_zero(struct node *node, uint64_t offset, uint64_t len, unsigned fla
 int co_qcow2_discard(struct node *node, uint64_t offset, uint64_t len);
 /* Clusters behind a new end: nothing of them stays, not even zeroes that hide a backing file. */
 int co_qcow2_discard_all(struct node *node, uint64_t offset, uint64_t len);
-int co_qcow2_copy_in(struct node *node, uint64_t offset, uint64_t len, struct io_file *src, uint64_t src_off);
+int co_qcow2_copy_in(struct node *node, uint64_t offset, const struct io_piece *pieces, int n);
 
 /* --- qcow2-truncate.c ------------------------------------------------------------------------- */
 int co_qcow2_truncate(struct node *node, uint64_t size, struct error *err);

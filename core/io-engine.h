@@ -96,6 +96,9 @@ struct io_engine {
      * this pair (the front then reads and writes). */
     ssize_t (*co_copy)(struct io_file *src, uint64_t src_off, struct io_file *dst, uint64_t dst_off,
                        uint64_t len);
+    /* Optional.  As co_io_gather(), all or nothing that counts: 0, -EOPNOTSUPP to decline (the front then goes
+     * piece by piece), or an error.  All files are this engine's and ask for no alignment. */
+    int (*co_gather)(const struct io_piece *pieces, int n, struct io_file *dst, uint64_t dst_off);
     /* As co_io_map().  -EOPNOTSUPP where the host cannot tell (the front then answers "data" up to
      * the size). */
     int (*co_map)(struct io_file *file, uint64_t offset, uint64_t *len, bool *data);

@@ -6,7 +6,8 @@
  * one goes on where it stopped:
  *
  *     share        the target's file system refers to the source's extents (XFS, Btrfs): nothing moves
- *     past_cache   O_DIRECT from the source's pages: no page of the target is made
+ *     past_cache   O_DIRECT from the source's pages: no page of the target is made; a run may also come from
+ *                  many places at once (io_gather_run)
  *     in_kernel    copy_file_range(): a server copies (NFS), else through the page cache
  *     by_buffer    pread, pwrite
  *
@@ -28,12 +29,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "core/bytes.h"
@@ -41,18 +45,28 @@
 
 #define PAGE 4096u
 #define BUFFER_SIZE (128 * 1024) /* stays in the second-level cache between read and write */
-#define DIRECT_MIN (128 * 1024)  /* below, the disk's latency costs more than making the pages */
+#define MAP_MIN (128 * 1024)     /* below, reading a piece is cheaper than mapping it */
 
 /* --- What was refused ------------------------------------------------------------------------- */
 
 enum { REFUSED_SHARE = 1, REFUSED_DIRECT = 2, REFUSED_KERNEL = 4, REFUSED_BITS = 3 };
 
 /* One word, so that workers never mix one source's answers with another's. */
+static unsigned refused_by(struct io_copy_memory *memory, uint64_t src_dev)
+{
+    uint64_t word = atomic_load(&memory->refused);
+
+    return word >> REFUSED_BITS == src_dev ? word & ((1u << REFUSED_BITS) - 1) : 0;
+}
+
 static unsigned refused_before(const struct io_copy *c)
 {
-    uint64_t word = atomic_load(&c->memory->refused);
+    return refused_by(c->memory, c->src_dev);
+}
 
-    return word >> REFUSED_BITS == c->src_dev ? word & ((1u << REFUSED_BITS) - 1) : 0;
+bool io_copy_refuses_to_share(struct io_copy_memory *memory, uint64_t src_dev)
+{
+    return refused_by(memory, src_dev) & REFUSED_SHARE;
 }
 
 static void remember(const struct io_copy *c, unsigned way)
@@ -110,64 +124,177 @@ static int open_direct(int fd, uint64_t *align)
 #endif
 }
 
-/* Write what is mapped.  0 also when it stopped early: the other ways carry on and say why. */
-static uint64_t write_mapped(int fd, const char *map, uint64_t len, uint64_t offset)
+/* A list being put together in memory: mapped where that is cheap, else read into `buffer`. */
+struct gathered {
+    const struct io_gathering *g;
+    struct iovec *iov;   /* one for each piece */
+    char *buffer;
+    uint64_t buffered;
+};
+
+static bool is_mapped(const struct io_host_piece *p)
+{
+    return p->fd >= 0 && p->len >= MAP_MIN && !(p->offset % PAGE);
+}
+
+static bool is_in_place(const struct io_host_piece *p)
+{
+    return p->fd < 0 && !((uintptr_t)p->mem % PAGE);
+}
+
+/* The source must have all of it, and be another file than the target: the kernel would look at pages of a file
+ * whose lock it holds. */
+static bool is_sound(const struct io_host_piece *p, const struct stat *dst)
+{
+    struct stat st;
+
+    return p->fd < 0 || (!fstat(p->fd, &st) && S_ISREG(st.st_mode) && p->offset + p->len <= (uint64_t)st.st_size &&
+                         (st.st_dev != dst->st_dev || st.st_ino != dst->st_ino));
+}
+
+static bool fill_buffer(char *at, const struct io_host_piece *p)
 {
     uint64_t done = 0;
 
-    while (done < len) {
-        ssize_t ret = pwrite(fd, map + done, len - done, offset + done);
+    if (p->fd < 0) {
+        memcpy(at, p->mem, p->len);
+        return true;
+    }
+    while (done < p->len) {
+        ssize_t got = pread(p->fd, at + done, p->len - done, p->offset + done);
+
+        if (got <= 0 && !(got < 0 && errno == EINTR)) {
+            return false; /* the other ways find out what is wrong */
+        }
+        done += MAX(got, 0);
+    }
+    return true;
+}
+
+static bool put_piece(struct gathered *out, int i)
+{
+    const struct io_host_piece *p = &out->g->pieces[i];
+    void *at = (void *)p->mem;
+
+    if (is_mapped(p)) {
+        at = mmap(NULL, p->len, PROT_READ, MAP_SHARED, p->fd, p->offset);
+        if (at == MAP_FAILED) {
+            return false;
+        }
+        posix_fadvise(p->fd, p->offset, p->len, POSIX_FADV_WILLNEED); /* if it is cold: in one go */
+    } else if (!is_in_place(p)) {
+        at = out->buffer + out->buffered;
+        out->buffered += p->len;
+        if (!fill_buffer(at, p)) {
+            return false;
+        }
+    }
+    out->iov[i] = (struct iovec){ .iov_base = at, .iov_len = p->len };
+    return true;
+}
+
+static void give_back(struct gathered *out, int n)
+{
+    for (int i = 0; i < n; i++) {
+        if (is_mapped(&out->g->pieces[i])) {
+            munmap(out->iov[i].iov_base, out->iov[i].iov_len);
+        }
+    }
+    free(out->iov);
+    free(out->buffer);
+}
+
+static bool put_together(struct gathered *out, const struct io_gathering *g, uint64_t align)
+{
+    uint64_t room = 0;
+    struct stat st;
+    int i;
+
+    *out = (struct gathered){ .g = g };
+    if (fstat(g->dst, &st) || g->dst_off % align || g->n > IOV_MAX) {
+        return false;
+    }
+    for (i = 0; i < g->n; i++) {
+        if (g->pieces[i].len % align || !is_sound(&g->pieces[i], &st)) {
+            return false;
+        }
+        room += is_mapped(&g->pieces[i]) || is_in_place(&g->pieces[i]) ? 0 : g->pieces[i].len;
+    }
+    out->iov = mem_calloc(g->n, sizeof(*out->iov));
+    out->buffer = room ? mem_align(PAGE, room) : NULL;
+    for (i = 0; i < g->n && put_piece(out, i); i++) {
+    }
+    if (i < g->n) {
+        give_back(out, i);
+    }
+    return i == g->n;
+}
+
+/* A short write is begun anew from its end: simpler than to be exact, and rare.  EFAULT: a page of a source could
+ * not be read (no signal is raised for it); EINVAL: not the alignment that was promised. */
+static int write_direct(int fd, struct iovec *iov, int n, uint64_t offset)
+{
+    while (n > 0) {
+        ssize_t ret = pwritev(fd, iov, n, offset);
 
         if (ret < 0 && errno == EINTR) {
             continue;
         }
         if (ret <= 0) {
-            break; /* EFAULT: a page of the source could not be read, and no signal is raised for it */
+            return ret == 0 || errno == EFAULT || errno == EINVAL ? -EOPNOTSUPP : -errno;
         }
-        done += ret;
+        offset += ret;
+        for (; n > 0 && (size_t)ret >= iov->iov_len; iov++, n--) {
+            ret -= iov->iov_len;
+        }
+        if (ret > 0) {
+            return -EOPNOTSUPP;
+        }
     }
-    return done;
+    return 0;
 }
 
-/* How much of the source there is to map: whole units of the target's alignment, not beyond the end.  Nothing of
- * the target itself: the kernel would look at a page of a file whose lock it holds. */
-static uint64_t mappable(const struct io_copy *c, uint64_t align)
+/* Nothing is kept open or mapped from one run to the next: that costs 10 us in 500. */
+void io_gather_run(void *arg)
 {
-    struct stat st, target;
-    uint64_t end;
+    struct io_gathering *g = arg;
+    AUTOFREE struct iovec *list = NULL;
+    struct gathered out;
+    uint64_t align;
+    int fd = open_direct(g->dst, &align);
 
-    if (fstat(c->src, &st) < 0 || fstat(c->dst, &target) < 0 || !S_ISREG(st.st_mode) ||
-        (st.st_dev == target.st_dev && st.st_ino == target.st_ino) || c->src_off % PAGE ||
-        c->dst_off % align) {
-        return 0;
-    }
-    end = MIN(c->src_off + c->len, (uint64_t)st.st_size);
-    return end > c->src_off ? ROUND_DOWN(end - c->src_off, align) : 0;
-}
-
-/* Nothing is kept open or mapped from one piece to the next: that costs 10 us in 500. */
-static int past_cache(const struct io_copy *c, uint64_t *done)
-{
-    uint64_t align, len;
-    char *map;
-    int fd;
-
-    if (c->len < DIRECT_MIN) {
-        return 1;
-    }
-    fd = open_direct(c->dst, &align);
+    g->result = fd < 0 ? -ENOSYS : -EOPNOTSUPP;
     if (fd < 0) {
-        remember(c, REFUSED_DIRECT);
-        return 1;
+        return;
     }
-    len = mappable(c, align);
-    map = len ? mmap(NULL, len, PROT_READ, MAP_SHARED, c->src, c->src_off) : MAP_FAILED;
-    if (map != MAP_FAILED) {
-        posix_fadvise(c->src, c->src_off, len, POSIX_FADV_WILLNEED); /* if it is cold: in one go */
-        *done = write_mapped(fd, map, len, c->dst_off);
-        munmap(map, len);
+    if (put_together(&out, g, align)) {
+        list = mem_calloc(g->n, sizeof(*list));
+        memcpy(list, out.iov, g->n * sizeof(*list));
+        g->result = write_direct(fd, list, g->n, g->dst_off);
+        give_back(&out, g->n);
     }
     close(fd);
+}
+
+/* As much of one range as there is in whole units. */
+static int past_cache(const struct io_copy *c, uint64_t *done)
+{
+    struct io_host_piece piece = { .fd = c->src, .offset = c->src_off };
+    struct io_gathering g = { .pieces = &piece, .n = 1, .dst = c->dst, .dst_off = c->dst_off };
+    struct stat st;
+
+    if (fstat(c->src, &st) || c->src_off >= (uint64_t)st.st_size) {
+        return 1;
+    }
+    piece.len = g.len = ROUND_DOWN(MIN(c->len, (uint64_t)st.st_size - c->src_off), (uint64_t)PAGE);
+    if (piece.len < IO_DIRECT_MIN) {
+        return 1;
+    }
+    io_gather_run(&g);
+    if (g.result == -ENOSYS) {
+        remember(c, REFUSED_DIRECT);
+    }
+    *done = g.result == 0 ? piece.len : 0;
     return *done < c->len;
 }
 

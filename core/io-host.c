@@ -36,6 +36,7 @@ struct host_file {
     int fd;
     bool block_device;
     bool no_nowait;       /* the file system has no RWF_NOWAIT */
+    bool no_gather;       /* nothing goes past the page cache */
     struct io_copy_memory copy; /* what copying into this file has taught us */
 };
 
@@ -211,6 +212,36 @@ static ssize_t co_host_copy(struct io_file *src, uint64_t src_off, struct io_fil
 
     dst->engine->co_carry(&call);
     return copy.result;
+}
+
+/* Worth its while only where it saves making the target's pages; `no_gather` remembers who cannot. */
+static int co_host_gather(const struct io_piece *pieces, int n, struct io_file *dst, uint64_t dst_off)
+{
+    AUTOFREE struct io_host_piece *list = mem_calloc(n, sizeof(*list));
+    struct io_gathering g = {
+        .pieces = list, .n = n, .dst = host(dst)->fd, .dst_off = dst_off,
+    };
+    struct io_call call = { .op = IO_CALL_FN, .fn = io_gather_run, .arg = &g, .bulk = true };
+
+    for (int i = 0; i < n; i++) {
+        const struct io_file *file = pieces[i].file;
+
+        if (file && !io_copy_refuses_to_share(&host(dst)->copy, file->id[0])) {
+            return -EOPNOTSUPP; /* co_io_copy() may move nothing at all, or will find that out */
+        }
+        list[i] = (struct io_host_piece){
+            .fd = file ? host(file)->fd : -1, .offset = pieces[i].offset,
+            .mem = pieces[i].mem, .len = pieces[i].len,
+        };
+        g.len += pieces[i].len;
+    }
+    if (g.len < IO_DIRECT_MIN || host(dst)->no_gather) {
+        return -EOPNOTSUPP;
+    }
+    call.len = g.len;
+    dst->engine->co_carry(&call);
+    host(dst)->no_gather = g.result == -ENOSYS;
+    return g.result == -ENOSYS ? -EOPNOTSUPP : g.result;
 }
 
 struct map {
@@ -475,6 +506,7 @@ static int co_host_load(const struct io_engine *engine, const char *path, char *
     .co_open = co_host_open, .co_close = co_host_close, .co_reopen = co_host_reopen,     \
     .co_read = co_host_read, .co_write = co_host_write, .co_flush = co_host_flush,       \
     .co_range = co_host_range, .co_copy = co_host_copy, .co_map = co_host_map,           \
+    .co_gather = co_host_gather,                                                         \
     .co_truncate = co_host_truncate, .co_size = co_host_size,                            \
     .co_allocated = co_host_allocated, .lock = host_lock,                                \
     .co_sync_dir = co_host_sync_dir, .co_unlink = co_host_unlink,                        \

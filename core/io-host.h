@@ -44,6 +44,26 @@ struct io_copy {
     ssize_t result;   /* bytes copied (fewer only at the end of src), or a negative errno */
 };
 void io_copy_run(void *arg);
+bool io_copy_refuses_to_share(struct io_copy_memory *memory, uint64_t src_dev);
+
+/* Bytes below which the disk's latency costs more than making the target's pages. */
+#define IO_DIRECT_MIN (128 * 1024)
+
+/* One run out of many pieces, past the page cache. */
+struct io_host_piece {
+    int fd; /* -1: memory */
+    uint64_t offset;
+    const void *mem;
+    uint64_t len;
+};
+struct io_gathering {
+    const struct io_host_piece *pieces;
+    int n, dst;
+    uint64_t dst_off, len;
+
+    int result; /* 0; -ENOSYS: the target takes no O_DIRECT; -EOPNOTSUPP: not this list; an error */
+};
+void io_gather_run(void *arg);
 
 /* io-host-places.c; as struct io_engine's working_dir. */
 char *io_host_working_dir(const struct io_engine *engine);

@@ -76,6 +76,16 @@ int co_io_discard(struct io_file *file, uint64_t offset, uint64_t len);
  * a worker thread otherwise.  Source bytes beyond its end copy as zeroes.  One call is one unit of progress and should
  * be a few MiB at most.  Both files must be of the same engine family or it reads and writes. */
 int co_io_copy(struct io_file *src, uint64_t src_off, struct io_file *dst, uint64_t dst_off, uint64_t len);
+/* Write one run from many places: other files' ranges (`file`, `offset`) and memory (`mem`), in this order.  What
+ * co_io_copy() and co_io_write() do one by one, in as few steps as the host can; large runs go past the page cache.
+ * After an error any part may have been written. */
+struct io_piece {
+    struct io_file *file; /* NULL: memory */
+    uint64_t offset;
+    const void *mem;
+    uint64_t len;         /* bytes, not 0 */
+};
+int co_io_gather(const struct io_piece *pieces, int n, struct io_file *dst, uint64_t dst_off);
 /* Data or hole at `offset`: *data says which and *len how far it goes (at most to `offset + *len` as given). Where the
  * host cannot tell, all is data.  Beyond the end is a hole. */
 int co_io_map(struct io_file *file, uint64_t offset, uint64_t *len, bool *data);

@@ -480,6 +480,54 @@ static void co_copies_inside_one_file(void)
     co_io_close(file);
 }
 
+static void co_expect_pieces(struct io_file *dst, uint64_t at, const struct io_piece *pieces, int n)
+{
+    AUTOFREE unsigned char *got = mem_alloc(1 << 20), *want = mem_alloc(1 << 20);
+
+    for (int i = 0; i < n; i++) {
+        assert_int_equal(co_io_read(dst, at, got, pieces[i].len), 0);
+        if (pieces[i].file) {
+            assert_int_equal(co_io_read(pieces[i].file, pieces[i].offset, want, pieces[i].len), 0);
+        }
+        assert_memory_equal(got, pieces[i].file ? want : pieces[i].mem, pieces[i].len);
+        at += pieces[i].len;
+    }
+}
+
+/* Twice: the first time what the pair of files can do is not known yet. */
+static void co_pieces_are_gathered_in_order(void)
+{
+    struct io_file *a = co_create(), *b = co_open_file(in_dir("b"), IO_RDWR | IO_CREATE | IO_TRUNC);
+    struct io_file *dst = co_open_file(in_dir("dst"), IO_RDWR | IO_CREATE | IO_TRUNC);
+    AUTOFREE unsigned char *mem = mem_align(4096, 1 << 20);
+
+    for (int i = 0; i < 1 << 20; i++) {
+        mem[i] = i * 7 + (i >> 12);
+    }
+    assert_int_equal(co_io_write(a, 0, mem, 1 << 20), 0);
+    assert_int_equal(co_io_write(b, 4096, mem, (1 << 20) - 5000), 0);
+    const struct io_piece even[] = {
+        { .file = a, .offset = 65536, .len = 65536 }, { .file = b, .offset = 0, .len = 262144 },
+        { .mem = mem + 8192, .len = 131072 },         { .file = a, .offset = 131072, .len = 4096 },
+        { .mem = mem + 100, .len = 8192 },            { .file = b, .offset = 512, .len = 65536 },
+    };
+    const struct io_piece odd[] = {
+        { .mem = mem, .len = 200001 },
+        { .file = b, .offset = 900000, .len = 300000 }, /* beyond its end: zeroes */
+        { .file = a, .offset = 7, .len = 77 },
+    };
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(co_io_gather(even, ARRAY_SIZE(even), dst, 65536), 0);
+        co_expect_pieces(dst, 65536, even, ARRAY_SIZE(even));
+        assert_int_equal(co_io_gather(odd, ARRAY_SIZE(odd), dst, 1 << 20), 0);
+        co_expect_pieces(dst, 1 << 20, odd, ARRAY_SIZE(odd));
+        assert_int_equal(co_io_truncate(dst, 0), 0);
+    }
+    co_io_close(dst);
+    co_io_close(b);
+    co_io_close(a);
+}
+
 /* How many of the file's first `len` bytes are in the page cache, or -1 where nothing can be past it. */
 static long cached_bytes(const char *path, size_t len)
 {
@@ -905,7 +953,7 @@ static const struct test tests[] = {
     TEST(co_discarding_gives_space_back), TEST(co_allocation_keeps_content),
     TEST(co_truncation_shrinks_and_grows), TEST(co_map_tells_data_from_holes),
     TEST(co_copies_are_exact), TEST(co_copies_inside_one_file),
-    TEST(co_long_copies_pass_the_page_cache),
+    TEST(co_pieces_are_gathered_in_order), TEST(co_long_copies_pass_the_page_cache),
     TEST(co_refused_copies_go_through_a_buffer), TEST(co_neighbours_do_not_harm_each_other),
     TEST(co_any_number_may_be_in_flight), TEST(co_work_is_done_once),
     TEST(co_only_files_and_disks_are_opened), TEST(co_descriptors_are_closed_on_exec),

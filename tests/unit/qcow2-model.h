@@ -325,7 +325,9 @@ struct model_copy {
 static inline int co_model_populate(struct node *node, uint64_t offset, uint64_t len, void *arg)
 {
     struct model_copy *copy = arg;
-    return node->driver->co_copy_in(node, offset, len, copy->w->source, copy->source_at);
+    const struct io_piece piece = { .file = copy->w->source, .offset = copy->source_at, .len = len };
+
+    return node->driver->co_copy_in(node, offset, &piece, 1);
 }
 
 static inline void co_model_copy_in(struct world *w, uint32_t first, uint32_t n)

@@ -301,7 +301,9 @@ static void subclusters_are_filled_one_by_one(void **state)
 
 static int co_populate(struct node *target, uint64_t offset, uint64_t len, void *arg)
 {
-    return target->driver->co_copy_in(target, offset, len, arg, 0);
+    const struct io_piece piece = { .file = arg, .len = len };
+
+    return target->driver->co_copy_in(target, offset, &piece, 1);
 }
 
 static void co_copies(void *arg)
