@@ -276,9 +276,10 @@ static int co_walk_l2(struct qcow2_check *c, uint64_t offset, struct error *err)
     }
     int ret = add_whole(c, offset, USE_L2, "an L2 table", err);
 
-    if (!ret) {
-        ret = co_read_table(c, offset, c->buf, q->cluster_size, "L2 table", err);
+    if (ret || offset >> q->h.cluster_bits >= c->clusters) {
+        return ret; /* beyond the end there are zeroes: a long L1 table full of nonsense should not take hours */
     }
+    ret = co_read_table(c, offset, c->buf, q->cluster_size, "L2 table", err);
     for (uint32_t i = 0; !ret && i < q->l2_entries; i++) {
         ret = add_l2_entry(c, load_be64(c->buf + i * q->l2_entry_size), err);
     }

@@ -239,6 +239,36 @@ static bool others_agree(const char *path)
     return !report.rule;
 }
 
+/* A place that the active tables lead to twice.  Sound when it is counted twice; but we write to no image with such an L2
+ * table, and when one of two entries for one cluster goes, nobody looks for the other to set COPIED. */
+static bool leads_there_twice(uint8_t *seen, uint64_t size, uint64_t entry)
+{
+    uint64_t offset = entry & QCOW2_L2_OFFSET_MASK;
+
+    return !(entry & QCOW2_COMPRESSED) && offset && offset < size && seen[offset / SECTOR]++;
+}
+
+static bool shares(const char *path)
+{
+    uint64_t size = size_of(path), l1 = peek(path, 40), entries = MIN(peek(path, 32) & UINT32_MAX, 64ull);
+    unsigned step = peek(path, 72) & QCOW2_INCOMPAT_EXTL2 && (peek(path, 0) & 3) == 3 ? 16 : 8;
+    AUTOFREE uint8_t *seen = mem_zalloc(size / SECTOR + 1);
+    uint32_t cluster = 1u << (peek(path, 16) & 31);
+    AUTOFREE uint8_t *table = mem_alloc(cluster);
+    bool twice = false;
+
+    for (uint64_t i = 0; i < entries; i++) {
+        uint64_t l2 = peek(path, l1 + 8 * i) & QCOW2_L1_OFFSET_MASK;
+
+        twice = twice || leads_there_twice(seen, size, l2);
+        io_sim_read(path, l2, table, cluster);
+        for (uint32_t k = 0; l2 && k < cluster; k += step) {
+            twice = twice || leads_there_twice(seen, size, load_be64(table + k));
+        }
+    }
+    return twice;
+}
+
 static bool co_is_clean(const char *path)
 {
     if (!path || strcmp(path, "/raw") == 0) {
@@ -249,7 +279,7 @@ static bool co_is_clean(const char *path)
             return false;
         }
     }
-    return co_corruptions(path, 0) == 0 && others_agree(path);
+    return co_corruptions(path, 0) == 0 && others_agree(path) && !shares(path);
 }
 
 /* --- What is known --------------------------------------------------------------------------------------- */
