@@ -8,8 +8,9 @@
 
 #include "core/mem.h"
 
-#define WORK_AT_ONCE 512        /* cursors looked at; each may be a look into tables */
-#define ASK_MAX (1ull << 40)    /* bytes that one question covers */
+#define WORK_AT_ONCE 1024       /* cursors passed */
+#define LOOK_WORK 32            /* and what a look into tables counts for */
+#define ASK_MAX (1ull << 38)    /* bytes that one question covers: at most 512 entries of an L1 table of 64 KiB clusters */
 #define NOTHING_NOTED UINT64_MAX
 
 struct count_cursor {
@@ -35,7 +36,7 @@ void copier_count_end(struct copier_count *cc)
 }
 
 /* The run of this layer at the sweep. */
-static void co_look(const struct copier_count *cc, struct count_cursor *cur)
+static unsigned co_look(const struct copier_count *cc, struct count_cursor *cur)
 {
     struct node *node = cur->node;
     uint64_t at = cc->at;
@@ -52,6 +53,7 @@ static void co_look(const struct copier_count *cc, struct count_cursor *cur)
     }
     cur->kind = e.kind;
     cur->end = at + e.len;
+    return LOOK_WORK;
 }
 
 /* A part of a cluster: the copier takes the whole one, once. */
@@ -95,7 +97,7 @@ bool co_copier_count_go_on(struct copier_count *cc)
         for (depth = 0; depth < cc->n && kind == EXTENT_NONE; depth++, work++) {
             struct count_cursor *cur = &cc->layers[depth];
             if (cur->end <= cc->at) {
-                co_look(cc, cur);
+                work += co_look(cc, cur);
             }
             kind = cur->kind;
             to = MIN(to, cur->end);
