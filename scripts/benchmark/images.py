@@ -90,12 +90,14 @@ def zeroes(size):
 
 
 def compressed(size, kind):
-    """What compresses to about a half: each cluster half random, half text."""
+    """What compresses to about a third: words drawn by chance."""
     chance = random.Random(1)
-    text = b"It was the best of clusters, it was the worst of clusters. " * 600
+    words = ["".join(chance.choices("etaoinshrdlu", k=chance.randrange(2, 10))) for _ in range(3000)]
+    pool = " ".join(chance.choices(words, k=700000)).encode("ascii")
     with open("content.raw", "wb") as raw:
-        for n in range(size // CLUSTER):
-            raw.write(chance.randbytes(CLUSTER // 2) + text[n % 50:n % 50 + CLUSTER // 2])
+        for _ in range(size // CLUSTER):
+            at = chance.randrange(len(pool) - CLUSTER)
+            raw.write(pool[at:at + CLUSTER])
     run("qemu-img", "convert", "-c", "-O", "qcow2", "-o", f"compression_type={kind}", "content.raw", "chain.img")
     os.unlink("content.raw")
 

@@ -25,6 +25,7 @@ END
     done <<END
 readline -lreadline libreadline-dev
 zlib -lz zlib1g-dev
+libdeflate -ldeflate libdeflate-dev
 zstd -lzstd libzstd-dev
 uuid -luuid uuid-dev
 jansson -ljansson libjansson-dev
