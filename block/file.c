@@ -39,12 +39,9 @@ static void lock_set(const struct file_state *s, bool writable, unsigned *used, 
 {
     *used = IO_PERM_CONSISTENT_READ;
     *shared = IO_PERM_CONSISTENT_READ | IO_PERM_WRITE_UNCHANGED;
-    if (s->user == FILE_USER_RAW) {
-        *shared = IO_PERM_ALL;
-        if (writable) {
-            *used |= IO_PERM_WRITE;
-            *shared &= ~(unsigned)IO_PERM_WRITE;
-        }
+    if (s->user == FILE_USER_RAW || s->user == FILE_USER_GUEST) {
+        *shared = s->user == FILE_USER_RAW ? IO_PERM_ALL : IO_PERM_ALL & ~(unsigned)IO_PERM_WRITE;
+        *used |= writable ? IO_PERM_WRITE : 0;
     } else if (writable) {
         *used |= IO_PERM_WRITE | IO_PERM_RESIZE;
     }

@@ -10,10 +10,11 @@
 /* Who sits above the file decides what must be locked (the table of QEMU's behaviour):
  *   format, writing     uses read, write, resize;  shares read
  *   format, reading     uses read;                 shares read, write-unchanged
- *   raw disk, writing   uses read, write;          shares all but write
- *   raw disk, reading   uses read;                 shares all
+ *   raw, writing        uses read, write;          shares all
+ *   raw, reading        uses read;                 shares all
+ *   raw under a guest   the same;                  shares all but write
  *   backing file        as a format that reads */
-enum file_user { FILE_USER_NONE, FILE_USER_FORMAT, FILE_USER_RAW, FILE_USER_BACKING };
+enum file_user { FILE_USER_NONE, FILE_USER_FORMAT, FILE_USER_RAW, FILE_USER_GUEST, FILE_USER_BACKING };
 
 /* Take the locks for this user; `writable` as the node is now.  Never suspends. -EAGAIN with QEMU's words in err. */
 int file_lock(struct node *file, enum file_user user, struct error *err);

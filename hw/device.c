@@ -327,6 +327,20 @@ static void take_policy(const struct device *dev, const char *property, enum dis
     }
 }
 
+/* A guest does not expect its disk to change: on a raw image that is only said now (a format says it always). */
+static int claim_raw_file(const struct device *dev, struct error *err)
+{
+    struct node *node = dev->disk->root;
+
+    while (node && (node->driver == &driver_raw || node->driver->is_filter)) {
+        node = node->file;
+    }
+    if (!node || node->driver != &driver_file || device_flag(dev, "share-rw")) {
+        return 0;
+    }
+    return file_lock(node, FILE_USER_GUEST, err);
+}
+
 /* What the device says about its disk. */
 static int complete_disk(struct device *dev, struct error *err)
 {
@@ -350,7 +364,7 @@ static int complete_disk(struct device *dev, struct error *err)
     if (cache && strcmp(cache, "auto") && dev->disk->root) {
         dev->disk->root->writethrough = !strcmp(cache, "off");
     }
-    return 0;
+    return claim_raw_file(dev, err);
 }
 
 /* --- Coming ------------------------------------------------------------------------------------------ */
