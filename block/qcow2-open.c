@@ -242,6 +242,13 @@ static int co_enter_writable(struct qcow2 *q, struct error *err)
         error_set(err, "qcow2: Image is corrupt; cannot be opened read/write");
         return -EACCES;
     }
+    /* What is there may be the last words of a process that died, and not be durable yet.  All that
+     * we build on it from now on takes it for granted. */
+    ret = co_io_flush(q->file);
+    if (ret) {
+        error_set_errno(err, ret, "Could not open '%s' for writing", q->node->filename);
+        return ret;
+    }
     ret = co_find_file_end(q, err);
     if (ret) {
         return ret;
@@ -482,6 +489,7 @@ static const struct block_key qcow2_keys[] = {
     BLOCK_KEY_FILE,
     { .name = "backing", .kind = KEY_NODE_OR_NULL, .help = "what lies under the image, instead of what it records" },
     { .name = "lazy-refcounts", .kind = KEY_BOOL, .help = "a permission that is not used: counts are always exact" },
+    { .name = "cache-size", .kind = KEY_SIZE, .help = "bytes of tables kept in memory" },
     { .name = "l2-cache-size", .kind = KEY_SIZE, .help = "bytes of L2 tables kept in memory" },
     { .name = "refcount-cache-size", .kind = KEY_SIZE, .help = "bytes of refcount blocks kept in memory" },
     { 0 },

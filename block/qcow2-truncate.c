@@ -16,6 +16,7 @@
 
 #include <errno.h>
 
+#include "block/chain-map.h"
 #include "block/qcow2-refcount.h"
 #include "core/bytes.h"
 #include "core/mem.h"
@@ -133,6 +134,7 @@ static int co_grow(struct qcow2 *q, uint64_t size, struct error *err)
         }
     }
     node->size = size;
+    chain_map_forget_layer(node); /* they hold zeroes behind the old end */
     ret = co_zero_new(q, old, size);
     if (ret) {
         error_set_errno(err, ret, "Failed to zero out new clusters");

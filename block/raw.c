@@ -50,6 +50,10 @@ static int co_raw_truncate(struct node *node, uint64_t size, struct error *err)
 
     if (ret == 0) {
         node->size = node->file->size;
+        ret = node->file->driver->co_flush(node->file); /* success is said when it stays */
+        if (ret < 0) {
+            error_set_errno(err, ret, "Failed to flush the resized file");
+        }
     }
     return ret;
 }

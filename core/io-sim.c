@@ -17,6 +17,8 @@
 #include "core/bytes.h"
 #include "core/io-sim-disk.h"
 
+#define SECTOR 512u
+
 #define DIRECT_ALIGN 512u
 
 static struct sim_handle *handle_of(struct io_file *io)
@@ -101,11 +103,17 @@ static uint64_t that_fits(const struct sim_file *file, uint64_t offset, uint64_t
 
 /* A part of a transfer, at least one unit of the file's alignment and less than all where that can
  * be. */
-static uint64_t shortened(const struct io_file *io, uint64_t len)
+static uint64_t shortened(uint64_t unit, uint64_t len)
 {
-    uint64_t units = len / io->align;
+    uint64_t units = DIV_ROUND_UP(len, unit);
 
-    return units < 2 ? len : (1 + loop_random_below(units - 1)) * io->align;
+    return units < 2 ? len : (1 + loop_random_below(units - 1)) * unit;
+}
+
+/* Of a change whole sectors: a sector is one thing for a power cut, too. */
+static uint64_t shortened_change(const struct io_file *io, uint64_t len)
+{
+    return shortened(MAX(io->align, SECTOR), len);
 }
 
 static ssize_t co_sim_read(struct io_file *io, uint64_t offset, const struct iovec *iov, int n)
@@ -126,7 +134,7 @@ static ssize_t co_sim_read(struct io_file *io, uint64_t offset, const struct iov
         sim_lie_read(&r, 0, NULL, 0, 0);
         return sim_request_end(&r, ret);
     }
-    len = r.shorten ? shortened(io, len) : len;
+    len = r.shorten ? shortened(io->align, len) : len;
     len = offset < now->size ? MIN(len, now->size - offset) : 0;
     for (int i = 0; i < n && done < len; i++) {
         uint64_t piece = MIN(iov[i].iov_len, len - done);
@@ -149,7 +157,7 @@ static ssize_t co_sim_write(struct io_file *io, uint64_t offset, const struct io
         return ret;
     }
     assert(!(offset % io->align) && !(len % io->align));
-    len = that_fits(h->file, offset, r.shorten ? shortened(io, len) : len);
+    len = that_fits(h->file, offset, r.shorten ? shortened_change(io, len) : len);
     if (r.error || !len) {
         return co_fail(&r, -ENOSPC);
     }
@@ -174,7 +182,7 @@ static ssize_t co_sim_copy(struct io_file *src_io, uint64_t src_off, struct io_f
     if (r.error || !len) {
         return co_fail(&r, 0);
     }
-    len = that_fits(dst->file, dst_off, r.shorten ? shortened(dst_io, len) : len);
+    len = that_fits(dst->file, dst_off, r.shorten ? shortened_change(dst_io, len) : len);
     if (!len) {
         return co_fail(&r, -ENOSPC);
     }

@@ -13,6 +13,7 @@ struct change {
     const char *name, *format;
     int ret;
     char *text;
+    const struct io_sim_fault *fault; /* planned once the image is open; may be NULL */
 };
 
 static json_t *image_options(const char *text)
@@ -51,6 +52,9 @@ static void CO_ENTRY change_entry(void *arg)
     struct node *node = co_rig_open("/x.img", true);
     uint8_t *data = mem_alloc(DATA_LEN);
 
+    if (c->fault) {
+        io_sim_fault(c->fault);
+    }
     for (uint32_t i = 0; i < DATA_LEN; i++) {
         data[i] = pattern(i);
     }
@@ -253,7 +257,7 @@ static void a_failure_leaves_the_old_backing_file(void **state)
 
         io_sim_reset();
         loop_run_co(make_entry, (void *)c.options);
-        io_sim_fault(&fault);
+        c.fault = &fault;
         loop_run_co(change_entry, &c);
         bool struck = io_sim_faults_struck();
 
