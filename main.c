@@ -181,13 +181,21 @@ static int open_monitors(struct program *p, struct chardev **places)
 {
     struct error err = ERROR_INIT;
 
-    for (size_t i = 0; i < p->options.monitor_count; i++) {
-        struct option_monitor *monitor = &p->options.monitors[i];
+    static co_serve_fn *const serve[] = {
+        [PLACE_IDLE] = co_idle_serve, [PLACE_HUMAN] = co_hmp_serve, [PLACE_QMP] = co_qmp_serve,
+    };
 
-        places[i] = chardev_open(&monitor->spec, monitor->qmp ? co_qmp_serve : co_hmp_serve,
-                                 &p->options.compat, &err);
+    for (size_t i = 0; i < p->options.place_count; i++) {
+        struct option_place *place = &p->options.places[i];
+        bool terminal = place->spec.kind == CHARDEV_STDIO && place->use != PLACE_QMP;
+
+        place->style.compat = p->options.compat;
+        if (terminal || place->spec.kind == CHARDEV_NONE) {
+            continue;
+        }
+        places[i] = chardev_open(&place->spec, serve[place->use], &place->style, &err);
         if (!places[i]) {
-            complain(monitor->shown, &err);
+            complain(place->shown, &err);
             return -1;
         }
     }
@@ -197,14 +205,17 @@ static int open_monitors(struct program *p, struct chardev **places)
 /* Let clients in, and wait for those that were to be waited for. */
 static int co_start_monitors(struct program *p, struct chardev **places)
 {
-    for (size_t i = 0; i < p->options.monitor_count; i++) {
-        chardev_start(places[i]);
+    for (size_t i = 0; i < p->options.place_count; i++) {
+        if (places[i]) {
+            chardev_start(places[i]);
+        }
     }
-    for (size_t i = 0; i < p->options.monitor_count; i++) {
-        struct option_monitor *monitor = &p->options.monitors[i];
+    for (size_t i = 0; i < p->options.place_count; i++) {
+        struct option_place *place = &p->options.places[i];
 
-        if (monitor->spec.kind == CHARDEV_SERVER && monitor->spec.wait) {
-            fprintf(stderr, "merganser: %s: info: waiting for a connection\n", monitor->shown);
+        if (place->spec.kind == CHARDEV_SERVER && place->spec.wait) {
+            fprintf(stderr, "merganser: %s: info: waiting for a connection on: %s\n", place->shown,
+                    chardev_name(places[i]));
             if (co_chardev_wait_client(places[i]) < 0) {
                 return -1;
             }
@@ -285,7 +296,7 @@ static int enter_sandbox(struct program *p)
 /* 0; or -1: the program ends, with a complaint unless it was asked to end. */
 static int co_begin(struct program *p)
 {
-    AUTOFREE struct chardev **places = mem_calloc(p->options.monitor_count + 1, sizeof(*places));
+    AUTOFREE struct chardev **places = mem_calloc(p->options.place_count + 1, sizeof(*places));
 
     machine_identity_set(p->options.name, p->options.uuid);
     if (open_monitors(p, places) < 0 || set_guest_defaults(p) < 0 || co_open_disks(p) < 0 ||

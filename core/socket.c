@@ -5,7 +5,11 @@
 #include "core/socket.h"
 
 #include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -162,6 +166,137 @@ int socket_connect_unix(const char *path, struct error *err)
         return ret;
     }
     return fd;
+}
+
+/* --- The internet ------------------------------------------------------------------------------ */
+
+static const char *inet_host(const struct socket_inet *place)
+{
+    return place->host && *place->host ? place->host : NULL;
+}
+
+static int inet_look_up(const struct socket_inet *place, const char *port, struct addrinfo **out, struct error *err)
+{
+    struct addrinfo hints = {
+        .ai_family = place->ipv4 == place->ipv6 ? AF_UNSPEC : place->ipv4 ? AF_INET : AF_INET6,
+        .ai_socktype = SOCK_STREAM,
+    };
+    const char *host = inet_host(place);
+    int ret;
+
+    if (!host && hints.ai_family == AF_UNSPEC) { /* what people type when they connect to it */
+        hints.ai_family = AF_INET;
+    }
+    ret = getaddrinfo(host, port, &hints, out);
+    if (ret) {
+        error_set(err, "address resolution failed for %s:%s: %s", place->host ? place->host : "", port,
+                  gai_strerror(ret));
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static int inet_socket(const struct addrinfo *at, bool listens)
+{
+    int on = 1, fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC | (listens ? SOCK_NONBLOCK : 0), 0);
+
+    if (fd >= 0 && listens) {
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    }
+    return fd;
+}
+
+/* On the first address that will have us: a descriptor or -errno. */
+static int inet_bind(const struct addrinfo *list, int backlog)
+{
+    int ret = -EADDRNOTAVAIL;
+
+    for (const struct addrinfo *at = list; at; at = at->ai_next) {
+        int fd = inet_socket(at, true);
+
+        if (fd >= 0 && bind(fd, at->ai_addr, at->ai_addrlen) == 0 && listen(fd, backlog) == 0) {
+            return fd;
+        }
+        ret = -errno;
+        if (fd >= 0) {
+            close(fd);
+        }
+    }
+    return ret;
+}
+
+int socket_listen_inet(struct socket_listener *l, const struct socket_inet *place, int backlog,
+                       struct error *err)
+{
+    unsigned long first = strtoul(place->port, NULL, 10), last = place->to ? strtoul(place->to, NULL, 10) : first;
+    int ret;
+
+    *l = SOCKET_LISTENER_INIT;
+    for (unsigned long port = first;; port++) {
+        AUTOFREE char *number = port == first ? mem_strdup(place->port) : mem_printf("%lu", port);
+        struct addrinfo *list;
+
+        ret = inet_look_up(place, number, &list, err);
+        if (ret < 0) {
+            return ret;
+        }
+        l->fd = ret = inet_bind(list, backlog);
+        freeaddrinfo(list);
+        if (ret >= 0) {
+            return 0;
+        }
+        l->fd = -1;
+        if (port >= last) {
+            error_set_errno(err, ret, "Failed to find an available port");
+            return ret;
+        }
+    }
+}
+
+int socket_connect_inet(const struct socket_inet *place, struct error *err)
+{
+    struct addrinfo *list;
+    int on = 1, fd = -1, ret = inet_look_up(place, place->port, &list, err);
+
+    if (ret < 0) {
+        return ret;
+    }
+    for (const struct addrinfo *at = list; at && fd < 0; at = at->ai_next) {
+        fd = inet_socket(at, false);
+        if (fd < 0 || connect(fd, at->ai_addr, at->ai_addrlen) < 0) {
+            ret = -errno;
+            if (fd >= 0) {
+                close(fd);
+            }
+            fd = -1;
+        }
+    }
+    freeaddrinfo(list);
+    if (fd < 0) {
+        error_set_errno(err, ret, "Failed to connect to '%s:%s'", place->host ? place->host : "", place->port);
+        return ret;
+    }
+    if (place->nodelay) {
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    }
+    return fd;
+}
+
+char *socket_listener_name(const struct socket_listener *l)
+{
+    struct sockaddr_storage addr;
+    socklen_t len = sizeof(addr);
+    char host[NI_MAXHOST], port[NI_MAXSERV];
+
+    if (l->path) {
+        return mem_strdup(l->path);
+    }
+    if (getsockname(l->fd, (struct sockaddr *)&addr, &len) < 0 ||
+        getnameinfo((struct sockaddr *)&addr, len, host, sizeof(host), port, sizeof(port),
+                    NI_NUMERICHOST | NI_NUMERICSERV)) {
+        return mem_strdup("?");
+    }
+    return mem_printf(strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
 }
 
 void socket_close(int fd)

@@ -31,6 +31,20 @@ struct socket_listener {
 /* Bind and listen: 0; or -errno, QEMU's words in err, and `l` as SOCKET_LISTENER_INIT. */
 int socket_listen_unix(struct socket_listener *l, const char *path, int backlog,
                        struct error *err);
+/* A place on the internet.  All texts borrowed. */
+struct socket_inet {
+    const char *host; /* NULL or "": this machine alone (loopback) */
+    const char *port; /* a number or a service's name; "0": any that is free, to listen */
+    const char *to;   /* to listen: the last port to try; NULL: only `port` */
+    bool ipv4, ipv6;  /* only this; neither or both: either */
+    bool nodelay;     /* send small pieces at once */
+};
+/* Bind and listen, as above; and connect, as below.  Names are looked up, which may take its time. */
+int socket_listen_inet(struct socket_listener *l, const struct socket_inet *place, int backlog,
+                       struct error *err);
+int socket_connect_inet(const struct socket_inet *place, struct error *err);
+/* "127.0.0.1:4444", "[::1]:4444", or the path: what the socket is bound to.  malloc'ed. */
+char *socket_listener_name(const struct socket_listener *l);
 /* The next client's socket; or -errno: -EAGAIN when nobody waits (or has gone meanwhile), another
  * one when there are not the means to take it now. */
 int socket_accept(const struct socket_listener *l);

@@ -21,6 +21,13 @@ int stream_open(const char *path)
     return fd < 0 ? -errno : fd;
 }
 
+int stream_create(const char *path, bool append)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | (append ? O_APPEND : O_TRUNC), 0666);
+
+    return fd < 0 ? -errno : fd;
+}
+
 void stream_close(int fd)
 {
     close(fd);

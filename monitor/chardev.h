@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Where monitors live: standard input and output, and unix sockets.  Each client that comes is
+ * Where monitors live: standard input and output, files, and sockets (unix, TCP, telnet over TCP).  Each client that comes is
  * served by a coroutine that reads and writes a connection as if it were a file; nothing here knows
  * what is said.
  *
@@ -43,12 +43,20 @@ void co_conn_wait_end(struct conn *c);
 
 /* --- Places ----------------------------------------------------------------------------------- */
 
-enum chardev_kind { CHARDEV_NONE, CHARDEV_STDIO, CHARDEV_SERVER, CHARDEV_CLIENT };
+enum chardev_kind { CHARDEV_NONE, CHARDEV_STDIO, CHARDEV_SERVER, CHARDEV_CLIENT, CHARDEV_FILE };
+/* All texts owned, NULL where not given. */
 struct chardev_spec {
     enum chardev_kind kind;
-    char *path; /* of the socket */
-    bool wait;  /* CHARDEV_SERVER: the program is to wait for the first client */
+    char *id;
+    char *path;              /* of the unix socket, or of the file */
+    char *host, *port, *to;  /* port not NULL: TCP (core/socket.h) */
+    bool ipv4, ipv6, nodelay;
+    bool wait;   /* CHARDEV_SERVER: the program is to wait for the first client */
+    bool telnet; /* speaks telnet */
+    bool lines;  /* telnet: for a person, who wants to see and edit what is typed */
+    bool append; /* CHARDEV_FILE */
 };
+void chardev_spec_free(struct chardev_spec *spec); /* its texts */
 /* Converses with one client; the connection ends when it returns. */
 typedef void co_serve_fn(struct conn *c, void *arg);
 
@@ -57,6 +65,10 @@ struct chardev;
  * nobody listens to any more. NULL with QEMU's words in err. */
 struct chardev *chardev_open(const struct chardev_spec *spec, co_serve_fn *co_serve, void *arg,
                              struct error *err);
+/* "unix:/run/x,server=on", "telnet:127.0.0.1:4444,server=on", "stdio", ...; the device's. */
+const char *chardev_name(const struct chardev *dev);
+/* For a place that nobody uses: what comes is read and forgotten. */
+void co_idle_serve(struct conn *c, void *arg);
 /* Take clients from now on; those that came earlier have waited. */
 void chardev_start(struct chardev *dev);
 /* Suspends until the first client is there.  0, or -ECANCELED when the program is to end. */

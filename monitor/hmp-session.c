@@ -99,7 +99,7 @@ static void client_gone(void *arg)
 void co_hmp_serve(struct conn *c, void *arg)
 {
     struct hmp_session s = {
-        .mon = { .compat = *(bool *)arg, .name = "monitor", .write = session_write },
+        .mon = { .compat = ((struct monitor_style *)arg)->compat, .name = "monitor", .write = session_write },
         .conn = c,
     };
     char buf[4096];

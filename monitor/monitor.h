@@ -110,6 +110,11 @@ enum outcome {
     OUTCOME_SIGNAL = 128,         /* plus the signal's number */
 };
 
+/* How the monitors of a place speak. */
+struct monitor_style {
+    bool compat; /* --qemu-compat */
+    bool pretty; /* QMP: indented */
+};
 struct script_frame;
 struct monitor {
     LIST_ENTRY(monitor) link;

@@ -250,3 +250,46 @@ char *qmp_print(const json_t *value)
     put(&t, "", 1);
     return t.bytes;
 }
+
+static void put_line(struct text *t, unsigned depth)
+{
+    put_text(t, "\n");
+    while (depth--) {
+        put_text(t, "    ");
+    }
+}
+
+char *qmp_print_pretty(const json_t *value)
+{
+    AUTOFREE char *line = qmp_print(value);
+    struct text t = { 0 };
+    unsigned depth = 0;
+    bool quoted = false;
+
+    for (const char *p = line; *p; p++) {
+        if (quoted || *p == '"') {
+            put(&t, p, 1);
+            if (*p == '\\') {
+                put(&t, ++p, 1);
+            } else if (*p == '"') {
+                quoted = !quoted;
+            }
+        } else if (strchr("{[", *p)) {
+            put(&t, p, 1);
+            depth++;
+            if (!strchr("]}", p[1])) {
+                put_line(&t, depth);
+            }
+        } else if (strchr("}]", *p)) {
+            put_line(&t, --depth);
+            put(&t, p, 1);
+        } else if (*p == ',') {
+            put(&t, p++, 1); /* and not the blank behind it */
+            put_line(&t, depth);
+        } else {
+            put(&t, p, 1);
+        }
+    }
+    put(&t, "", 1);
+    return t.bytes;
+}

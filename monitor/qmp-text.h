@@ -32,6 +32,8 @@ bool qmp_parser_next(struct qmp_parser *p, const char **data, size_t *len, json_
  * their names (two with one hash in the order of the object).  Trees may be as deep as they like.
  */
 char *qmp_print(const json_t *value);
+/* The same on many lines, indented as QEMU does it. */
+char *qmp_print_pretty(const json_t *value);
 /* The members of an object in that order; malloc'ed array, NULL-terminated; the strings are the
  * object's. */
 const char **qmp_member_order(const json_t *object);

@@ -25,6 +25,7 @@
 #define EVENTS_MAX (1u << 20)  /* bytes of events that a client may have left unread */
 
 struct qmp_session {
+    bool pretty;
     LIST_ENTRY(qmp_session) link;
     struct monitor mon;
     struct monitor *human; /* human-monitor-command is running here */
@@ -40,7 +41,7 @@ static LIST_HEAD(, qmp_session) sessions = LIST_HEAD_INITIALIZER(sessions);
 
 static size_t send_line(struct qmp_session *s, const json_t *value)
 {
-    AUTOFREE char *text = qmp_print(value);
+    AUTOFREE char *text = s->pretty ? qmp_print_pretty(value) : qmp_print(value);
     size_t len = strlen(text);
 
     text = mem_realloc(text, len + 2);
@@ -341,9 +342,10 @@ static void co_take(struct qmp_session *s, const char *bytes, size_t len)
 void co_qmp_serve(struct conn *c, void *arg)
 {
     struct qmp_session s = {
-        .mon = { .is_qmp = true, .compat = *(bool *)arg, .name = "qmp", .write = say_nothing },
+        .mon = { .is_qmp = true, .compat = ((struct monitor_style *)arg)->compat, .name = "qmp", .write = say_nothing },
         .conn = c,
         .parser = qmp_parser_new(),
+        .pretty = ((struct monitor_style *)arg)->pretty,
     };
     char buf[4096];
     size_t n;

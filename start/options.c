@@ -10,8 +10,10 @@
 
 #include <uuid/uuid.h>
 
+#include "block/node.h"
 #include "core/keyval.h"
 #include "core/mem.h"
+#include "start/places.h"
 #include "start/words.h"
 
 struct given;
@@ -154,78 +156,177 @@ static int take_switch(json_t *keys, const char *key, bool fallback, bool *out, 
     return 0;
 }
 
-static int socket_from_keys(json_t *keys, struct chardev_spec *spec, struct error *err)
+static int refuse_stdio_twice(struct options *o, struct error *err)
 {
-    const char *path = json_string_value(json_object_get(keys, "path")), *key;
-    bool server, wait_given = json_object_get(keys, "wait");
-
-    spec->path = mem_strdup(path ? path : "");
-    json_object_del(keys, "path");
-    if (take_switch(keys, "server", false, &server, err) ||
-        take_switch(keys, "wait", server, &spec->wait, err)) {
+    if (o->stdio_taken) {
+        error_set(err, "cannot use stdio by multiple character devices");
         return -EINVAL;
     }
-    key = json_object_iter_key(json_object_iter(keys));
-    if (key) {
-        error_set(err, "Invalid parameter '%s'", key);
-        return -EINVAL;
-    }
-    if (!server && wait_given) {
-        error_set(err, "'wait' option is incompatible with socket in client connect mode");
-        return -EINVAL;
-    }
-    spec->kind = server ? CHARDEV_SERVER : CHARDEV_CLIENT;
+    o->stdio_taken = true;
     return 0;
 }
 
-static int parse_socket(const char *text, struct chardev_spec *spec, struct error *err)
+static int check_id(const char *id, struct error *err)
 {
-    json_t *keys = keyval_parse(text, "path", err);
-    int ret = keys ? socket_from_keys(keys, spec, err) : -EINVAL;
+    if (!id_wellformed(id)) {
+        error_set(err, "Parameter 'id' expects an identifier");
+        error_hint(err, "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.");
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static struct option_place *place_find(const struct options *o, const char *id)
+{
+    for (size_t i = 0; i < o->place_count; i++) {
+        if (o->places[i].spec.id && !strcmp(o->places[i].spec.id, id)) {
+            return &o->places[i];
+        }
+    }
+    return NULL;
+}
+
+static int chardev_from_keys(struct options *o, const struct given *g, json_t *keys, struct error *err)
+{
+    const char *id = json_string_value(json_object_get(keys, "id"));
+    struct chardev_spec spec;
+    int ret;
+
+    if (!id) {
+        error_set(err, "chardev: no id specified");
+        return -EINVAL;
+    }
+    if (check_id(id, err) < 0) {
+        return -EINVAL;
+    }
+    if (place_find(o, id)) {
+        error_set(err, "Duplicate ID '%s' for chardev", id);
+        return -EEXIST;
+    }
+    if (!json_object_get(keys, "backend")) {
+        error_set(err, "chardev: \"%s\" missing backend", id);
+        return -EINVAL;
+    }
+    ret = place_from_keys(keys, &spec, err);
+    if (ret == 0 && spec.kind == CHARDEV_STDIO) {
+        ret = refuse_stdio_twice(o, err);
+    }
+    if (ret < 0) {
+        chardev_spec_free(&spec);
+        return ret;
+    }
+    *GROW(o->places, o->place_count) = (struct option_place){ .shown = mem_strdup(g->shown), .spec = spec };
+    return 0;
+}
+
+static int take_chardev(struct options *o, const struct given *g, struct error *err)
+{
+    json_t *keys = keyval_parse(g->value, "backend", err);
+    int ret = keys ? chardev_from_keys(o, g, keys, err) : -EINVAL;
 
     json_decref(keys);
     return ret;
 }
 
-static int parse_place(const char *text, struct chardev_spec *spec, struct error *err)
+/* Make `place` a monitor's. */
+static int use_place(struct options *o, struct option_place *place, enum place_use use, struct error *err)
 {
-    if (!strncmp(text, "unix:", 5)) {
-        return parse_socket(text + 5, spec, err);
+    if (place->use != PLACE_IDLE) {
+        error_set(err, "Device '%s' is in use", place->spec.id);
+        return -EBUSY;
     }
-    if (!strcmp(text, "stdio")) {
-        spec->kind = CHARDEV_STDIO;
-    } else if (strcmp(text, "none") && strcmp(text, "null")) {
-        error_set(err, "'%s' is not a valid char driver", text);
-        error_hint(
-            err, "A monitor can live on stdio, unix:PATH[,server=on|off][,wait=on|off], or none.");
-        return -EINVAL;
-    }
+    place->use = use;
+    place->spec.lines = use == PLACE_HUMAN;
+    o->monitor_given = o->monitor_given || use == PLACE_HUMAN;
+    o->human_stdio = o->human_stdio || (use == PLACE_HUMAN && place->spec.kind == CHARDEV_STDIO);
     return 0;
 }
 
 static int take_monitor(struct options *o, const struct given *g, struct error *err)
 {
-    struct chardev_spec spec = { .kind = CHARDEV_NONE };
     bool qmp = g->row->name[0] == 'q';
-    int ret = parse_place(g->value, &spec, err);
+    struct option_place place = { .use = PLACE_IDLE, .style.pretty = !strcmp(g->row->name, "qmp-pretty") };
+    int ret;
 
-    if (!ret && spec.kind == CHARDEV_STDIO && o->stdio_taken) {
-        error_set(err, "cannot use stdio by multiple character devices");
-        ret = -EINVAL;
+    if (!strncmp(g->value, "chardev:", 8)) {
+        struct option_mon *mon = GROW(o->mons, o->mon_count);
+
+        *mon = (struct option_mon){ mem_strdup(g->shown), mem_strdup(g->value + 8), qmp, place.style.pretty };
+        return 0;
+    }
+    ret = place_from_word(g->value, g->shown, &place.spec, err);
+    if (ret == 0 && place.spec.kind == CHARDEV_STDIO) {
+        ret = refuse_stdio_twice(o, err);
+    }
+    if (ret == 0) {
+        ret = use_place(o, &place, qmp ? PLACE_QMP : PLACE_HUMAN, err);
     }
     if (ret) {
-        free(spec.path);
+        chardev_spec_free(&place.spec);
         return ret;
     }
-    o->monitor_given = o->monitor_given || !qmp;
-    o->stdio_taken = o->stdio_taken || spec.kind == CHARDEV_STDIO;
-    if (spec.kind == CHARDEV_STDIO && !qmp) {
-        o->human_stdio = true;
-    } else if (spec.kind != CHARDEV_NONE) {
-        struct option_monitor *monitor = GROW(o->monitors, o->monitor_count);
+    place.shown = mem_strdup(g->shown);
+    *GROW(o->places, o->place_count) = place;
+    return 0;
+}
 
-        *monitor =
-            (struct option_monitor){ .shown = mem_strdup(g->shown), .qmp = qmp, .spec = spec };
+static int mon_from_keys(struct options *o, const struct given *g, json_t *keys, struct error *err)
+{
+    const char *mode = json_string_value(json_object_get(keys, "mode"));
+    const char *chardev = json_string_value(json_object_get(keys, "chardev")), *key;
+    bool qmp = mode && !strcmp(mode, "control"), has_pretty = json_object_get(keys, "pretty"), pretty;
+    json_t *value;
+
+    json_object_foreach(keys, key, value) {
+        if (strcmp(key, "mode") && strcmp(key, "chardev") && strcmp(key, "pretty") && strcmp(key, "id")) {
+            error_set(err, "Invalid parameter '%s'", key);
+            return -EINVAL;
+        }
+    }
+    if (take_switch(keys, "pretty", false, &pretty, err) < 0) {
+        return -EINVAL;
+    }
+    if (!chardev) {
+        error_set(err, "Parameter 'chardev' is missing");
+    } else if (mode && !qmp && strcmp(mode, "readline")) {
+        error_set(err, "Parameter 'mode' does not accept value '%s'", mode);
+    } else if (has_pretty && !qmp) {
+        error_set(err, "'pretty' is not compatible with HMP monitors");
+    } else {
+        *GROW(o->mons, o->mon_count) =
+            (struct option_mon){ mem_strdup(g->shown), mem_strdup(chardev), qmp, pretty };
+        return 0;
+    }
+    return -EINVAL;
+}
+
+static int take_mon(struct options *o, const struct given *g, struct error *err)
+{
+    json_t *keys = keyval_parse(g->value, "chardev", err);
+    int ret = keys ? mon_from_keys(o, g, keys, err) : -EINVAL;
+
+    json_decref(keys);
+    return ret;
+}
+
+/* All options are read: -mon may come before its -chardev. */
+static int join_monitors(struct options *o, char **shown, struct error *err)
+{
+    for (size_t i = 0; i < o->mon_count; i++) {
+        const struct option_mon *mon = &o->mons[i];
+        struct option_place *place = place_find(o, mon->chardev);
+
+        if (!place) {
+            error_set(err, "chardev \"%s\" not found", mon->chardev);
+        } else if (use_place(o, place, mon->qmp ? PLACE_QMP : PLACE_HUMAN, err) == 0) {
+            place->style.pretty = mon->pretty;
+            continue;
+        }
+        *shown = mem_strdup(mon->shown);
+        return -EINVAL;
+    }
+    if (!o->monitor_given && !o->stdio_taken && !o->daemonize) {
+        o->human_stdio = true;
     }
     return 0;
 }
@@ -412,10 +513,16 @@ static const struct option table[] = {
       false, take_guest },
     { "S", NULL, "Guests", "do not start them: `cont` does", false, take_stopped },
     { "monitor", "PLACE", "Monitors",
-      "where the human monitor lives: stdio (unless another is said), none, or\n"
-      "unix:PATH[,server=on|off][,wait=on|off]",
+      "where the human monitor lives: stdio (unless another is said), none, file:PATH,\n"
+      "unix:PATH, tcp:[HOST]:PORT or telnet:[HOST]:PORT, with ,server=on,wait=off behind it\n"
+      "to listen; without a host only this machine can connect",
       false, take_monitor },
     { "qmp", "PLACE", "Monitors", "and the monitor for machines (JSON)", false, take_monitor },
+    { "qmp-pretty", "PLACE", "Monitors", "the same, indented", false, take_monitor },
+    { "chardev", "socket|file|stdio|null,KEY=VALUE,...", "Monitors",
+      "a place with a name: id=, path= or host=,port=, server=on, wait=off, telnet=on, append=on",
+      false, take_chardev },
+    { "mon", "CHARDEV,mode=readline|control", "Monitors", "a monitor in such a place", false, take_mon },
     { "f", "FILE", "Scripts", "run monitor commands from a file, - is standard input", false,
       take_script },
     { "c", "COMMAND", "Scripts", "run a monitor command; -f and -c run in the order given", false,
@@ -533,10 +640,7 @@ int options_parse(struct options *o, int argc, char **argv, char **shown, struct
             *shown = NULL;
         }
     }
-    if (!o->monitor_given && !o->stdio_taken) {
-        o->human_stdio = true;
-    }
-    return 0;
+    return join_monitors(o, shown, err);
 }
 
 static void free_trees(struct option_tree *trees, size_t count)
@@ -560,16 +664,21 @@ void options_free(struct options *o)
         free(o->guests[i].shown);
         json_decref(o->guests[i].words);
     }
-    for (size_t i = 0; i < o->monitor_count; i++) {
-        free(o->monitors[i].shown);
-        free(o->monitors[i].spec.path);
+    for (size_t i = 0; i < o->place_count; i++) {
+        free(o->places[i].shown);
+        chardev_spec_free(&o->places[i].spec);
+    }
+    for (size_t i = 0; i < o->mon_count; i++) {
+        free(o->mons[i].shown);
+        free(o->mons[i].chardev);
     }
     for (size_t i = 0; i < o->script_count; i++) {
         free(o->scripts[i].text);
     }
     free(o->disks.drives);
     free(o->guests);
-    free(o->monitors);
+    free(o->places);
+    free(o->mons);
     free(o->scripts);
     free(o->name);
     free(o->uuid);

@@ -15,6 +15,7 @@
 #include "core/error.h"
 #include "core/loop.h"
 #include "monitor/chardev.h"
+#include "monitor/monitor.h"
 #include "start/drive.h"
 
 /* `shown`: the option as typed, for errors. */
@@ -22,11 +23,18 @@ struct option_guest {
     char *shown;
     json_t *words; /* with or without "disk" */
 };
-struct option_monitor {
+/* -chardev, or what -monitor and -qmp bring along. */
+enum place_use { PLACE_IDLE, PLACE_HUMAN, PLACE_QMP };
+struct option_place {
     char *shown;
-    bool qmp;
-    struct chardev_spec
-        spec; /* not CHARDEV_NONE; a human monitor on stdio is not here, see human_stdio */
+    enum place_use use; /* the human monitor on stdio is the terminal's: see human_stdio */
+    struct monitor_style style;
+    struct chardev_spec spec;
+};
+/* -mon */
+struct option_mon {
+    char *shown, *chardev;
+    bool qmp, pretty;
 };
 struct option_script {
     bool is_file;
@@ -39,12 +47,15 @@ struct options {
     struct drives disks;
     struct option_guest *guests;
     size_t guest_count;
-    struct option_monitor *monitors;
-    size_t monitor_count;
+    struct option_place *places;
+    size_t place_count;
+    struct option_mon *mons; /* joined with their places already */
+    size_t mon_count;
     struct option_script *scripts; /* in the order given */
     size_t script_count;
     bool human_stdio; /* the human monitor is on standard input and output */
     bool stopped;     /* -S */
+    bool daemonize;
     bool compat;      /* --qemu-compat */
     bool sandbox, landlock_optional;
     bool help, version;
