@@ -156,7 +156,13 @@ int co_qcow2_quarantine_release(struct qcow2 *q)
         uint64_t done;
 
         released.epoch = u->epoch;
-        ret = co_qcow2_refcount_drop(q, u->first, u->n, &done, gone, &released);
+        done = 0;
+        /* A hostile entry may have led to metadata: without their last reference these clusters
+         * would be punched out of the file. */
+        ret = co_qcow2_guard_check(q, u->first * q->cluster_size, u->n * q->cluster_size);
+        if (ret == 0) {
+            ret = co_qcow2_refcount_drop(q, u->first, u->n, &done, gone, &released);
+        }
         if (ret < 0) { /* the rest waits for another generation */
             u->first += done;
             u->n -= done;
