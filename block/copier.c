@@ -39,6 +39,21 @@ static bool wanted(const struct copier *c, const struct chain_extent *ext)
     return ext->kind != EXTENT_ZERO || c->base;
 }
 
+/* How far what is wanted at `offset` goes on, not beyond `end`.  What cannot be read ends it: whoever comes there sees
+ * the error. */
+static uint64_t co_wanted_until(struct copier *c, uint64_t offset, uint64_t end)
+{
+    struct chain_extent ext;
+
+    for (int step = 0; step < LOOK_AHEAD_STEPS && offset < end; step++) {
+        if (co_chain_map_find(c->map, offset, end - offset, &ext) < 0 || !wanted(c, &ext)) {
+            break;
+        }
+        offset += ext.len;
+    }
+    return offset;
+}
+
 int co_copier_next(struct copier *c, uint64_t max, uint64_t *offset, uint64_t *len)
 {
     uint32_t unit = c->target->cluster_size;
@@ -52,9 +67,13 @@ int co_copier_next(struct copier *c, uint64_t max, uint64_t *offset, uint64_t *l
             return ret;
         }
         if (wanted(c, &ext)) {
-            *offset = ROUND_DOWN(c->offset, unit);
-            *len = MIN(MAX(ROUND_DOWN(max, unit), unit), size - *offset);
-            c->offset = *offset + *len;
+            uint64_t start = ROUND_DOWN(c->offset, unit);
+            uint64_t end = MIN(start + MAX(ROUND_DOWN(max, unit), unit), size);
+
+            end = co_wanted_until(c, MIN(c->offset + ext.len, end), end);
+            *offset = start;
+            *len = MIN(ROUND_UP(end, unit), size) - start;
+            c->offset = start + *len;
             return 0;
         }
         c->offset += ext.len;

@@ -25,8 +25,8 @@ struct copier {
 
 void copier_init(struct copier *c, struct node *target, struct node *base);
 void copier_fini(struct copier *c);
-/* The next window at or behind c->offset that holds something to bring in: aligned to the target's clusters, at most `max` bytes (at least
- * one cluster), and c->offset moves behind it.  0, or the error of reading tables.  *len = 0 means "nothing found so far": all is
+/* The next window at or behind c->offset, all of it something to bring in: aligned to the target's clusters, at most `max` bytes (at
+ * least one cluster), and c->offset moves behind it.  0, or the error of reading tables.  *len = 0 means "nothing found so far": all is
  * seen when c->offset has come to the target's size; else ask again (a call looks at a bounded piece of the map, so that the
  * caller can pause). */
 int co_copier_next(struct copier *c, uint64_t max, uint64_t *offset, uint64_t *len);

@@ -22,7 +22,9 @@
 #include "core/mem.h"
 #include "jobs/job.h"
 
-#define STREAM_PARALLEL 4
+/* At the same time: what keeps the workers busy, of large windows and of small ones. */
+#define IN_FLIGHT_BYTES (4 * COPIER_WINDOW_MAX)
+#define IN_FLIGHT_MAX 32
 #define COUNT_NS (50 * NS_PER_MS) /* what guests changed ahead is counted again this often, */
 #define COUNT_PIECES 16           /* and not more of it at once */
 
@@ -42,6 +44,7 @@ struct stream {
     struct copier copier;
     TAILQ_HEAD(, window) windows; /* in flight, by offset */
     unsigned in_flight;
+    uint64_t in_flight_bytes;
     struct co_queue ended;        /* a window has ended */
     uint64_t counted_ns;          /* when that was done last */
     bool made_writable;
@@ -58,6 +61,7 @@ static CO_ENTRY void co_stream_window(void *arg)
     w->ret = co_copier_fill(&s->copier, w->offset, w->len);
     w->done = true;
     s->in_flight--;
+    s->in_flight_bytes -= w->len;
     co_queue_wake_all(&s->ended);
 }
 
@@ -111,6 +115,7 @@ static void start_window(struct job *job, uint64_t offset, uint64_t len)
     *w = (struct window){ .job = job, .offset = offset, .len = len };
     TAILQ_INSERT_TAIL(&s->windows, w, link);
     s->in_flight++;
+    s->in_flight_bytes += len;
     co_start(co_stream_window, w);
 }
 
@@ -192,6 +197,14 @@ static void co_count_stale(struct job *job)
 
 /* --- The loop over windows ------------------------------------------------------------------------------------------- */
 
+static bool is_busy(const struct job *job)
+{
+    const struct stream *s = job->state;
+
+    return job_pace(job) ? s->in_flight >= 1
+                         : s->in_flight >= IN_FLIGHT_MAX || s->in_flight_bytes >= IN_FLIGHT_BYTES;
+}
+
 static int co_stream_copy(struct job *job)
 {
     struct stream *s = job->state;
@@ -201,7 +214,7 @@ static int co_stream_copy(struct job *job)
         uint64_t offset, len = 0, from;
         int error = 0, unreadable = 0;
 
-        while (s->in_flight >= (job_pace(job) ? 1 : STREAM_PARALLEL)) {
+        while (is_busy(job)) {
             co_wait_window(s);
         }
         from = copied_to(s);
