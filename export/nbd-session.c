@@ -52,8 +52,12 @@ void nbd_reader_back(struct nbd_session *s)
 /* Callers ask for their reason again afterwards.  A dead session waits for the end of its works only. */
 static void co_reader_wait(struct nbd_session *s, enum nbd_wait why)
 {
+    unsigned works = s->works;
+
     nbd_reader_leave(s);
-    if (!s->dead || why == NBD_WAIT_IDLE) {
+    if (s->works < works && why & (NBD_WAIT_ROOM | NBD_WAIT_IDLE)) {
+        /* Leaving has sent something, so the reason may be gone, and nobody would wake us. */
+    } else if (!s->dead || why == NBD_WAIT_IDLE) {
         s->wait = why;
         if (why == NBD_WAIT_INPUT) {
             loop_watch_events(s->watch, LOOP_READ | (s->want_write ? LOOP_WRITE : 0));
