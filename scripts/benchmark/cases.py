@@ -247,7 +247,7 @@ def depth_read(scale):
 
 def guest_rate(scale, image, pattern, queue, interface="virtio"):
     """Requests a second that the simulated guest completes."""
-    words = f"profile={'preserve' if 'write' in pattern else 'stamp'},rw={pattern},bs=4k,iodepth={queue},size=100%,rate_iops=0"
+    words = f"profile=stamp,rw={pattern},bs=4k,iodepth={queue},size=100%,rate_iops=0"
     with (MerganserIde if interface == "ide" else Merganser)(image, "-guest", words) as program:
         operations = "wr_operations" if "write" in pattern else "rd_operations"
 
