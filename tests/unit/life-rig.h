@@ -359,7 +359,7 @@ static json_t *life_drive_keys(const char *policy)
 static void co_life_start(const char *rate, const char *policy)
 {
     struct error err = ERROR_INIT;
-    const struct drive *failed;
+    const char *failed;
     /* In a part only: elsewhere copy-on-write would leave the job nothing to do. */
     json_t *words = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "profile", rate ? "preserve" : "none", "rate_iops",
                               rate ? rate : "0", "iodepth", "4", "bs", "512-8k", "offset", "768k", "size", "512k", "flush_every", "15");
@@ -375,7 +375,8 @@ static void co_life_start(const char *rate, const char *policy)
     guest_set_default(words, &err);
     json_decref(words);
     struct drive drive = { .shown = (char *)"-drive", .keys = life_drive_keys(policy) };
-    co_drives_start(&drive, 1, &failed, &err);
+    struct drives drives = { .drives = &drive, .drive_count = 1 };
+    co_drives_start(&drives, &failed, &err);
     life_check(!error_is_set(&err), "%s", TEXT(err));
     json_decref(drive.keys);
     co_start(co_life_ticker, NULL);
