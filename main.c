@@ -18,6 +18,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "block/chain-map.h"
 #include "block/disk.h"
 #include "block/file.h"
 #include "block/node.h"
@@ -471,6 +472,9 @@ static void run(struct program *p)
 {
     signals_start(p);
     loop_init(p->options.clock, choose_seed(&p->options));
+    if (p->options.map_cache_size) {
+        chain_map_set_budget(p->options.map_cache_size);
+    }
     io_init();
     node_set_drivers(drivers);
     machine_init(MACHINE_RAM_DEFAULT);

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Who held the loop: see loop-turns.h. Called for every callback, so what is usual costs a few instructions: a name enters
- * the list only when its hold is longer than the shortest one there.
+ * the list only when its hold is a long one, and longer than the shortest one there.
  */
 #include "core/loop-turns.h"
 
 #include <string.h>
 
 #include "core/mem.h"
+
+#define NOTABLE_NS 16000
 
 struct loop_turns loop_turns;
 
@@ -53,7 +55,8 @@ void loop_turns_held(const char *name, uint64_t ns, uint64_t now_ns)
     loop_turns.holds++;
     loop_turns.held_ns += ns;
     loop_turns.classes[class_of(ns)]++;
-    if (ns > loop_turns.longest[LOOP_HOLDERS - 1].ns) {
+    loop_turns.longest_ns = MAX(loop_turns.longest_ns, ns);
+    if (ns >= NOTABLE_NS && ns > loop_turns.longest[LOOP_HOLDERS - 1].ns) {
         note_long(name, ns, now_ns);
     }
 }
@@ -65,7 +68,7 @@ uint64_t loop_turns_percentile(const struct loop_turns *t, unsigned thousandths)
     for (unsigned i = LOOP_HOLD_CLASSES; i-- > 0;) {
         above += t->classes[i];
         if (above > allowed) {
-            return MIN(1000ull << i, MAX(t->longest[0].ns, 1000u));
+            return MIN(1000ull << i, t->longest_ns);
         }
     }
     return 0;

@@ -27,8 +27,9 @@ struct loop_turns {
     uint64_t turns;                      /* of the loop */
     uint64_t holds;                      /* callbacks called and coroutines resumed */
     uint64_t held_ns;                    /* their time together */
+    uint64_t longest_ns;                 /* of one */
     uint64_t classes[LOOP_HOLD_CLASSES];
-    struct loop_holder longest[LOOP_HOLDERS]; /* one per name, the longest first */
+    struct loop_holder longest[LOOP_HOLDERS]; /* one per name, the longest first; those of 16 us and more */
 };
 extern struct loop_turns loop_turns;
 

@@ -318,8 +318,8 @@ static void submit(void)
     for (struct loop_poller *p = LIST_FIRST(&pollers); p; p = next) {
         next = LIST_NEXT(p, link); /* it may remove itself */
         p->submit(p->arg);
-        hold_end("submission of I/O");
     }
+    hold_end("submission of I/O");
 }
 
 /* --- File descriptors ------------------------------------------------------------------------- */

@@ -65,7 +65,7 @@ int co_query_loop(struct monitor *mon, json_t *args, json_t **result, struct err
     set(*result, "holds", loop_turns.holds);
     set(*result, "held-ns", loop_turns.held_ns);
     set(*result, "p99-ns", loop_turns_percentile(&loop_turns, 990));
-    set(*result, "longest-ns", loop_turns.longest[0].ns);
+    set(*result, "longest-ns", loop_turns.longest_ns);
     set(*result, "coroutines", co_count());
     json_object_set_new(*result, "longest", holders_tree(&loop_turns, now));
     json_object_set_new(*result, "classes", classes_tree(&loop_turns));
@@ -106,11 +106,9 @@ static void print_loop(struct monitor *mon, const json_t *args, const json_t *re
                    elapsed ? 100.0 * int_of(result, "held-ns") / elapsed : 0.0, int_of(result, "coroutines"));
     print_classes(mon, json_object_get(result, "classes"));
     json_array_foreach(json_object_get(result, "longest"), i, tree) {
-        if (int_of(tree, "ns")) {
-            monitor_printf(mon, "%s%-8s by %s, %s ago\n", i ? "               " : "longest holds: ",
-                           time_format(int_of(tree, "ns"), text), json_string_value(json_object_get(tree, "name")),
-                           time_format(int_of(tree, "ago-ns"), more));
-        }
+        monitor_printf(mon, "%s%-8s by %s, %s ago\n", i ? "               " : "longest holds: ",
+                       time_format(int_of(tree, "ns"), text), json_string_value(json_object_get(tree, "name")),
+                       time_format(int_of(tree, "ago-ns"), more));
     }
 }
 

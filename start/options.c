@@ -13,6 +13,7 @@
 #include "block/node.h"
 #include "core/keyval.h"
 #include "core/mem.h"
+#include "core/size.h"
 #include "start/places.h"
 #include "start/words.h"
 
@@ -383,6 +384,15 @@ static int take_seed(struct options *o, const struct given *g, struct error *err
     return 0;
 }
 
+static int take_map_cache_size(struct options *o, const struct given *g, struct error *err)
+{
+    if (size_parse(g->value, 1, &o->map_cache_size, NULL) < 0 || !o->map_cache_size) {
+        error_set(err, "Parameter 'map-cache-size' expects a size");
+        return -EINVAL;
+    }
+    return 0;
+}
+
 static int take_name(struct options *o, const struct given *g, struct error *err)
 {
     static const char *const known[] = { "process", "debug-threads" }; /* of no use here */
@@ -535,6 +545,10 @@ static const struct option table[] = {
       "virtual: waiting takes no time, and the same seed gives the same run",
       true, take_clock },
     { "seed", "NUMBER", "Program", "where all chance comes from", true, take_seed },
+    { "map-cache-size", "SIZE", "Program",
+      "memory for the resolved tables of all chains (8M); those of one image have\n"
+      "cache-size=, l2-cache-size=, refcount-cache-size= of -drive",
+      true, take_map_cache_size },
     { "name", "NAME", "Program", "what `info name` shows", false, take_name },
     { "uuid", "UUID", "Program", "what `info uuid` shows", false, take_uuid },
     { "sandbox", "on|off", "Program",

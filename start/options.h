@@ -63,6 +63,7 @@ struct options {
     enum loop_clock clock;
     bool has_seed;
     uint64_t seed;
+    uint64_t map_cache_size; /* bytes for all chain maps together; 0: the usual */
     char *name, *uuid; /* NULL: not given */
     /* private to options.c */
     bool monitor_given, stdio_taken;

@@ -1,0 +1,181 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# What the data path costs, in numbers that do not depend on how fast the machine is or what else it does: system calls,
+# instructions, bytes of tables, layers visited. The budgets are the figures of the day they were written (in brackets) and
+# about 15 % more; who makes something dearer finds out here, and either mends it or says why in this table.
+
+load ../lib.bash
+
+budget() {
+    case $1 in
+    system-calls-per-read-depth-1) echo 1.45 ;;   # [1.25] preadv2; every fourth turn asks epoll
+    system-calls-per-read-depth-32) echo 1.17 ;;  # [1.01]
+    # Device, block, core and libraries; without the guest's own and its hashing.
+    instructions-per-read-depth-1) echo 4050 ;;   # [3510]
+    instructions-per-read-depth-32) echo 2300 ;;  # [1990] a turn of the loop serves many
+    instructions-per-nbd-read) echo 2340 ;;       # [2030]
+    table-bytes-per-streamed-gib) echo 1440000 ;; # [1253504]
+    writes-per-stream) echo 6 ;;                  # [5]
+    flushes-per-stream) echo 6 ;;                 # [5]
+    esac
+}
+
+# within NAME VALUE: VALUE, perhaps a fraction, is at most NAME's budget; and not less than half of it, or the table is old.
+within() {
+    echo "# $1: $2, budget $(budget "$1")" >&3
+    awk -v name="$1" -v value="$2" -v budget="$(budget "$1")" 'BEGIN {
+        if (value > budget) { print name ": " value " is above " budget; exit 1 }
+        if (value < budget / 2) { print name ": " value ": better than the table says, write it down"; exit 1 }
+    }'
+}
+
+# reads_of FILE: how many requests the guest had answered, from what `info guest` printed last.
+reads_of() {
+    sed -n 's/^virtio0:.* reads=\([0-9]*\) .*/\1/p' "$1" | tail -1
+}
+
+# data_image FILE MIB: full of data.
+data_image() {
+    qemu-img create -q -f qcow2 "$1" "$2M"
+    qemu-io -f qcow2 -c "write -q -P 1 0 $2M" "$1" >/dev/null
+}
+
+drive() {
+    echo "file=$1,if=virtio,format=qcow2"
+}
+
+reader() {
+    echo "profile=preserve,rw=randread,bs=4k,rate_iops=0,size=16M,iodepth=$1"
+}
+
+optimised_only() {
+    ! grep -q '^OUR_CFLAGS.*-fsanitize' "$BUILD_DIR/Makefile" || skip "sanitizers have calls and instructions of their own"
+    grep -Eq '^CFLAGS.*-O[2s3]' "$BUILD_DIR/Makefile" || skip "the budgets are those of -O2"
+}
+
+# calls_per_read DEPTH: all system calls of a run with a busy guest, less those of one without, by read.
+calls_per_read() {
+    local none busy
+    strace -f -qq -c -o none.st "$MERGANSER" -guest profile=none -drive "$(drive a.img)" -c 'sleep 200ms' </dev/null >/dev/null
+    strace -f -qq -c -o busy.st "$MERGANSER" -guest "$(reader "$1")" -drive "$(drive a.img)" -c 'sleep 300ms' -c 'info guest' \
+        </dev/null >busy.out
+    none=$(awk '$NF == "total" { print $4 }' none.st)
+    busy=$(awk '$NF == "total" { print $4 }' busy.st)
+    [ "$(reads_of busy.out)" -gt 2000 ] || fail "only $(reads_of busy.out) reads"
+    awk -v calls=$((busy - none)) -v reads="$(reads_of busy.out)" 'BEGIN { print calls / reads }'
+}
+
+@test "a guest's read costs little more than one system call" {
+    optimised_only
+    data_image a.img 16
+    within system-calls-per-read-depth-1 "$(calls_per_read 1)"
+    within system-calls-per-read-depth-32 "$(calls_per_read 32)"
+}
+
+# instructions FILE [EXCLUDE]: what callgrind counted, without functions of the files that match.
+instructions() {
+    callgrind_annotate --threshold=100 --auto=no "$1" | sed -n 's/^ *\([0-9,]*\) ([ 0-9.]*%) */\1 /p' | grep -v 'PROGRAM TOTALS' |
+        grep -Ev "${2:-^$}" | awk '{ gsub(",", "", $1); sum += $1 } END { printf "%d\n", sum }'
+}
+
+# counted FILE ARGS...: merganser under callgrind.
+counted() {
+    local out=$1
+    shift
+    timeout -k 5 60 valgrind -q --tool=callgrind --callgrind-out-file="$out" "$MERGANSER" "$@" </dev/null
+}
+
+@test "a guest's read of 4 KiB stays within its budget of instructions" {
+    optimised_only
+    data_image a.img 16
+    local drive reads depth
+    drive=$(drive a.img),aio=threads
+    counted none.cg -guest profile=none -drive "$drive" -c 'sleep 100ms' >/dev/null
+    for depth in 1 32; do
+        counted busy.cg -guest "$(reader $depth)" -drive "$drive" -c 'sleep 700ms' -c 'info guest' >busy.out
+        reads=$(reads_of busy.out)
+        [ "$reads" -gt 500 ] || fail "only $reads reads"
+        within instructions-per-read-depth-$depth \
+            $((($(instructions busy.cg 'hw/guest|xxhash|emmintrin') - $(instructions none.cg)) / reads))
+    done
+}
+
+@test "a client's read of 4 KiB stays within its budget of instructions" {
+    optimised_only
+    data_image a.img 16
+    cat >counted <<END
+#!/bin/sh
+exec valgrind -q --tool=callgrind --callgrind-out-file=nbd.cg "$MERGANSER" "\$@"
+END
+    chmod +x counted
+    counted none.cg -guest profile=none -drive "$(drive a.img),aio=threads" -c 'sleep 100ms' >/dev/null
+    MERGANSER=$PWD/counted mg_start -guest profile=none -drive "$(drive a.img),aio=threads"
+    hmp "nbd_server_start -a unix:$PWD/nbd" >/dev/null
+    # One at a time: how many requests one look at the socket finds would be a matter of luck.
+    timeout -k 2 30 nbdcopy --no-extents --synchronous --connections=1 --threads=1 --requests=1 --request-size=4096 "nbd+unix:///virtio0?socket=$PWD/nbd" null:
+    hmp 'info counters -json' >json
+    hmp quit >/dev/null
+    mg_wait
+    [ "$(jq .host.reads json)" -ge 4096 ] || fail "$(cat json)"
+    within instructions-per-nbd-read $((($(instructions nbd.cg) - $(instructions none.cg)) / 4096))
+}
+
+# counters IMAGE COMMAND...: what `info counters` says as JSON after the commands, at the virtual clock.
+counters() {
+    local image=$1 args=()
+    shift
+    for line in "$@"; do
+        args+=(-c "$line")
+    done
+    mg -clock virtual -guest profile=none -drive "$(drive "$image")" "${args[@]}" -c 'info counters -json' >out || { cat out >&2; return 1; }
+    sed '1,/^(qemu) info counters -json/d' out
+}
+
+@test "what a stream writes besides the data is little" {
+    data_image base.img 64
+    qemu-img create -q -f qcow2 -b base.img -F qcow2 top.img
+    counters top.img 'block_stream virtio0' 'wait virtio0 done 60s' >json
+    [ "$(jq '.host."bytes-copied"' json)" = $((64 << 20)) ]
+    within table-bytes-per-streamed-gib $(($(jq '.host."bytes-written"' json) * 16))
+    within writes-per-stream "$(jq '.host.writes' json)"
+    within flushes-per-stream "$(jq '.host.flushes' json)"
+}
+
+@test "a read through a warm map visits no layer and reads no table, at any depth" {
+    local backing='' i
+    for i in 0 1 2 3 4 5 6 7; do
+        qemu-img create -q -f qcow2 ${backing:+-b $backing -F qcow2} "l$i.img" 64M
+        qemu-io -f qcow2 -c "write -q -P $i $((i * 8))M 8M" "l$i.img" >/dev/null
+        backing=l$i.img
+    done
+    counters l7.img 'qemu-io virtio0 "read 0 64M"' >cold
+    counters l7.img 'qemu-io virtio0 "read 0 64M"' 'qemu-io virtio0 "read 0 64M"' >warm
+    [ "$(jq '."chain-map"."layers-visited"' cold)" -gt 0 ]
+    [ "$(jq '."chain-map"' cold)" = "$(jq '."chain-map"' warm)" ]
+    [ "$(jq '.tables' cold)" = "$(jq '.tables' warm)" ]
+}
+
+@test "caches stay within their budgets on a disk of 1 TiB, however it is read" {
+    python3 - <<'END'
+import random
+import subprocess
+random.seed(3)
+subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "huge.img", "1T"], check=True)
+words = []
+for _ in range(800):
+    words += ["-c", f"write -q {random.randrange(1 << 24) << 16} 4k"]
+subprocess.run(["qemu-io", "-f", "qcow2", "--cache=unsafe", *words, "huge.img"], check=True)
+with open("reads", "w") as script:
+    for _ in range(1500):
+        print(f'qemu-io virtio0 "read -q {random.randrange(1 << 24) << 16} 64k"', file=script)
+    print("info counters -json", file=script)
+END
+    mg -clock virtual -guest profile=none -drive "$(drive huge.img),l2-cache-size=256k" -map-cache-size 128k -f reads >out
+    sed '1,/^(qemu) info counters -json/d' out >json
+    [ "$(jq '."chain-map".budget' json)" = 131072 ]
+    [ "$(jq '."chain-map".bytes <= 131072' json)" = true ]
+    [ "$(jq '."chain-map".evictions > 100' json)" = true ]
+    [ "$(jq '.tables.bytes <= 262144 + 8192' json)" = true ]
+    [ "$(jq '.tables.evictions > 100' json)" = true ]
+}
