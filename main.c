@@ -28,6 +28,7 @@
 #include "core/loop.h"
 #include "core/mem.h"
 #include "core/stream.h"
+#include "core/text.h"
 #include "export/nbd-server.h"
 #include "hw/guest.h"
 #include "hw/machine.h"
@@ -69,11 +70,11 @@ struct program {
 /* "merganser: -drive file=x: Could not open 'x'..." and hints below; clears the error. */
 static void complain(const char *shown, struct error *err)
 {
+    AUTOFREE char *what = text_shown(shown ? shown : ""), *text = text_shown(err->text);
+    AUTOFREE char *hint = text_shown(err->hint ? err->hint : "");
+
     fflush(stdout);
-    fprintf(stderr, "merganser: %s%s%s\n", shown ? shown : "", shown ? ": " : "", err->text);
-    if (err->hint) {
-        fprintf(stderr, "%s\n", err->hint);
-    }
+    fprintf(stderr, "merganser: %s%s%s\n%s%s", what, shown ? ": " : "", text, hint, *hint ? "\n" : "");
     error_clear(err);
 }
 

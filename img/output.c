@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "core/mem.h"
+#include "core/text.h"
 #include "img/command.h"
 #include "monitor/qmp-text.h"
 
@@ -29,10 +30,10 @@ const char *img_program(void)
 
 static void __attribute__((format(printf, 1, 0))) complain(const char *fmt, va_list ap)
 {
+    AUTOFREE char *text = mem_vprintf(fmt, ap), *shown = text_shown(text);
+
     fflush(stdout);
-    fprintf(stderr, "%s: ", program);
-    vfprintf(stderr, fmt, ap);
-    fputc('\n', stderr);
+    fprintf(stderr, "%s: %s\n", program, shown);
 }
 
 void img_complain(const char *fmt, ...)
@@ -59,7 +60,8 @@ void img_complain_error(struct error *err)
 {
     img_complain("%s", err->text);
     if (err->hint) {
-        fprintf(stderr, "%s\n", err->hint);
+        AUTOFREE char *hint = text_shown(err->hint);
+        fprintf(stderr, "%s\n", hint);
     }
     error_clear(err);
 }

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "core/mem.h"
+#include "core/text.h"
 #include "monitor/qmp-text.h"
 
 /* What a client may make us keep.  Values are freed recursively by their library, and a coroutine's
@@ -200,7 +201,7 @@ static json_t *read_string(struct reading *r, const struct token *token)
                 return NULL;
             }
         } else {
-            if (!is_character(qmp_utf8_take(&s, end))) {
+            if (!is_character(text_utf8_take(&s, end))) {
                 return fault(r, "invalid UTF-8 sequence in string");
             }
             memcpy(out, from, s - from);

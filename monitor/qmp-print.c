@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core/mem.h"
+#include "core/text.h"
 #include "monitor/qmp-text.h"
 
 /* --- Order ------------------------------------------------------------------------------------ */
@@ -82,43 +83,6 @@ static void put_text(struct text *t, const char *text)
     put(t, text, strlen(text));
 }
 
-/* How many bytes follow the first one of a code point; 4 when none begins so. */
-static unsigned continuations(unsigned char first)
-{
-    if (first < 0x80) {
-        return 0;
-    }
-    if ((first & 0xe0) == 0xc0) {
-        return 1;
-    }
-    if ((first & 0xf0) == 0xe0) {
-        return 2;
-    }
-    return (first & 0xf8) == 0xf0 ? 3 : 4;
-}
-
-int32_t qmp_utf8_take(const char **p, const char *end)
-{
-    static const int32_t smallest[] = { 0, 0x80, 0x800, 0x10000 };
-    unsigned char first = *(*p)++;
-    unsigned more = continuations(first);
-    int32_t cp = more ? first & (0x3f >> more) : first;
-
-    if (more > 3) {
-        return -1;
-    }
-    for (unsigned i = 0; i < more; i++, (*p)++) {
-        if (*p == end || (**p & 0xc0) != 0x80) {
-            return -1;
-        }
-        cp = cp << 6 | (**p & 0x3f);
-    }
-    if (!cp && more == 1) {
-        return 0;
-    }
-    return cp < smallest[more] || cp > 0x10ffff || (cp >= 0xd800 && cp <= 0xdfff) ? -1 : cp;
-}
-
 static void put_code_point(struct text *t, int32_t cp)
 {
     static const char codes[] = "\"\\\b\f\n\r\t", letters[] = "\"\\bfnrt";
@@ -151,7 +115,7 @@ static void put_string(struct text *t, const char *string, size_t len)
         }
         put(t, plain, p - plain);
         if (p < end) {
-            put_code_point(t, qmp_utf8_take(&p, end));
+            put_code_point(t, text_utf8_take(&p, end));
         }
     }
     put(t, "\"", 1);

@@ -38,8 +38,4 @@ char *qmp_print_pretty(const json_t *value);
  * object's. */
 const char **qmp_member_order(const json_t *object);
 
-/* The code point at *p (before `end`), *p moved on; -1 when the bytes there are none, then *p has
- * moved past the wrong ones.  C0 80 is 0. */
-int32_t qmp_utf8_take(const char **p, const char *end);
-
 #endif

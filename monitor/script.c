@@ -20,10 +20,11 @@
 #include "core/loop.h"
 #include "core/mem.h"
 #include "core/stream.h"
+#include "core/text.h"
 #include "monitor/outcome.h"
 
 /* No command is that long: what is comes from a file that is no script, or from one that never ends. */
-#define LINE_BYTES_MAX 65536u
+#define LINE_BYTES_MAX (1u << 20)
 
 /* What is wrong with these bytes of one line, in words; or NULL. */
 static const char *wrong_line(const char *line, size_t len)
@@ -102,7 +103,8 @@ static bool co_script_line(struct monitor *mon, struct script_frame *frame, char
     }
     if (!frame->sourced && frame->stop) {
         fflush(stdout);
-        fprintf(stderr, "merganser: %s:%u: stopped here: %s\n", frame->path, frame->line, line);
+        AUTOFREE char *shown = text_shown(line);
+        fprintf(stderr, "merganser: %s:%u: stopped here: %s\n", frame->path, frame->line, shown);
     }
     return !frame->stop;
 }

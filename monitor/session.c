@@ -15,6 +15,7 @@
 #include "core/co.h"
 #include "core/loop.h"
 #include "core/mem.h"
+#include "core/text.h"
 #include "monitor/handlers.h"
 #include "monitor/monitor.h"
 
@@ -37,7 +38,9 @@ void monitor_fini(struct monitor *mon)
 
 void monitor_puts(struct monitor *mon, const char *text)
 {
-    mon->write(mon, text, strlen(text));
+    AUTOFREE char *shown = text_shown(text);
+
+    mon->write(mon, shown, strlen(shown));
 }
 
 void monitor_printf(struct monitor *mon, const char *fmt, ...)

@@ -34,7 +34,7 @@ setup() {
 }
 
 @test "a line too long for a command" {
-    { echo 'info status'; head -c 100000 /dev/zero | tr '\0' a; } >script
+    { echo 'info status'; head -c 1100000 /dev/zero | tr '\0' a; } >script
     run mg -drive $drive -f script
     assert_status 1
     [ "$output" = "merganser: -f script: 'script' is no script: line 2 is too long for a command" ]

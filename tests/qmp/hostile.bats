@@ -1,0 +1,152 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# What a QMP client may send: JSON of any depth and size, bad UTF-8, NUL, frames split and joined anywhere; and clients by the
+# hundred. Each answer is an error or a result, the session goes on, and memory stays bounded.
+
+load ../lib.bash
+
+setup() {
+    common_setup
+    qemu-img create -q -f qcow2 disk.img 1M
+    export PYTHONPATH=$TOP/tests/qmp PYTHONDONTWRITEBYTECODE=1
+}
+
+start() {
+    mg_start -S -drive file=disk.img,if=virtio,format=qcow2 "$@"
+}
+
+client() {
+    timeout -k 2 60 python3 - "$@" 3>&-
+}
+
+rss_kib() {
+    awk '/VmRSS/ { print $2 }' "/proc/$(pgrep -P "$MG_PID")/status"
+}
+
+@test "nesting is taken to a limit, refused beyond it, and never recursed into" {
+    start
+    client <<'END'
+import threading
+from client import Client
+c = Client()
+def deep(levels):
+    # The request and its arguments are two levels.
+    c.send(b'{"execute": "query-name", "arguments": {"x": ' + b"[" * (levels - 2) + b"]" * (levels - 2) + b"}}\n")
+    return c.answer()["error"]["desc"]
+assert deep(256) == "Parameter 'x' is unexpected", "a deep one is read"
+assert deep(257) == "JSON nesting depth limit exceeded"
+# Who does not read the errors is not read from either.
+tail = b"\n" + b"]" * 300 + b'\n{"execute": "query-name", "id": "after"}\n'
+threading.Thread(target=c.send, args=(b"[" * 500000 + tail,), daemon=True).start()
+while c.answer().get("id") != "after":
+    pass
+END
+    [ "$(rss_kib)" -lt 100000 ]
+}
+
+@test "a string of 8 MiB is read, one without an end is refused" {
+    start
+    client <<'END'
+from client import Client
+c = Client()
+c.send(b'{"execute": "query-name", "id": "' + b"a" * (8 << 20) + b'"}\n')
+assert len(c.answer()["id"]) == 8 << 20
+c.send(b'{"execute": "query-name", "id": "')
+import threading
+def endless():
+    try:
+        for i in range(80):
+            c.send(b"a" * (1 << 20))
+        c.send(b'"}\n{"execute": "query-name", "id": "after"}\n')
+    except BrokenPipeError:
+        pass
+threading.Thread(target=endless).start()
+assert "error" in c.answer()
+while c.answer().get("id") != "after":
+    pass
+END
+    [ "$(rss_kib)" -lt 200000 ]
+}
+
+@test "bad UTF-8, NUL and broken escapes are errors of one request each" {
+    start
+    client <<'END'
+from client import Client
+c = Client()
+bad = [b'"\xff"', b'"\xc3("', b'"\xed\xa0\x80"', b'"\xf4\x90\x80\x80"', b'"\xc1\x9b"', b'"\\ud800"', b'"\\u12"', b'"\\x41"', b'"a\0b"',
+       b'"\x01"', b'0123', b'1e99999999', b'nul', b'\0', b'"\\u0000"']
+for value in bad:
+    c.send(b'{"execute": "query-name", "arguments": {"x": ' + value + b'}}\n')
+    # One error or several: after any of them the session can be brought back into step.
+    c.send(b'"\n]}]}\n{"execute": "query-status", "id": "next"}\n')
+    while True:
+        answer = c.answer()
+        if answer.get("id") == "next":
+            assert answer["return"]["status"] == "prelaunch", value
+            break
+        assert "error" in answer, (value, answer)
+END
+}
+
+@test "control bytes of a request come back as escapes" {
+    start
+    client <<'END'
+from client import Client
+c = Client()
+c.send(b'{"execute": "\\u001b[2J\\u009b\\u0007"}\n')
+line = c.line()
+assert "\\u001B[2J\\u009B\\u0007" in line, line
+assert all(32 <= ord(ch) < 127 for ch in line), line
+c.send(b'{"execute": "human-monitor-command", "arguments": {"command-line": "\\u001b[2J"}}\n')
+line = c.line()
+assert all(32 <= ord(ch) < 127 for ch in line), line
+assert "\\\\x1b[2J" in line, line
+END
+}
+
+@test "requests may be cut anywhere" {
+    start
+    client <<'END'
+from client import Client
+import socket
+c = Client()
+c.conn.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+request = '{"execute": "query-name", "id": "\u00fc\\u00fc\\n"}\n'.encode()
+for cut in range(1, len(request)):
+    c.send(request[:cut])
+    c.send(request[cut:] + request[:cut])
+    c.send(request[cut:])
+    for i in range(2):
+        assert c.answer() == {"return": {}, "id": "\u00fc\u00fc\n"}, cut
+END
+}
+
+@test "hundreds of clients that say nothing, or half a request, do not hold up the one that speaks" {
+    start
+    before=$(rss_kib)
+    client <<'END'
+from client import Client
+import socket
+c = Client()
+idle = []
+for i in range(300):
+    other = socket.socket(socket.AF_UNIX)
+    other.setblocking(False)
+    try:
+        other.connect("qmp")
+        other.send(b'{"execute": "quit"' if i % 2 else b"")
+        idle.append(other)
+    except BlockingIOError:
+        other.close()
+assert idle
+for i in range(20):
+    assert "return" in c.ask("query-status")
+c.conn.close()
+for other in idle:
+    other.close()
+c = Client()
+assert "return" in c.ask("query-status")
+END
+    [ $(($(rss_kib) - before)) -lt 4096 ]
+}
