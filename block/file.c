@@ -249,8 +249,13 @@ static int co_file_set_writable(struct node *node, bool writable, struct error *
 
     if (!writable) {
         ret = co_io_reopen(s->io, open_flags(s, false));
-        if (ret == 0) {
-            ret = lock_as(node, false, err);
+        if (ret < 0) {
+            error_set_errno(err, ret, "Could not reopen '%s' read-only", node->filename);
+            return ret;
+        }
+        ret = lock_as(node, false, err);
+        if (ret < 0) {
+            co_io_reopen(s->io, open_flags(s, true));
         }
         return ret;
     }
@@ -313,7 +318,8 @@ static int co_file_map(struct node *node, uint64_t offset, uint64_t len, struct 
 {
     uint64_t run = len;
     bool data = true;
-    int ret = co_io_map(file_io(node), offset, &run, &data);
+    /* Holes that a guest fills would have to be patched in the chain map: all is data then. */
+    int ret = node->read_only ? co_io_map(file_io(node), offset, &run, &data) : 0;
 
     if (ret < 0) {
         return ret;
@@ -333,11 +339,6 @@ static int co_file_truncate(struct node *node, uint64_t size, struct error *err)
     }
     node->size = ROUND_UP(size, NODE_SECTOR);
     return 0;
-}
-
-int co_file_allocated(struct node *file, uint64_t *bytes)
-{
-    return co_io_allocated(file_io(file), bytes);
 }
 
 static const char *const aio_words[] = { "threads", "native", "io_uring", NULL };

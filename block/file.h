@@ -23,8 +23,6 @@ struct io_file *file_io(struct node *file);
  * whatever is asked; -EEXIST when something is in it, unless `overwrite`.  0 also when it cannot be opened: making the
  * image will say why.  Suspends. */
 int co_file_check_place(const char *path, bool overwrite, struct error *err);
-/* The parent changed the image's size behind the node's back (formats grow their file). Bytes; only ever used for description. */
-int co_file_allocated(struct node *file, uint64_t *bytes);
 
 extern const struct driver driver_file, driver_raw;
 

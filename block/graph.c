@@ -184,9 +184,9 @@ int co_node_set_writable(struct node *node, bool writable, struct error *err)
         ret = co_switch(path[writable ? n - 1 - done : done], writable, err);
         done += ret == 0;
     }
-    while (ret < 0 && writable && done > 0) {
+    while (ret < 0 && done > 0) {
         done--;
-        co_switch(path[n - 1 - done], false, NULL);
+        co_switch(path[writable ? n - 1 - done : done], !writable, NULL);
     }
     free(path);
     return ret;

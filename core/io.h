@@ -157,6 +157,7 @@ struct io_site {
     const char *file;
     unsigned line;
     const char *what; /* the function that it calls */
+    const char *in;   /* the one that it stands in */
 };
 /* For tests: told just before each call, on the caller's coroutine.  Usually NULL. */
 extern void (*io_site_hook)(const struct io_site *site);
@@ -164,7 +165,7 @@ extern void (*io_site_hook)(const struct io_site *site);
 #ifndef IO_WITHOUT_SITES /* where the functions are made */
 #define IO_CALLED(what) \
     ({ \
-        static const struct io_site site_ = { __FILE__, __LINE__, what }; \
+        static const struct io_site site_ = { __FILE__, __LINE__, what, __func__ }; \
         static const struct io_site *const listed_ \
             __attribute__((section("io_sites"), used)) = &site_; \
         if (__builtin_expect(io_site_hook != NULL, 0)) { \

@@ -96,7 +96,7 @@ static bool again(size_t size)
 
 void mem_recover(void)
 {
-    static const struct mem_site refill = { __FILE__, __LINE__, "reserve" };
+    static const struct mem_site refill = { __FILE__, __LINE__, "reserve", __func__ };
     struct mem_shrinker *shrinker;
 
     LIST_FOREACH(shrinker, &shrinkers, link) {

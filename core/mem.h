@@ -34,13 +34,14 @@ struct mem_site {
     const char *file;
     unsigned line;
     const char *what; /* the function that it calls */
+    const char *in;   /* the one that it stands in */
 };
 
 /* The site of the line that this stands on.  All of them are in the section mem_sites, as
  * pointers; one place may be there several times. */
 #define MEM_SITE(what) \
     ({ \
-        static const struct mem_site site_ = { __FILE__, __LINE__, what }; \
+        static const struct mem_site site_ = { __FILE__, __LINE__, what, __func__ }; \
         static const struct mem_site *const listed_ \
             __attribute__((section("mem_sites"), used)) = &site_; \
         &site_; \

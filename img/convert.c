@@ -80,7 +80,8 @@ static int take_words(struct convert *v)
     v->out_format = img_has(a, "O") ? img_value(a, "O") : "raw";
     v->base = img_value(a, "B");
     v->base_format = img_value(a, "F");
-    v->cache = img_has(a, "t") ? img_value(a, "t") : "unsafe";
+    /* Not "unsafe" as with qemu-img: who is told of success may switch the machine off. */
+    v->cache = img_has(a, "t") ? img_value(a, "t") : "writeback";
     v->source_cache = img_value(a, "T");
     v->reuse = img_has(a, "n");
     v->target_is_zero = img_has(a, "target-is-zero");

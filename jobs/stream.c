@@ -306,11 +306,8 @@ static void co_stream_clean(struct job *job)
     s->target->backing_frozen--;
     copier_fini(&s->copier);
     if (s->made_writable) {
-        struct error err = ERROR_INIT;
-        if (co_node_set_writable(s->target, false, &err) < 0 && job->ret == 0) {
-            job->ret = -EIO;
-        }
-        error_clear(&err);
+        /* If that fails it stays writable, and nothing that was promised is missing. */
+        co_node_set_writable(s->target, false, NULL);
     }
     co_node_unref(s->base);
     free(s->backing_name);
