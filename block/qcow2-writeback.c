@@ -32,6 +32,8 @@
 #include "core/mem.h"
 
 #define ENTRIES_PER_SECTOR (NODE_SECTOR / 8)
+/* How often clusters may fail to lose their reference before we leave them as leaks and go. */
+#define RELEASES_MAX 2u
 
 /* One generation, seen by those who wait for it. */
 struct commit {
@@ -46,6 +48,7 @@ struct writeback {
     struct commit *next;             /* open to newcomers; NULL: the next caller opens one */
     bool background;                 /* a coroutine of ours is on its way */
     bool want_generation, want_lift; /* ... and has this to do */
+    bool release_failed;             /* of the last generation: clusters that it unlinked still count */
     bool background_failed;          /* do not try again before somebody else succeeded */
     struct co_queue background_ended;
 };
@@ -228,7 +231,7 @@ static int co_generation(struct qcow2 *q)
     co_mutex_lock(&q->lock);
     /* What cannot be released now waits for the next generation: the caller's changes are durable
      * all the same. */
-    (void)co_qcow2_quarantine_release(q);
+    writeback_of(q)->release_failed = co_qcow2_quarantine_release(q) < 0;
     co_mutex_unlock(&q->lock);
     co_qcow2_embargo_lift(q);
     return 0;
@@ -288,6 +291,7 @@ static bool anything_left(const struct qcow2 *q)
 int co_qcow2_writeback_all(struct qcow2 *q)
 {
     struct writeback *wb = writeback_of(q);
+    unsigned stuck = 0;
     int ret;
 
     do {
@@ -295,7 +299,8 @@ int co_qcow2_writeback_all(struct qcow2 *q)
             co_queue_wait(&wb->background_ended);
         }
         ret = co_qcow2_writeback(q);
-    } while (wb->background || (ret == 0 && anything_left(q)));
+        stuck = wb->release_failed ? stuck + 1 : 0;
+    } while (wb->background || (ret == 0 && anything_left(q) && stuck < RELEASES_MAX));
     return ret;
 }
 

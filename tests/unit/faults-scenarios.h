@@ -392,6 +392,7 @@ static inline void co_snapshots(struct run *run)
         co_snapshot_to(run, "/N", "D");
         co_guest_write(run, 5 * CLUSTER + SECTOR, SECTOR);
         co_guest_flush(run);
+        io_sim_create("/O", 0); /* is there, but empty */
         co_snapshot_to(run, "O", NULL);
         co_guest_write(run, 6 * CLUSTER, SECTOR);
         co_guest_read(run, 0, DISK_BYTES);
