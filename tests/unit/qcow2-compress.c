@@ -198,9 +198,67 @@ static void wrong_streams_are_errors(void **state)
     io_sim_reset();
 }
 
+/* 16 MiB of zeroes in a few KiB: what goes beyond the cluster is never made. */
+static void a_bomb_fills_one_cluster(void **state)
+{
+    size_t plain_len = 16 << 20, guard = 4096;
+    uint8_t *plain = mem_zalloc(plain_len), *stream = mem_alloc(CLUSTER), *read = mem_alloc(CLUSTER + guard);
+    size_t len = deflate_raw(plain, plain_len, stream, CLUSTER);
+
+    memset(read, 0x5a, CLUSTER + guard);
+    make("zlib", descriptor(STREAM_AT, len / 512 + 1), stream, len);
+    assert_int_equal(read_cluster(read), 0); /* as for QEMU: a full cluster is enough */
+    assert_true(bytes_are_zero(read, CLUSTER));
+    len = ZSTD_compress(stream, CLUSTER, plain, plain_len, 3);
+    assert_false(ZSTD_isError(len));
+    make("zstd", descriptor(STREAM_AT, len / 512 + 1), stream, len);
+    assert_int_equal(read_cluster(read), -EIO);
+    for (size_t i = 0; i < guard; i++) {
+        assert_int_equal(read[CLUSTER + i], 0x5a);
+    }
+    free(plain);
+    free(stream);
+    free(read);
+    io_sim_reset();
+}
+
+/* Two frames of half a cluster each, which want a window of 2^window_log bytes for it. */
+static int read_frames_with_window(int window_log)
+{
+    uint8_t *plain = mem_zalloc(CLUSTER), *stream = mem_alloc(CLUSTER);
+    ZSTD_CCtx *cctx = ZSTD_createCCtx();
+    ZSTD_outBuffer out = { stream, CLUSTER, 0 };
+
+    ZSTD_CCtx_setParameter(cctx, ZSTD_c_windowLog, window_log);
+    for (unsigned i = 0; i < 2; i++) {
+        ZSTD_inBuffer in = { plain, CLUSTER / 2, 0 };
+
+        assert_false(ZSTD_isError(ZSTD_compressStream2(cctx, &out, &in, ZSTD_e_flush))); /* a size that is not known */
+        assert_int_equal(ZSTD_compressStream2(cctx, &out, &in, ZSTD_e_end), 0);
+    }
+    ZSTD_freeCCtx(cctx);
+    make("zstd", descriptor(STREAM_AT, out.pos / 512 + 1), stream, out.pos);
+    int ret = read_cluster(plain);
+
+    free(plain);
+    free(stream);
+    io_sim_reset();
+    return ret;
+}
+
+static void a_frame_cannot_ask_for_much_memory(void **state)
+{
+    assert_int_equal(read_frames_with_window(20), 0);
+    assert_int_equal(read_frames_with_window(23), 0);
+    assert_int_equal(read_frames_with_window(24), -EIO);
+    assert_int_equal(read_frames_with_window(27), -EIO);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_bomb_fills_one_cluster),
+        cmocka_unit_test(a_frame_cannot_ask_for_much_memory),
         cmocka_unit_test(descriptors_say_where),
         cmocka_unit_test(compressed_images_of_qemu_read_back),
         cmocka_unit_test(streams_are_followed_to_the_last_byte),
