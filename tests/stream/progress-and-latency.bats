@@ -1,0 +1,109 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# What `info block-jobs -v` tells, latency targets, and what the program tells of itself. Whether the figures are right is
+# asked by unit tests on the virtual clock (job-progress, job-latency).
+
+load ../lib.bash
+
+half_full() {
+    qemu-img create -q -f qcow2 base.img 64M
+    qemu-io -f qcow2 -c 'write -q -P 1 0 32M' base.img >/dev/null
+    qemu-img create -q -f qcow2 -b base.img -F qcow2 top.img
+}
+
+DISK=file=top.img,if=virtio,format=qcow2
+
+virtual() {
+    mg -clock virtual -seed 3 -guest profile=none -drive $DISK "$@"
+}
+
+@test "info block-jobs -v tells what is done of the real data, how fast and how long" {
+    half_full
+    run virtual -c 'block_stream virtio0 4M' -c 'sleep 4s' -c 'info block-jobs -v'
+    assert_status 0
+    assert_output 'Streaming device virtio0: Completed'
+    assert_output '[###########             ]  49.'
+    assert_output 'of 32 MiB of data'
+    assert_output 'running for 4 s, 3.9'
+    assert_output 'about 4.1'
+}
+
+@test "QEMU's line stays the first, and alone without -v" {
+    half_full
+    run virtual -c 'block_stream virtio0 1M' -c 'info block-jobs'
+    [ "$(grep -c '' <<<"$output")" = 3 ]
+    run virtual -qemu-compat -c 'block_stream virtio0 1M' --on-error=continue -c 'info block-jobs -v'
+    refute_output 'of data'
+}
+
+@test "a job that waits for somebody says what would end it" {
+    half_full
+    run virtual -c 'block_stream virtio0 1M' -c 'block_job_pause virtio0' -c 'sleep 200ms' -c 'info block-jobs -v'
+    assert_output 'paused for'
+    assert_output 'block_job_resume lets it go on'
+    refute_output 'left'
+}
+
+@test "a latency target is taken at the start, changed and taken away" {
+    half_full
+    run virtual -c 'block_stream -l 2ms virtio0 1M' -c 'info block-jobs -v' -c 'block_job_set_latency virtio0 500us' \
+        -c 'info block-jobs -v' -c 'block_job_set_latency virtio0 0' -c 'info block-jobs -v'
+    assert_status 0
+    [ "$(grep -o 'latency target [0-9]* [mu]s' <<<"$output" | tr '\n' ';')" = 'latency target 2 ms;latency target 500 us;' ]
+}
+
+@test "a latency that is no time is refused" {
+    half_full
+    run virtual --on-error=continue -c 'block_stream -l soon virtio0'
+    assert_status 3
+    assert_output 'block_stream: time expected'
+    [ "$(backing_of top.img)" = base.img ]
+}
+
+@test "QMP sets a latency target with job-set-latency, in nanoseconds" {
+    half_full
+    mg_start -guest profile=none -drive $DISK
+    run qmp '{"execute": "block-stream", "arguments": {"device": "virtio0", "speed": 65536, "latency": 3000000}}' \
+        '{"execute": "job-set-latency", "arguments": {"id": "virtio0", "latency": -1}}' \
+        '{"execute": "job-set-latency", "arguments": {"id": "nobody", "latency": 1}}' \
+        '{"execute": "job-set-latency", "arguments": {"id": "virtio0", "latency": 1000000}}'
+    assert_output "Parameter 'latency' expects a non-negative value"
+    assert_output "Block job 'nobody' not found"
+    run hmp 'info block-jobs -v'
+    assert_output 'latency target 1 ms'
+}
+
+@test "under --qemu-compat there is no latency target" {
+    half_full
+    mg_start -qemu-compat -guest profile=none -drive $DISK
+    run qmp '{"execute": "block-stream", "arguments": {"device": "virtio0", "latency": 3000000}}' \
+        '{"execute": "job-set-latency", "arguments": {"id": "virtio0", "latency": 1}}'
+    assert_output "Parameter 'latency' is unexpected"
+    assert_output 'The command job-set-latency has not been found'
+    run hmp 'block_stream -l 2ms virtio0' 'info loop' 'info counters'
+    assert_output 'extraneous characters'
+    refute_output 'turns'
+    refute_output 'chain-map'
+}
+
+@test "info loop tells who held the loop, and -r begins anew" {
+    half_full
+    run mg -guest profile=none -drive $DISK -c 'qemu-io virtio0 "read 0 64M"' -c 'info loop -r' -c 'info loop -json'
+    assert_status 0
+    assert_output 'longest holds:'
+    sed '1,/^(qemu) info loop -json/d' <<<"$output" >json
+    [ "$(jq '."longest-ns" >= 0 and .holds < 100 and .turns >= 0' json)" = true ]
+}
+
+@test "the caches of an image share what cache-size gives" {
+    half_full
+    run mg -guest profile=none -drive $DISK,cache-size=1M,l2-cache-size=2M
+    assert_status 1
+    assert_output 'l2-cache-size may not exceed cache-size'
+    run mg -guest profile=none -drive $DISK,cache-size=3M,l2-cache-size=2M,refcount-cache-size=1M
+    assert_status 1
+    assert_output 'cache-size, l2-cache-size and refcount-cache-size may not be set at the same time'
+    mg -guest profile=none -drive $DISK,cache-size=1M -c 'block_stream virtio0' -c wait
+    assert_clean top.img
+}
