@@ -12,10 +12,11 @@
  *     T1  an image in which the check finds nothing wrong behaves: every request succeeds, reads give what was written
  *         last or what was there before, and the check (ours, and the explorer's, which shares nothing with it) finds
  *         nothing wrong afterwards
- *     T2  in a damaged one, what no operation wrote and nothing but its own references leads to (see protect()) stays as
- *         it was as long as no request has failed and nobody was told that the image is corrupt
- *     T3  the header's fields that say what and where everything is stay as they are
- *     T4  a repair that reports success leaves an image in which the check finds nothing wrong, and the same content
+ *     T2  whatever the damage, the image stays one: no request makes its header unreadable
+ *     T3  a repair that reports success leaves an image in which the check finds nothing wrong
+ *
+ * Content in images that the check finds wrong is not compared: two entries for one cluster that is counted once look, from
+ * either, as they should, and nobody can write to one without changing the other.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -284,16 +285,6 @@ static bool co_is_clean(const char *path)
 
 /* --- What is known --------------------------------------------------------------------------------------- */
 
-static bool co_chain_corrupt(void)
-{
-    for (struct node *n = w.disk->root; n; n = n->backing) {
-        if (n->corrupt) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void note(int ret, const char *what)
 {
     if (ret < 0) {
@@ -344,24 +335,11 @@ static void learn(const uint8_t *seen, uint64_t sector, const char *when)
     w.known[sector] = KNOWN;
 }
 
-/* T2 is for an image that nobody was told about. */
+/* Only sound images are held to their content. */
 static void co_verify(const char *when)
 {
-    bool told = w.told;
-
-    if (w.clean || (!told && !co_chain_corrupt())) {
+    if (w.clean) {
         co_each(compare, when);
-        w.told = told;
-    }
-}
-
-/* --- T2: whose sectors are safe in spite of the damage? ------------------------------------------------- */
-
-/* Nothing, yet: only sound images are held to their content. */
-static void protect(void)
-{
-    if (!w.clean) {
-        memset(w.known, UNKNOWN, sizeof(w.known));
     }
 }
 
@@ -625,8 +603,9 @@ static CO_ENTRY void co_life(void *arg)
         w.clean = false; /* compressed clusters may hold anything, which no check asks about */
         co_each(learn, "at first");
         w.clean = clean && !w.told;
-        w.told = false;
-        protect();
+        if (!w.clean) {
+            memset(w.known, UNKNOWN, sizeof(w.known));
+        }
         for (unsigned n = 0; n < OPS_MAX && fuzz_more(in) && co_operate(in); n++) {
         }
     }
