@@ -30,6 +30,18 @@ static void co_raw_close(struct node *node)
     node->state = NULL;
 }
 
+/* On the way to read-only: what was written while the node was writable is durable from now on, so that an overlay need not
+ * flush what lies below it. */
+static int co_raw_set_writable(struct node *node, bool writable, struct error *err)
+{
+    int ret = writable || node->no_flush ? 0 : node->file->driver->co_flush(node->file);
+
+    if (ret < 0) {
+        error_set_errno(err, ret, "Could not flush '%s'", node->filename);
+    }
+    return ret;
+}
+
 static int co_raw_map(struct node *node, uint64_t offset, uint64_t len, struct extent *out)
 {
     if (!node->read_only) { /* holes that a guest fills would have to be patched in: all is data */
@@ -183,6 +195,7 @@ const struct driver driver_raw = {
     .probe = raw_probe,
     .co_open = co_raw_open,
     .co_close = co_raw_close,
+    .co_set_writable = co_raw_set_writable,
     .co_read = co_raw_read,
     .co_map = co_raw_map,
     .co_truncate = co_raw_truncate,

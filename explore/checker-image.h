@@ -10,7 +10,7 @@
 #define NAME_MAX_BYTES 1023u
 #define FORMAT_MAX_BYTES 63u
 
-enum checker_kind { CHECKER_NONE, CHECKER_ZERO, CHECKER_DATA, CHECKER_UNREADABLE };
+enum checker_kind { CHECKER_NONE, CHECKER_ZERO, CHECKER_DATA, CHECKER_COMPRESSED };
 
 struct checker_image {
     struct checker_source source;
@@ -18,7 +18,7 @@ struct checker_image {
     uint64_t size;
     /* qcow2 */
     unsigned version, cluster_bits, refcount_order;
-    bool extended;
+    bool extended, zstd;
     uint64_t cluster;    /* bytes */
     uint64_t l2_entries; /* in one table */
     uint64_t l1_offset, reftable_offset, snapshots_offset;
@@ -35,6 +35,8 @@ struct checker_image {
 /* Record the first complaint. */
 void checker_complain(struct checker_image *image, unsigned rule, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+/* checker-content.c: a whole compressed cluster (`out` has room for one).  False: it is none. */
+bool checker_decompress(const struct checker_image *image, uint64_t entry, uint8_t *out);
 /* checker-counts.c: reference counts against what refers. */
 void checker_check_counts(struct checker_image *image);
 

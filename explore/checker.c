@@ -28,8 +28,6 @@
 #define TABLES_MAX (64u << 20) /* more is not an image that the explorer made */
 
 #define OFFSET 0x00fffffffffffe00u
-#define COMPRESSED (1ull << 62)
-#define ZERO 1u
 
 void checker_complain(struct checker_image *image, unsigned rule, const char *fmt, ...)
 {
@@ -80,6 +78,7 @@ static bool parse_fields(struct checker_image *im, const uint8_t *h)
         im->autoclear = load_be64(h + 88);
         im->refcount_order = load_be32(h + 96);
         header_len = load_be32(h + 100);
+        im->zstd = im->incompatible & COMPRESSION && header_len > HEADER_V3 && h[HEADER_V3] == 1;
     }
     im->extended = im->incompatible & EXTENDED;
     im->l2_entries = im->cluster / (im->extended ? 16 : 8);
@@ -266,78 +265,6 @@ void checker_close(struct checker_image *im)
     }
 }
 
-/* --- Content ---------------------------------------------------------------------------------- */
-
-/* What this layer says of one unit (cluster, or subcluster), and where it lies. */
-static enum checker_kind look_up(const struct checker_image *im, uint64_t offset, uint64_t *host)
-{
-    uint64_t index = offset >> im->cluster_bits;
-    const uint8_t *table = im->l2[index / im->l2_entries];
-    const uint8_t *at;
-    uint64_t entry;
-
-    if (!table) {
-        return CHECKER_NONE;
-    }
-    at = table + index % im->l2_entries * (im->extended ? 16 : 8);
-    entry = load_be64(at);
-    *host = (entry & OFFSET) + offset % im->cluster;
-    if (entry & COMPRESSED) {
-        return CHECKER_UNREADABLE;
-    }
-    if (im->extended) {
-        uint64_t bitmap = load_be64(at + 8);
-        unsigned sub = offset % im->cluster * 32 / im->cluster;
-
-        return bitmap >> (32 + sub) & 1 ? CHECKER_ZERO
-               : bitmap >> sub & 1      ? CHECKER_DATA
-                                        : CHECKER_NONE;
-    }
-    if (im->version >= 3 && entry & ZERO) {
-        return CHECKER_ZERO;
-    }
-    return entry & OFFSET ? CHECKER_DATA : CHECKER_NONE;
-}
-
-bool checker_read(struct checker_image *const *chain, unsigned n, uint64_t offset, void *buf,
-                  size_t len)
-{
-    const struct checker_image *im;
-    uint8_t *out = buf;
-
-    if (!n) {
-        memset(buf, 0, len);
-        return true;
-    }
-    im = chain[0];
-    while (len) {
-        uint64_t unit = im->raw ? len : im->extended ? im->cluster / 32 : im->cluster;
-        uint64_t piece = im->raw ? len : MIN(len, unit - offset % unit), host = offset;
-        enum checker_kind kind = im->raw ? CHECKER_DATA : CHECKER_NONE;
-
-        if (offset >= im->size) {
-            memset(out, 0, len);
-            return true;
-        }
-        if (!im->raw) {
-            piece = MIN(piece, im->size - offset);
-            kind = look_up(im, offset, &host);
-        }
-        if (kind == CHECKER_DATA) {
-            read_at(im, host, out, piece);
-        } else if (kind == CHECKER_ZERO) {
-            memset(out, 0, piece);
-        } else if (kind == CHECKER_UNREADABLE ||
-                   !checker_read(chain + 1, n - 1, offset, out, piece)) {
-            return false;
-        }
-        offset += piece;
-        out += piece;
-        len -= piece;
-    }
-    return true;
-}
-
 uint64_t checker_size(const struct checker_image *im)
 {
     return im->size;
@@ -356,4 +283,14 @@ const char *checker_backing_format(const struct checker_image *im)
 uint64_t checker_unknown(const struct checker_image *im)
 {
     return im->unknown;
+}
+
+uint64_t checker_autoclear(const struct checker_image *im)
+{
+    return im->autoclear;
+}
+
+bool checker_dirty(const struct checker_image *im)
+{
+    return im->incompatible & DIRTY;
 }

@@ -14,7 +14,7 @@
  * wrong 10  no bit that the specification reserves is set; extensions are whole 11  what internal
  * snapshots use is counted like everything else and is not COPIED when shared
  *
- * It does not decompress: a compressed cluster is counted, and reading one is refused.
+ * Compressed clusters are decompressed by zlib and zstd themselves.
  */
 #ifndef EXPLORE_CHECKER_H
 #define EXPLORE_CHECKER_H
@@ -46,8 +46,8 @@ struct checker_image *checker_open_qcow2(const struct checker_source *source,
 struct checker_image *checker_open_raw(const struct checker_source *source);
 void checker_close(struct checker_image *image);
 
-/* What the guest sees through a chain, the top first.  False when a layer cannot say (compressed,
- * or broken tables). */
+/* What the guest sees through a chain, the top first.  False when a layer cannot say (a compressed
+ * cluster that is none). */
 bool checker_read(struct checker_image *const *chain, unsigned n, uint64_t offset, void *buf,
                   size_t len);
 
@@ -58,5 +58,11 @@ const char *checker_backing_format(const struct checker_image *image);
 /* The extensions and bits whose meaning is unknown here, as a number: nobody may change them (10).
  */
 uint64_t checker_unknown(const struct checker_image *image);
+/* Autoclear bits: a writer clears those that it does not know before it changes anything. */
+uint64_t checker_autoclear(const struct checker_image *image);
+bool checker_dirty(const struct checker_image *image);
+/* All internal snapshots, their names and what this layer holds in them, as a number: 0 when there
+ * is none (11). */
+uint64_t checker_snapshots(struct checker_image *image);
 
 #endif

@@ -9,6 +9,7 @@
 
 #include "core/co.h"
 #include "core/mem.h"
+#include "explore/faults.h"
 #include "explore/states.h"
 
 #define SCATTER 0x9e3779b97f4a7c15u
@@ -16,19 +17,6 @@
 #define SECOND_RANDOM 2u
 
 char explore_where[2048];
-
-struct explore {
-    struct explore_options options;
-    struct explore_stats stats;
-    struct seen bytes; /* of all plans */
-    struct judge *judge;
-    uint8_t *content, *shown; /* what the checker reads, what the driver reads */
-    uint8_t *again_content;
-    /* Replay: this point and set only, always going on. */
-    bool replay;
-    size_t only_point, only_again; /* SIZE_MAX: none */
-    const char *only_keep, *only_again_keep;
-};
 
 /* Everything about visiting one run's states. */
 struct visit {
@@ -155,7 +143,7 @@ static struct finding judge_now(struct visit *v, const struct cut *cut)
 
     judge_world(v->x->judge, v->run->w, v->p, v->content, &leaks, &finding);
     v->x->stats.leaks_max = MAX(v->x->stats.leaks_max, leaks);
-    if (!finding.rule && v->p->closed && leaks && !v->run->before &&
+    if (!finding.rule && v->p->closed && leaks && !v->run->before && !v->run->w->faulty &&
         !strpbrk(cut->fates, "0dstT")) {
         finding.rule = 2;
         snprintf(finding.text, sizeof(finding.text), "%llu clusters leaked by an orderly end",
@@ -198,13 +186,18 @@ static struct world reborn(const struct visit *v, bool durable)
     model_adopt(&w.model, v->p->bounds, v->content, durable);
     w.view = v->p->view;
     w.disk = NULL;
+    w.over = false;
+    w.faulty = false; /* a new disk has been put in */
+    w.running = w.reshapers = w.alone = 0;
     for (int i = 0; i < WORLD_IMAGES; i++) {
         struct world_known *known = &w.view.image[i];
 
         if (!known->sure && i != w.view.top) {
             *known = (struct world_known){ .backing = WORLD_BIT(NO_IMAGE) };
-        } else if (durable) { /* else the other pointer may come back */
+            world_sized(known, w.model.disk_size);
+        } else if (durable) { /* else the other pointer or size may come back */
             known->backing = WORLD_BIT(judge_backing(v->x->judge, &w, i));
+            world_sized(known, judge_size(v->x->judge, &w, i));
         }
     }
     w.view.image[w.view.top].sure = true;
@@ -212,25 +205,50 @@ static struct world reborn(const struct visit *v, bool durable)
     return w;
 }
 
-/* Read everything through the driver: it must show what the checker saw. */
-static void co_compare(struct visit *v, struct world *w)
+/* Read everything through the driver. */
+static void co_read_all(struct explore *x, struct world *w)
 {
-    uint8_t *to = v->x->shown;
+    uint8_t *to = x->shown;
 
     for (unsigned i = 0; i < MODEL_WINDOWS && !w->broken_rule; i++) {
         const struct model_window *window = &w->model.window[i];
-        struct iovec iov = { .iov_base = to, .iov_len = window->len };
-        int ret = co_disk_read(w->disk, window->at, &iov, 1);
+        uint64_t size = disk_size(w->disk);
+        uint64_t len = size > window->at ? MIN(window->len, size - window->at) : 0;
+        struct iovec iov = { .iov_base = to, .iov_len = len };
+        int ret = len ? co_disk_read(w->disk, window->at, &iov, 1) : 0;
 
         if (ret < 0) {
-            world_break(w, 1, "read after the crash: %s", strerror(-ret));
+            world_break(w, 1, "reading the disk: %s", strerror(-ret));
         }
+        memset(to + len, 0, window->len - len);
         to += window->len;
     }
+}
+
+/* It must show what the checker saw. */
+static void co_compare(struct visit *v, struct world *w)
+{
+    co_read_all(v->x, w);
     if (!w->broken_rule &&
         memcmp(v->x->shown, v->content, (size_t)w->model.n * MODEL_SECTOR) != 0) {
         world_break(w, 4, "the driver shows something else than the checker");
     }
+}
+
+/* When all is over, readers see what was written last. */
+static void co_look_back(struct explore *x, struct world *w)
+{
+    struct model_bounds *bounds = model_shown(&w->model);
+    uint32_t bad;
+
+    co_read_all(x, w);
+    bad = w->broken_rule ? UINT32_MAX : model_judge(&w->model, bounds, x->shown);
+    if (bad != UINT32_MAX) {
+        AUTOFREE char *words = model_explain(&w->model, bounds, bad, x->shown);
+
+        world_break(w, 4, "at the end of the run %s", words);
+    }
+    free(bounds);
 }
 
 /* The machine starts again, the work that was going on is done again, and dies again. */
@@ -240,7 +258,8 @@ static bool co_go_on(struct visit *v, const struct cut *cut, uint64_t key)
     AUTOFREE char *keep = cut_print(cut);
     AUTOFREE char *crash = mem_printf("cut=%zu keep=%s", v->point, keep);
     struct run run = {
-        .w = &w, .plan = v->run->plan, .keep = SECOND_POINTS, .before = v->run, .crash = crash
+        .w = &w, .plan = v->run->plan, .keep = SECOND_POINTS, .hash = &v->x->stats.hash,
+        .before = v->run, .crash = crash
     };
     bool good;
 
@@ -276,17 +295,29 @@ static bool co_go_on(struct visit *v, const struct cut *cut, uint64_t key)
 static bool co_second_opinion(struct visit *v, const struct cut *cut)
 {
     const struct explore_options *o = &v->x->options;
+    const struct world *w = v->run->w;
+    int top = v->p->view.top;
     const char *paths[WORLD_IMAGES];
+    AUTOFREE char *line = where(v, cut);
+    struct explore_state state = { .paths = paths,
+                                   .raw_top = top == 0 && w->shape->raw_base,
+                                   .size = judge_size(v->x->judge, w, top),
+                                   .window = w->model.window,
+                                   .line = line };
     struct finding finding = { .rule = 2 };
-    unsigned n = 0;
+    const uint8_t *content = v->content;
     char *words;
 
-    for (int slot = v->p->view.top; slot != NO_IMAGE && n < WORLD_IMAGES;
-         slot = judge_backing(v->x->judge, v->run->w, slot)) {
-        paths[n++] = world_path(slot);
+    for (int slot = top; slot != NO_IMAGE && state.n < WORLD_IMAGES;
+         slot = judge_backing(v->x->judge, w, slot)) {
+        paths[state.n++] = world_path(slot);
+    }
+    for (unsigned i = 0; i < MODEL_WINDOWS; i++) {
+        state.content[i] = content;
+        content += w->model.window[i].len;
     }
     v->x->stats.second_opinions++;
-    words = o->judge(paths, n);
+    words = o->judge(o->judge_arg, &state);
     if (words) {
         snprintf(finding.text, sizeof(finding.text), "%s", words);
         free(words);
@@ -311,6 +342,7 @@ static bool co_visit_cut(void *arg, const struct cut *cut)
     enter(v, cut);
     key = bytes_key();
     x->stats.distinct += seen_add(&x->bytes, key);
+    roll(&x->stats.hash, (uint64_t[]){ v->point, key }, 2);
     key ^= v->p->key + cut->kill * SCATTER;
     if (!x->replay && !seen_add(v->judged, key)) {
         return true;
@@ -330,6 +362,9 @@ static bool co_visit_cut(void *arg, const struct cut *cut)
     if (x->options.judge && x->options.judge_every && key % x->options.judge_every == 0 &&
         !co_second_opinion(v, cut)) {
         return true;
+    }
+    if (cut->kill && v->run->w->dropping) {
+        return true; /* what a failed sync has dropped is still shown: nobody could know */
     }
     if (x->replay || (x->options.go_on_every && (key >> 20) % x->options.go_on_every == 0)) {
         AUTOFREE char *line = where(v, cut);
@@ -378,7 +413,7 @@ static bool co_visit_points(struct explore *x, struct run *run)
 
         v.p = &run->points[i];
         v.point = i;
-        if (x->replay && i != only) {
+        if (x->replay ? i != only : v.p->step < run->first_step) {
             continue;
         }
         x->stats.points += !run->before;
@@ -412,10 +447,34 @@ static void say_broken(struct explore *x, const struct plan *plan, const struct 
     }
 }
 
+/* The run itself, from the opening to the close. */
+static void co_run_plan(struct explore *x, const struct plan *plan, struct run *run)
+{
+    struct world *w = run->w;
+    struct faults *faults = NULL;
+
+    run_start(run);
+    if (!w->broken_rule && co_world_open(w)) {
+        run_record(run);
+        if (plan->faults) {
+            faults = faults_begin(w, plan->faults);
+        }
+        co_plan_run(w, plan, 0);
+        if (faults) {
+            co_faults_end(faults);
+        }
+        co_look_back(x, w);
+        co_world_close(w);
+    }
+    run_stop(run);
+}
+
 bool co_explore_plan(struct explore *x, const struct plan *plan)
 {
     struct world w;
-    struct run run = { .w = &w, .plan = plan, .keep = x->options.points_max };
+    struct run run = {
+        .w = &w, .plan = plan, .keep = x->options.points_max, .hash = &x->stats.hash
+    };
     AUTOFREE char *text = plan_print(plan);
     size_t coroutines = co_count();
     bool good = false;
@@ -429,15 +488,12 @@ bool co_explore_plan(struct explore *x, const struct plan *plan)
     w.small = plan->small;
     make_room(x, &w);
     judge_learn(x->judge, &w);
-    run_start(&run);
-    if (!w.broken_rule && co_world_open(&w)) {
-        run_record(&run);
-        co_plan_run(&w, plan, 0);
-        co_world_close(&w);
-    }
-    run_stop(&run);
+    co_run_plan(x, plan, &run);
     if (co_count() != coroutines) {
         world_break(&w, 20, "%zu coroutines are left over", co_count() - coroutines);
+    }
+    if (x->options.prefixes_known) {
+        run.first_step = plan_last_group(plan);
     }
     if (w.broken_rule) {
         say_broken(x, plan, &w);
@@ -447,88 +503,4 @@ bool co_explore_plan(struct explore *x, const struct plan *plan)
     run_fini(&run);
     world_free(&w);
     return good;
-}
-
-/* --- Fewer operations ------------------------------------------------------------------------- */
-
-static bool co_is_bad(const struct explore *x, const struct plan *plan, FILE *out)
-{
-    struct explore_options options = x->options;
-    struct explore *other;
-    bool bad;
-
-    options.out = out;
-    other = explore_new(&options);
-    bad = !co_explore_plan(other, plan);
-    explore_free(other);
-    return bad;
-}
-
-void co_explore_shrink(struct explore *x, const struct plan *plan)
-{
-    struct plan best = *plan;
-    unsigned n = best.n;
-
-    while (n-- > 0) {
-        struct plan fewer = best;
-
-        memmove(fewer.step + n, fewer.step + n + 1, (fewer.n - n - 1) * sizeof(*fewer.step));
-        fewer.n--;
-        fewer.step[0].side = false;
-        if (fewer.n && co_is_bad(x, &fewer, NULL)) {
-            best = fewer;
-        }
-    }
-    for (unsigned i = 0; i < best.n; i++) {
-        struct plan plainer = best;
-
-        plainer.step[i].salt = 0;
-        plainer.step[i].side = false;
-        if (co_is_bad(x, &plainer, NULL)) {
-            best = plainer;
-        }
-    }
-    (void)co_is_bad(x, &best, x->options.out);
-}
-
-/* --- Replay ----------------------------------------------------------------------------------- */
-
-/* The value of "key=" in a line of words, malloc'ed; NULL when it is not there. */
-static char *value_of(const char *line, const char *key)
-{
-    size_t len = strlen(key);
-
-    for (const char *at = line; (at = strstr(at, key)); at += len) {
-        if ((at == line || at[-1] == ' ') && at[len] == '=') {
-            return mem_strndup(at + len + 1, strcspn(at + len + 1, " \n"));
-        }
-    }
-    return NULL;
-}
-
-int co_explore_replay(const char *line, FILE *out)
-{
-    AUTOFREE char *seed = value_of(line, "seed"), *text = value_of(line, "plan"),
-                  *points = value_of(line, "points"), *cut = value_of(line, "cut"),
-                  *keep = value_of(line, "keep"), *then = value_of(line, "then"),
-                  *again = value_of(line, "again");
-    struct explore_options options = { .seed = seed ? strtoull(seed, NULL, 0) : 1,
-                                       .out = out,
-                                       .points_max = points ? strtoul(points, NULL, 0) : 0 };
-    struct explore *x;
-    struct plan plan;
-    bool good;
-
-    if (!text || !plan_parse(text, &plan) || !cut != !keep || !then != !again) {
-        return -1;
-    }
-    x = explore_new(&options);
-    x->replay = true;
-    x->only_keep = keep;
-    x->only_again_keep = again;
-    x->only_point = cut ? strtoull(cut, NULL, 10) : SIZE_MAX;
-    x->only_again = then ? strtoull(then, NULL, 10) : SIZE_MAX;
-    good = co_explore_plan(x, &plan);
-    explore_free(x);
-    return !good;
 }

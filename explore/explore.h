@@ -10,7 +10,7 @@
  *                              and the machine dies a second time meanwhile
  *
  * A state that was seen with the same expectations is not judged again.  What breaks a rule is
- * printed as one line which explore_replay() takes.
+ * printed as one line which co_explore_replay() takes (merganser --sim).
  */
 #ifndef EXPLORE_EXPLORE_H
 #define EXPLORE_EXPLORE_H
@@ -18,6 +18,18 @@
 #include <stdio.h>
 
 #include "explore/plan.h"
+
+/* A state, for others to judge. */
+struct explore_state {
+    const char *const *paths; /* the chain's top first */
+    unsigned n;
+    bool raw_top;
+    uint64_t size; /* of the top's disk, bytes */
+    /* What the chain shows in each window of the model; zeroes everywhere else. */
+    const struct model_window *window;
+    const uint8_t *content[MODEL_WINDOWS];
+    const char *line; /* that replays it */
+};
 
 struct explore_options {
     uint64_t seed;
@@ -27,11 +39,14 @@ struct explore_options {
     unsigned points_max;  /* snapshots of a run that are looked at, drawn from all; 0: all */
     unsigned go_on_every; /* one of so many states; 0: none */
     unsigned judge_every; /* one state of so many goes to `judge` too; 0: none */
-    /* A second opinion on the images that lie on the simulated disk now, the chain's top first;
-     * NULL or words (malloc'ed). */
-    char *(*judge)(const char *const *paths, unsigned n);
+    /* A second opinion on the images that lie on the simulated disk now: NULL or words (malloc'ed).
+     */
+    char *(*judge)(void *arg, const struct explore_state *state);
+    void *judge_arg;
     FILE *out; /* failures */
     bool quiet;
+    /* All plans that are the beginning of one have been explored: their moments are left out. */
+    bool prefixes_known;
 };
 
 struct explore_stats {
@@ -44,6 +59,7 @@ struct explore_stats {
     uint64_t second_opinions;
     uint64_t bad;
     uint64_t leaks_max; /* clusters, in one image */
+    uint64_t hash;      /* rolls over all runs: time, calls of the host, bytes, promises, states */
 };
 
 struct explore;

@@ -18,12 +18,13 @@ struct image {
     struct checker_image *parsed;
     struct checker_report report;
     const char *path;
+    uint64_t inner; /* its internal snapshots */
 };
 
 struct judge {
     struct image image[WORLD_IMAGES];
-    uint64_t size[WORLD_IMAGES]; /* as made; 0: not learnt */
-    uint64_t unknown[WORLD_IMAGES];
+    /* As made: */
+    uint64_t unknown[WORLD_IMAGES], inner[WORLD_IMAGES];
 };
 
 struct judge *judge_new(void)
@@ -88,6 +89,7 @@ static struct image *look(struct judge *j, const struct world *w, int slot)
     io_sim_size(image->path, &source.size);
     image->parsed = slot == 0 && w->shape->raw_base ? checker_open_raw(&source)
                                                     : checker_open_qcow2(&source, &image->report);
+    image->inner = image->parsed ? checker_snapshots(image->parsed) : 0;
     return image;
 }
 
@@ -98,13 +100,19 @@ int judge_backing(struct judge *j, const struct world *w, int slot)
     return image->parsed ? world_slot(checker_backing(image->parsed)) : NO_IMAGE;
 }
 
+uint64_t judge_size(struct judge *j, const struct world *w, int slot)
+{
+    struct image *image = look(j, w, slot);
+
+    return image->parsed ? checker_size(image->parsed) : 0;
+}
+
 void judge_learn(struct judge *j, struct world *w)
 {
     for (int i = 0; i < WORLD_IMAGES; i++) {
         struct image *image;
 
         j->image[i].hash = 0;
-        j->size[i] = w->model.disk_size;
         if (w->view.image[i].sure) {
             image = look(j, w, i);
             if (!image->parsed || image->report.rule) {
@@ -112,9 +120,48 @@ void judge_learn(struct judge *j, struct world *w)
                             image->report.text);
                 continue;
             }
-            j->size[i] = checker_size(image->parsed);
             j->unknown[i] = checker_unknown(image->parsed);
+            j->inner[i] = image->inner;
         }
+    }
+}
+
+/* What was there when the run began and must outlive it. */
+static void judge_first(struct judge *j, const struct world *w, int slot, struct finding *out)
+{
+    const struct image *image = &j->image[slot];
+    bool changed = image->hash != w->first_hash[slot];
+
+    if (checker_unknown(image->parsed) != j->unknown[slot]) {
+        find(out, 10, "%s: an unknown extension or bit has changed", image->path);
+    }
+    if (image->inner != j->inner[slot]) {
+        find(out, 11, "%s: an internal snapshot has changed", image->path);
+    }
+    if (changed && checker_autoclear(image->parsed)) {
+        find(out, 10, "%s: changed by somebody who leaves autoclear bits as they were (%llx)",
+             image->path, (unsigned long long)checker_autoclear(image->parsed));
+    }
+    if (changed && !w->may_change[slot]) {
+        find(out, 14, "%s has been written to", image->path);
+    }
+}
+
+static void judge_names(const struct world *w, const struct world_known *known,
+                        const struct image *image, struct finding *out)
+{
+    const char *name = checker_backing(image->parsed);
+    const char *format = checker_backing_format(image->parsed);
+    int backing = world_slot(name);
+
+    if ((name && backing == NO_IMAGE) || !(WORLD_BIT(backing) & known->backing)) {
+        find(out, 13, "%s: its backing file is '%s' (allowed: %x)", image->path, name ? name : "",
+             known->backing);
+    }
+    if (backing != NO_IMAGE &&
+        (!format || strcmp(format, backing == 0 && w->shape->raw_base ? "raw" : "qcow2") != 0)) {
+        find(out, 13, "%s: the format of its backing file is '%s'", image->path,
+             format ? format : "");
     }
 }
 
@@ -123,8 +170,6 @@ static void judge_image(struct judge *j, const struct world *w, const struct poi
 {
     struct image *image = look(j, w, slot);
     const struct world_known *known = &p->view.image[slot];
-    const char *name, *format;
-    int backing;
 
     if (image->report.rule) {
         find(out, image->report.rule, "%s: %s", image->path, image->report.text);
@@ -132,27 +177,19 @@ static void judge_image(struct judge *j, const struct world *w, const struct poi
     if (!image->parsed) {
         return;
     }
-    *leaks = MAX(*leaks, image->report.leaks);
-    if (checker_size(image->parsed) != j->size[slot]) {
+    if (!checker_dirty(image->parsed)) { /* else counts mean nothing */
+        *leaks = MAX(*leaks, image->report.leaks);
+    } else if (!w->format->lazy || slot >= WORLD_OVERLAYS) {
+        find(out, 9, "%s: the dirty bit is set", image->path);
+    } else if (p->closed && slot == p->view.top) {
+        find(out, 9, "%s: the dirty bit is left set at the end", image->path);
+    }
+    if (!world_size_is_known(known, checker_size(image->parsed))) {
         find(out, 7, "%s: size %llu", image->path, (unsigned long long)checker_size(image->parsed));
     }
-    if (slot < WORLD_OVERLAYS && checker_unknown(image->parsed) != j->unknown[slot]) {
-        find(out, 10, "%s: an unknown extension or bit has changed", image->path);
-    }
-    name = checker_backing(image->parsed);
-    backing = world_slot(name);
-    if ((name && backing == NO_IMAGE) || !(WORLD_BIT(backing) & known->backing)) {
-        find(out, 13, "%s: its backing file is '%s' (allowed: %x)", image->path, name ? name : "",
-             known->backing);
-    }
-    format = checker_backing_format(image->parsed);
-    if (backing != NO_IMAGE &&
-        (!format || strcmp(format, backing == 0 && w->shape->raw_base ? "raw" : "qcow2") != 0)) {
-        find(out, 13, "%s: the format of its backing file is '%s'", image->path,
-             format ? format : "");
-    }
-    if (slot < WORLD_OVERLAYS && !w->may_change[slot] && image->hash != w->first_hash[slot]) {
-        find(out, 14, "%s has been written to", image->path);
+    judge_names(w, known, image, out);
+    if (slot < WORLD_OVERLAYS) {
+        judge_first(j, w, slot, out);
     }
 }
 

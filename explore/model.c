@@ -128,9 +128,8 @@ void model_preset(struct model *m, uint32_t sector, uint32_t value)
 {
     struct model_sector *s = &m->sector[sector];
 
-    s->n = 0;
     add_value(s, value);
-    s->floor = s->low = s->group = 0;
+    s->floor = s->low = s->group = s->n - 1;
 }
 
 /* --- Requests --------------------------------------------------------------------------------- */
@@ -138,7 +137,7 @@ void model_preset(struct model *m, uint32_t sector, uint32_t value)
 void model_begin(struct model *m, enum model_change change, uint64_t offset, uint64_t len,
                  uint8_t *buf)
 {
-    uint32_t value = change == MODEL_WRITE ? m->next_value++ : change == MODEL_ZERO ? 0 : DISCARDED;
+    uint32_t value = change == MODEL_WRITE ? m->next_value++ : 0;
 
     for (uint64_t at = 0; at < len; at += MODEL_SECTOR) {
         uint32_t sector = model_sector_at(m, offset + at);
@@ -147,22 +146,37 @@ void model_begin(struct model *m, enum model_change change, uint64_t offset, uin
         assert(sector != UINT32_MAX);
         if (s->in_flight++ == 0) {
             s->group = s->n;
+            s->good = false;
         }
-        add_value(s, value == DISCARDED ? DISCARDED | s->low : value);
+        add_value(s, change == MODEL_DISCARD   ? DISCARDED | s->low
+                     : change == MODEL_CUT_OFF ? DISCARDED
+                                               : value);
         if (buf) {
             model_pattern(value, sector, buf + at);
         }
     }
 }
 
-void model_end(struct model *m, uint64_t offset, uint64_t len)
+void model_end(struct model *m, uint64_t offset, uint64_t len, bool good)
 {
     for (uint64_t at = 0; at < len; at += MODEL_SECTOR) {
         struct model_sector *s = &m->sector[model_sector_at(m, offset + at)];
 
-        if (--s->in_flight == 0) {
+        s->good = s->good || good;
+        if (--s->in_flight == 0 && s->good) {
             s->low = s->group;
         }
+    }
+}
+
+void model_is_zero(struct model *m, uint64_t offset, uint64_t len)
+{
+    model_begin(m, MODEL_ZERO, offset, len, NULL);
+    model_end(m, offset, len, true);
+    for (uint64_t at = 0; at < len; at += MODEL_SECTOR) {
+        struct model_sector *s = &m->sector[model_sector_at(m, offset + at)];
+
+        s->floor = s->low;
     }
 }
 
@@ -185,7 +199,7 @@ void model_flushed(struct model *m, const uint16_t *promise)
 
 /* --- Judging ---------------------------------------------------------------------------------- */
 
-struct model_bounds *model_bounds(const struct model *m)
+static struct model_bounds *bounds_from(const struct model *m, bool shown)
 {
     struct model_bounds *bounds = mem_alloc(sizeof(*bounds) + m->n * sizeof(bounds->of[0]));
 
@@ -193,12 +207,22 @@ struct model_bounds *model_bounds(const struct model *m)
     for (uint32_t i = 0; i < m->n; i++) {
         const struct model_sector *s = &m->sector[i];
 
-        bounds->of[i].floor = s->floor;
+        bounds->of[i].floor = shown ? s->low : s->floor;
         bounds->of[i].issued = s->n - 1;
         bounds->hash = (bounds->hash ^ ((uint64_t)s->floor << 16 | s->n)) * SCATTER;
         bounds->hash ^= bounds->hash >> 29;
     }
     return bounds;
+}
+
+struct model_bounds *model_bounds(const struct model *m)
+{
+    return bounds_from(m, false);
+}
+
+struct model_bounds *model_shown(const struct model *m)
+{
+    return bounds_from(m, true);
 }
 
 /* The first value that is there, or -1. */

@@ -9,8 +9,9 @@
  *          +------------ floor: the last that was there when a flush that has succeeded began
  *
  * After a crash a sector holds one of floor..issued, whole.  A discarded value may be zeroes or
- * what was there before.  Of requests that overlapped in time nobody knows the order: the floor
- * then stays at the first of them.
+ * what was there before; one that was cut off with the end of the disk also anything that a lower
+ * layer held.  Of requests that overlapped in time nobody knows the order: the floor then stays at
+ * the first of them.  A request that failed may have happened or not: it moves no floor.
  *
  * Disks are larger than what is modelled: two windows of them.  Nobody writes outside of those.
  */
@@ -34,6 +35,7 @@ struct model_sector {
     uint16_t floor, low; /* `low`: the first that readers may see while nothing is in flight */
     uint16_t group;      /* the first of those that overlap now */
     uint16_t in_flight;
+    bool good;               /* one of them has succeeded */
 };
 
 struct model {
@@ -59,19 +61,23 @@ struct model model_copy(const struct model *from);
 uint32_t model_sector_at(const struct model *model, uint64_t offset);
 void model_pattern(uint32_t value, uint32_t sector, uint8_t *buf);
 
-/* Before the run: the sector holds this, durably. */
+/* Before the run: the sector holds this, durably; a lower layer holds what was preset before. */
 void model_preset(struct model *model, uint32_t sector, uint32_t value);
 /* A request: how it begins (writes: *buf gets what to write, when not NULL) and how it ends. */
-enum model_change { MODEL_WRITE, MODEL_ZERO, MODEL_DISCARD };
+enum model_change { MODEL_WRITE, MODEL_ZERO, MODEL_DISCARD, MODEL_CUT_OFF };
 void model_begin(struct model *model, enum model_change change, uint64_t offset, uint64_t len,
                  uint8_t *buf);
-void model_end(struct model *model, uint64_t offset, uint64_t len);
+void model_end(struct model *model, uint64_t offset, uint64_t len, bool good);
+/* What holds zeroes from now on, durably. */
+void model_is_zero(struct model *model, uint64_t offset, uint64_t len);
 /* What a flush that begins now will promise; hand it to model_flushed() when it has succeeded. */
 uint16_t *model_flush_begin(const struct model *model);
 void model_flushed(struct model *model, const uint16_t *promise);
 
 /* malloc'ed. */
 struct model_bounds *model_bounds(const struct model *model);
+/* The same for readers, while the machine runs and nothing is in flight. */
+struct model_bounds *model_shown(const struct model *model);
 /* Is `content` (all windows one after the other) allowed?  The first sector that is not, or
  * UINT32_MAX. */
 uint32_t model_judge(const struct model *model, const struct model_bounds *bounds,

@@ -10,7 +10,10 @@
 
 #include "block/qcow2.h"
 #include "block/snapshot.h"
+#include "core/co.h"
+#include "core/loop.h"
 #include "core/mem.h"
+#include "explore/faults.h"
 #include "explore/plan.h"
 #include "jobs/job.h"
 
@@ -32,6 +35,7 @@ static struct range place(const struct world *w, const struct operation *op, uns
     struct range r = { op->at_clusters * cluster + op->at_bytes,
                        op->len_clusters * cluster + op->len_bytes };
     const struct model_window *window;
+    uint64_t size = disk_size(w->disk);
     struct random rnd;
 
     if (op->far) {
@@ -48,13 +52,24 @@ static struct range place(const struct world *w, const struct operation *op, uns
         }
         r.len = MIN(r.len, window->at + window->len - r.at);
     }
+    r.len = r.at < size ? MIN(r.len, size - r.at) : 0; /* the disk may have become smaller */
     return r;
 }
 
-static void judge_result(struct world *w, const struct operation *op, int ret)
+/* A request that has begun when the disk had been resized so often. */
+static void judge_request(struct world *w, const struct operation *op, unsigned resizes, int ret)
 {
-    if (ret < 0) {
+    if (ret < 0 && resizes == w->resizes && !faults_allow(w, false, -ret)) {
         world_break(w, 18, "%s: %s", op->name, strerror(-ret));
+    }
+    world_changed(w);
+}
+
+/* What is no request of the guest. */
+static void judge_verb(struct world *w, const struct operation *op, int ret, const struct error *err)
+{
+    if (ret < 0 && !w->faulty) {
+        world_break(w, 18, "%s: %s", op->name, err->text);
     }
     world_changed(w);
 }
@@ -62,33 +77,55 @@ static void judge_result(struct world *w, const struct operation *op, int ret)
 static void co_op_write(struct world *w, const struct operation *op, unsigned salt)
 {
     struct range r = place(w, op, salt);
-    AUTOFREE uint8_t *buf = mem_alloc(r.len);
+    AUTOFREE uint8_t *buf = mem_alloc(r.len + 1);
     struct iovec iov = { .iov_base = buf, .iov_len = r.len };
+    unsigned resizes = w->resizes;
 
+    if (!r.len) {
+        return;
+    }
     model_begin(&w->model, MODEL_WRITE, r.at, r.len, buf);
     int ret = co_disk_write(w->disk, r.at, &iov, 1);
-    model_end(&w->model, r.at, r.len);
-    judge_result(w, op, ret);
+    model_end(&w->model, r.at, r.len, ret == 0);
+    judge_request(w, op, resizes, ret);
+}
+
+static void co_zero(struct world *w, const struct operation *op, unsigned salt, bool may_unmap)
+{
+    struct range r = place(w, op, salt);
+    unsigned resizes = w->resizes;
+
+    if (!r.len) {
+        return;
+    }
+    model_begin(&w->model, MODEL_ZERO, r.at, r.len, NULL);
+    int ret = co_disk_zero(w->disk, r.at, r.len, may_unmap);
+    model_end(&w->model, r.at, r.len, ret == 0);
+    judge_request(w, op, resizes, ret);
 }
 
 static void co_op_zero(struct world *w, const struct operation *op, unsigned salt)
 {
-    struct range r = place(w, op, salt);
+    co_zero(w, op, salt, true);
+}
 
-    model_begin(&w->model, MODEL_ZERO, r.at, r.len, NULL);
-    int ret = co_disk_zero(w->disk, r.at, r.len, true);
-    model_end(&w->model, r.at, r.len);
-    judge_result(w, op, ret);
+static void co_op_zero_keep(struct world *w, const struct operation *op, unsigned salt)
+{
+    co_zero(w, op, salt, false);
 }
 
 static void co_op_discard(struct world *w, const struct operation *op, unsigned salt)
 {
     struct range r = place(w, op, salt);
+    unsigned resizes = w->resizes;
 
+    if (!r.len) {
+        return;
+    }
     model_begin(&w->model, MODEL_DISCARD, r.at, r.len, NULL);
     int ret = co_disk_discard(w->disk, r.at, r.len);
-    model_end(&w->model, r.at, r.len);
-    judge_result(w, op, ret);
+    model_end(&w->model, r.at, r.len, ret == 0);
+    judge_request(w, op, resizes, ret);
 }
 
 static void co_op_flush(struct world *w, const struct operation *op, unsigned salt)
@@ -100,7 +137,7 @@ static void co_op_flush(struct world *w, const struct operation *op, unsigned sa
         model_flushed(&w->model, promise);
     }
     free(promise);
-    judge_result(w, op, ret);
+    judge_request(w, op, w->resizes, ret);
 }
 
 /* --- Jobs ------------------------------------------------------------------------------------- */
@@ -127,6 +164,8 @@ static void on_completed(struct job_listener *l, struct job *job)
     watch->good = job->ret == 0 && !job->cancelled;
     if (watch->good) {
         known->backing = WORLD_BIT(watch->base);
+    } else if (watch->w->faulty) {
+        known->backing = watch->before | WORLD_BIT(watch->base); /* it may have been the last step */
     } else {
         known->backing = watch->before;
         if (!job->cancelled) {
@@ -143,7 +182,8 @@ static void co_wait_for_job(struct world *w, const char *id)
     while (job_find(id)) {
         co_sleep_ns(JOB_POLL_NS);
         if (loop_now() > deadline) {
-            world_break(w, 19, "the job does not end");
+            world_break(w, 19, "the job does not end (%s%s)", job_status_name(job_find(id)->status),
+                        job_find(id)->paused ? ", paused" : "");
             return;
         }
     }
@@ -157,6 +197,7 @@ static void co_stream(struct world *w, const char *device, int target, int base,
         .listener.completed = on_completed, .w = w, .target = target, .base = base
     };
     struct stream_args args = { .device = device,
+                                .on_error = w->job_policy,
                                 .auto_finalize = true,
                                 .auto_dismiss = true,
                                 .base = base == NO_IMAGE ? NULL : world_path(base) };
@@ -214,33 +255,102 @@ static void co_op_cancel(struct world *w, const struct operation *op, unsigned s
 
 /* --- Images ----------------------------------------------------------------------------------- */
 
-static void co_op_snapshot(struct world *w, const struct operation *op, unsigned salt)
+/* The slot of the next overlay, NO_IMAGE when all are taken. */
+static int next_overlay(const struct world *w)
 {
-    int slot = WORLD_OVERLAYS;
-    struct world_known *known;
-    struct error err = ERROR_INIT;
-    struct snapshot_args args = { .device = "virtio0", .overwrite = true /* what a crash has left */ };
+    for (int slot = WORLD_OVERLAYS; slot < WORLD_CREATED; slot++) {
+        if (!w->view.image[slot].made) {
+            return slot;
+        }
+    }
+    return NO_IMAGE;
+}
 
-    while (slot < WORLD_CREATED && w->view.image[slot].made) {
-        slot++;
-    }
-    if (slot == WORLD_CREATED) {
-        return;
-    }
-    known = &w->view.image[slot];
-    /* Who is the top when it is our turn is not known yet. */
-    *known = (struct world_known){ .made = true, .backing = UINT_MAX };
-    args.file = world_path(slot);
+static void co_snapshot(struct world *w, int slot, bool reuse)
+{
+    struct world_known *known = &w->view.image[slot];
+    struct snapshot_args args = { .device = "virtio0", .file = world_path(slot), .reuse = reuse,
+                                  .overwrite = true }; /* what a crash has left of it */
+    struct error err = ERROR_INIT;
+
     if (co_snapshot_sync(&args, &err) == 0) {
         known->sure = true;
         if (strcmp(w->disk->root->filename, args.file) == 0) {
             known->backing = WORLD_BIT(world_slot(w->disk->root->backing->filename));
+            world_sized(known, disk_size(w->disk));
         }
     } else {
-        known->made = false; /* refused */
+        known->made = w->faulty; /* refused; the name may be there nevertheless */
     }
     error_clear(&err);
     world_changed(w);
+}
+
+/* What is known of an overlay at first.  Who is the top when it is our turn is not known yet. */
+static void begin_overlay(struct world *w, int slot)
+{
+    const struct world_known *top = &w->view.image[w->view.top];
+
+    w->view.image[slot] = *top;
+    w->view.image[slot].made = true;
+    w->view.image[slot].sure = false;
+    w->view.image[slot].backing = UINT_MAX;
+}
+
+static void co_op_snapshot(struct world *w, const struct operation *op, unsigned salt)
+{
+    int slot = next_overlay(w);
+
+    if (slot == NO_IMAGE) {
+        return;
+    }
+    begin_overlay(w, slot);
+    while (w->alone) {
+        co_sleep_ns(JOB_POLL_NS);
+    }
+    w->reshapers++;
+    co_snapshot(w, slot, false);
+    w->reshapers--;
+}
+
+static int co_create(const struct world *w, int slot, uint64_t size, const char *backing,
+                     const char *backing_format, struct error *err)
+{
+    json_t *options = json_pack("{s:I, s:I, s:s, s:s*, s:s*}", "size", (json_int_t)size,
+                                "cluster_size", (json_int_t)w->format->cluster, "compat",
+                                w->format->version == 2 ? "0.10" : "1.1", "backing_file", backing,
+                                "backing_fmt", backing_format);
+    int ret = driver_qcow2.co_create(world_path(slot), options, err);
+
+    json_decref(options);
+    return ret;
+}
+
+/* As with `snapshot_blkdev -n`: somebody has made the image for the top as it is, name and size;
+ * whoever changes those in between deserves what he gets, so nobody does. */
+static void co_op_snapshot_existing(struct world *w, const struct operation *op, unsigned salt)
+{
+    int slot = next_overlay(w);
+    struct error err = ERROR_INIT;
+    struct node *root;
+
+    if (slot == NO_IMAGE) {
+        return;
+    }
+    begin_overlay(w, slot);
+    while (w->alone || w->reshapers) {
+        co_sleep_ns(JOB_POLL_NS);
+    }
+    w->alone++;
+    root = w->disk->root;
+    if (co_create(w, slot, root->size, root->filename + 1, root->driver->name, &err) < 0) {
+        judge_verb(w, op, -EIO, &err);
+        error_clear(&err);
+    } else {
+        world_sized(&w->view.image[slot], root->size);
+        co_snapshot(w, slot, true);
+    }
+    w->alone--;
 }
 
 static void co_op_create(struct world *w, const struct operation *op, unsigned salt)
@@ -248,22 +358,16 @@ static void co_op_create(struct world *w, const struct operation *op, unsigned s
     int slot = w->view.image[WORLD_CREATED].made ? WORLD_CREATED + 1 : WORLD_CREATED;
     struct world_known *known = &w->view.image[slot];
     struct error err = ERROR_INIT;
-    json_t *options;
+    int ret;
 
     if (known->made) {
         return;
     }
     known->made = true;
-    options = json_pack("{s:I, s:I, s:s}", "size", (json_int_t)w->model.disk_size, "cluster_size",
-                        (json_int_t)w->format->cluster, "compat",
-                        w->format->version == 2 ? "0.10" : "1.1");
-    if (driver_qcow2.co_create(world_path(slot), options, &err) < 0) {
-        world_break(w, 18, "create: %s", err.text);
-    }
-    json_decref(options);
+    ret = co_create(w, slot, w->model.disk_size, NULL, NULL, &err);
+    known->sure = ret == 0;
+    judge_verb(w, op, ret, &err);
     error_clear(&err);
-    known->sure = true;
-    world_changed(w);
 }
 
 /* Another spelling of the same name, so that every content stays what it is. */
@@ -282,11 +386,94 @@ static void co_op_set_backing(struct world *w, const struct operation *op, unsig
     int ret = root->driver->co_set_backing(root, name, root->backing_format, &err);
 
     root->busy_reason = NULL;
-    if (ret < 0 && ret != -ENOSPC) { /* no room for the name in a header of 512 bytes */
-        world_break(w, 18, "set-backing: %s", err.text);
-    }
+    /* -ENOSPC: no room for the name in a header of 512 bytes. */
+    judge_verb(w, op, ret == -ENOSPC ? 0 : ret, &err);
     error_clear(&err);
-    world_changed(w);
+}
+
+/* --- Size ------------------------------------------------------------------------------------- */
+
+/* What of [from, to) is modelled begins or ends to change. */
+static void each_window(struct world *w, uint64_t from, uint64_t to,
+                        void (*fn)(struct model *m, uint64_t at, uint64_t len))
+{
+    for (unsigned i = 0; i < MODEL_WINDOWS; i++) {
+        const struct model_window *window = &w->model.window[i];
+        uint64_t start = MAX(from, window->at), end = MIN(to, window->at + window->len);
+
+        if (start < end) {
+            fn(&w->model, start, end - start);
+        }
+    }
+}
+
+static void cut_begins(struct model *m, uint64_t at, uint64_t len)
+{
+    model_begin(m, MODEL_CUT_OFF, at, len, NULL);
+}
+
+static void cut_ends(struct model *m, uint64_t at, uint64_t len)
+{
+    model_end(m, at, len, true); /* or not: it is any of the values */
+}
+
+static void co_change_size(struct world *w, const struct operation *op, uint64_t size)
+{
+    struct node *root = w->disk->root;
+    struct world_known *known = &w->view.image[world_slot(root->filename)];
+    struct error err = ERROR_INIT;
+    uint64_t old = root->size;
+    int ret;
+
+    if (node_check_free(root, &err) < 0) {
+        error_clear(&err);
+        return;
+    }
+    root->busy_reason = "its size is being changed"; /* as the monitor's command would */
+    w->resizes++;
+    world_may_be_sized(known, size);
+    each_window(w, size, old, cut_begins);
+    ret = co_node_truncate(root, size, &err);
+    root->busy_reason = NULL;
+    w->resizes++;
+    each_window(w, size, old, cut_ends);
+    if (ret == 0) {
+        world_sized(known, size);
+        each_window(w, size, old, model_is_zero);
+    } else {
+        world_may_be_sized(known, old);
+    }
+    /* -ENOTSUP: version 2 with internal snapshots. */
+    judge_verb(w, op, ret == -ENOTSUP ? 0 : ret, &err);
+    error_clear(&err);
+}
+
+static void co_resize(struct world *w, const struct operation *op, uint64_t size)
+{
+    while (w->alone) {
+        co_sleep_ns(JOB_POLL_NS);
+    }
+    w->reshapers++;
+    co_change_size(w, op, size);
+    w->reshapers--;
+}
+
+static void co_op_grow(struct world *w, const struct operation *op, unsigned salt)
+{
+    uint64_t cluster = w->format->cluster;
+
+    /* So that another L2 table is needed, or none. */
+    co_resize(w, op, disk_size(w->disk) + op->len_bytes +
+                         op->len_clusters * cluster * (cluster / 8) + salt % 64 * 512);
+}
+
+static void co_op_shrink(struct world *w, const struct operation *op, unsigned salt)
+{
+    uint64_t size = disk_size(w->disk), cut = w->format->cluster + 512 + salt % 64 * 512;
+
+    if (size > cut) {
+        co_resize(w, op, size - cut);
+    }
 }
 
 /* --- The table -------------------------------------------------------------------------------- */
@@ -301,12 +488,17 @@ const struct operation operations[] = {
     { "discard-span", 1, co_op_discard, 1, 512, 2, 0, false },
     { "zero-whole", 1, co_op_zero, 0, 0, 1, 0, false },
     { "zero-part", 1, co_op_zero, 2, 0, 0, 512, false },
+    { "zero-keep", 1, co_op_zero_keep, 1, 512, 1, 0, false },
     { "snapshot", 1, co_op_snapshot, 0, 0, 0, 0, false },
+    { "snapshot-existing", 1, co_op_snapshot_existing, 0, 0, 0, 0, false },
     { "stream", 2, co_op_stream, 0, 0, 0, 0, false },
     { "stream-base", 3, co_op_stream_base, 0, 0, 0, 0, false },
     { "stream-mid", 4, co_op_stream_mid, 0, 0, 0, 0, false },
     { "cancel", 2, co_op_cancel, 0, 0, 0, 0, false },
     { "set-backing", 2, co_op_set_backing, 0, 0, 0, 0, false },
     { "create", 1, co_op_create, 0, 0, 0, 0, false },
+    { "grow", 1, co_op_grow, 0, 0, 1, 512, false },
+    { "grow-part", 1, co_op_grow, 0, 0, 0, 1536, false },
+    { "shrink", 1, co_op_shrink, 0, 0, 0, 0, false },
 };
 const unsigned n_operations = ARRAY_SIZE(operations);

@@ -13,12 +13,19 @@
 #include "core/mem.h"
 
 #define SMALL "small:"
+#define FAULTS "faults~"
 #define SIDE_POLL_NS (10 * NS_PER_US)
 
 char *plan_print(const struct plan *plan)
 {
-    char *text =
-        mem_printf("%s%s/%s/", plan->small ? SMALL : "", plan->shape->name, plan->format->name);
+    char faults[32] = "";
+    char *text;
+
+    if (plan->faults) {
+        snprintf(faults, sizeof(faults), FAULTS "%u:", plan->faults);
+    }
+    text = mem_printf("%s%s%s/%s/", plan->small ? SMALL : "", faults, plan->shape->name,
+                      plan->format->name);
 
     for (unsigned i = 0; i < plan->n; i++) {
         const struct step *step = &plan->step[i];
@@ -64,6 +71,15 @@ bool plan_parse(const char *text, struct plan *plan)
     if (strncmp(text, SMALL, strlen(SMALL)) == 0) {
         plan->small = true;
         text += strlen(SMALL);
+    }
+    if (strncmp(text, FAULTS, strlen(FAULTS)) == 0) {
+        char *end;
+
+        plan->faults = strtoul(text + strlen(FAULTS), &end, 10);
+        if (!plan->faults || *end != ':') {
+            return false;
+        }
+        text = end + 1;
     }
     len = strcspn(text, "/");
     for (unsigned i = 0; i < n_shapes; i++) {
@@ -123,9 +139,12 @@ void plan_draw(uint64_t seed, struct plan *plan)
 
     random_seed(&rnd, seed);
     *plan = (struct plan){ 0 };
-    plan->shape = &shapes[random_below(&rnd, n_shapes)];
-    plan->format = &formats[random_below(&rnd, n_formats)];
+    do {
+        plan->shape = &shapes[random_below(&rnd, n_shapes)];
+        plan->format = &formats[random_below(&rnd, n_formats)];
+    } while (!world_makes_sense(plan->shape, plan->format));
     plan->small = random_below(&rnd, 2);
+    plan->faults = random_below(&rnd, 3) ? 0 : 1 + random_below(&rnd, 1000000);
     plan->n = 4 + random_below(&rnd, PLAN_MAX - 4);
     for (unsigned i = 0; i < plan->n; i++) {
         struct step *step = &plan->step[i];
@@ -145,7 +164,17 @@ bool plan_makes_sense(const struct plan *plan)
             return false;
         }
     }
-    return true;
+    return world_makes_sense(plan->shape, plan->format);
+}
+
+unsigned plan_last_group(const struct plan *plan)
+{
+    unsigned first = plan->n - 1;
+
+    while (plan->step[first].side) {
+        first--;
+    }
+    return first;
 }
 
 struct side {

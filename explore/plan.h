@@ -5,6 +5,7 @@
  *     four/4k-v3/write-part+stream&discard-span~17
  *
  * '+' waits for what came before, '&' does not, "~17" puts the operation somewhere else than usual.
+ * In front of it "small:" says small caches, "faults~17:" that the disk fails as number 17 says.
  */
 #ifndef EXPLORE_PLAN_H
 #define EXPLORE_PLAN_H
@@ -31,6 +32,7 @@ struct plan {
     const struct shape *shape;
     const struct format *format;
     bool small;
+    unsigned faults; /* 0: none; else the seed of what fails */
     unsigned n;
     struct step {
         const struct operation *op;
@@ -48,6 +50,8 @@ void plan_number(const struct shape *shape, const struct format *format, unsigne
 void plan_draw(uint64_t seed, struct plan *plan);
 /* Does every operation mean something on this chain? */
 bool plan_makes_sense(const struct plan *plan);
+/* The first of the last operations that run side by side: what comes before is a plan, too. */
+unsigned plan_last_group(const struct plan *plan);
 /* Run the steps from `first` on, then wait for all. */
 void co_plan_run(struct world *w, const struct plan *plan, unsigned first);
 

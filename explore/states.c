@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "core/mem.h"
 
@@ -66,6 +67,9 @@ static uint64_t view_key(const struct world_view *view)
         const struct world_known *k = &view->image[i];
 
         key = (key ^ (k->made | k->sure << 1 | k->backing << 2)) * SCATTER;
+        for (int n = 0; n < WORLD_SIZES; n++) {
+            key = (key ^ k->size[n]) * SCATTER;
+        }
         key ^= key >> 31;
     }
     return key;
@@ -106,26 +110,56 @@ void run_record(struct run *run)
         .view = run->w->view,
         .bounds = bounds_now(run),
         .step = run->w->step,
-        .closed = !run->w->disk,
+        .closed = run->w->over,
     };
     p->key = p->bounds->hash ^ view_key(&p->view);
 }
 
+void roll(uint64_t *hash, const uint64_t *numbers, size_t n)
+{
+    *hash = XXH3_64bits_withSeed(numbers, n * sizeof(*numbers), *hash);
+}
+
+static void roll_op(struct run *run, const struct io_sim_event *event)
+{
+    bool changed = event->completed && !(event->op & WORTHLESS);
+    uint64_t numbers[] = {
+        loop_now() - run->began,
+        event->number - run->first_op,
+        event->op | (uint64_t)event->completed << 32,
+        event->offset,
+        event->len,
+        event->result,
+        changed ? io_sim_hash(event->path) : 0,
+        XXH3_64bits(event->path, strlen(event->path)),
+    };
+
+    roll(run->hash, numbers, ARRAY_SIZE(numbers));
+}
+
 static void on_op(void *arg, const struct io_sim_event *event)
 {
+    roll_op(arg, event);
     if (event->op & WORTHLESS || (event->op == IO_SIM_OPEN && !event->completed)) {
         return;
     }
     run_record(arg);
 }
 
+/* A reply, an event: what is promised now. */
 static void on_change(void *arg)
 {
-    run_record(arg);
+    struct run *run = arg;
+    uint64_t numbers[] = { loop_now() - run->began, view_key(&run->w->view), bounds_now(run)->hash };
+
+    roll(run->hash, numbers, ARRAY_SIZE(numbers));
+    run_record(run);
 }
 
 void run_start(struct run *run)
 {
+    run->began = loop_now();
+    run->first_op = io_sim_ops();
     io_sim_on_op(on_op, run);
     run->w->on_change = on_change;
     run->w->arg = run;

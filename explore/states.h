@@ -36,6 +36,9 @@ struct run {
     size_t n_bounds;
     size_t keep; /* 0: all points, else so many, drawn from all */
     struct random rnd;
+    unsigned first_step;      /* moments before that one are not looked at */
+    uint64_t *hash;           /* rolls on */
+    uint64_t began, first_op; /* time and the host's calls count from here */
     const struct run *before; /* the run that the first crash ended, */
     const char *crash;        /* ... and how: "cut=.. keep=..", for the replay */
 };
@@ -44,6 +47,9 @@ void run_start(struct run *run);
 void run_stop(struct run *run);
 void run_record(struct run *run); /* a point, now */
 void run_fini(struct run *run);
+
+/* Make numbers part of a rolling hash. */
+void roll(uint64_t *hash, const uint64_t *numbers, size_t n);
 
 /* Call fn for each set of fates that is worth a try, until it says false.  The snapshot is the
  * world now. */
@@ -76,5 +82,21 @@ void judge_world(struct judge *judge, const struct world *w, const struct point 
 void judge_learn(struct judge *judge, struct world *w);
 /* The slot that the header of an image names now. */
 int judge_backing(struct judge *judge, const struct world *w, int slot);
+uint64_t judge_size(struct judge *judge, const struct world *w, int slot); /* bytes; 0: unknown */
+
+/* --- explore.c -------------------------------------------------------------------------------- */
+
+struct explore {
+    struct explore_options options;
+    struct explore_stats stats;
+    struct seen bytes; /* of all plans */
+    struct judge *judge;
+    uint8_t *content, *shown; /* what the checker reads, what the driver reads */
+    uint8_t *again_content;
+    /* Replay: this point and set only, always going on. */
+    bool replay;
+    size_t only_point, only_again; /* SIZE_MAX: none */
+    const char *only_keep, *only_again_keep;
+};
 
 #endif

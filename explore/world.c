@@ -19,6 +19,7 @@
 #include "core/io-sim.h"
 #include "core/loop.h"
 #include "core/mem.h"
+#include "explore/scene.h"
 
 #define STRANGE_EXT 0x53545247u
 #define STRANGE_BIT 40
@@ -26,17 +27,45 @@
 #define ODD_TAIL 1536u /* the disk ends so many bytes before the end of a cluster */
 
 const struct shape shapes[] = {
-    { "one", 1, false, false },   { "raw", 2, true, false },   { "two", 2, false, false },
-    { "three", 3, false, false }, { "four", 4, false, false }, { "short", 3, false, true },
+    { .name = "one", .layers = 1, .smallest = true },
+    { .name = "raw", .layers = 2, .raw_base = true, .smallest = true },
+    { .name = "two", .layers = 2, .smallest = true },
+    { .name = "three", .layers = 3 },
+    { .name = "four", .layers = 4 },
+    { .name = "short", .layers = 3, .short_base = true },
+    { .name = "raw-top", .layers = 1, .raw_base = true },
+    { .name = "packed", .layers = 2, .packed = true },
+    { .name = "inner", .layers = 2, .inner = true },
 };
 const unsigned n_shapes = ARRAY_SIZE(shapes);
 
 const struct format formats[] = {
-    { "512-v2", 512, 2, false },   { "512-v3", 512, 3, false },   { "4k-v2", 4096, 2, false },
-    { "4k-v3", 4096, 3, false },   { "64k-v2", 65536, 2, false }, { "64k-v3", 65536, 3, false },
-    { "64k-ext", 65536, 3, true },
+    { .name = "512-v2", .cluster = 512, .version = 2 },
+    { .name = "512-v3", .cluster = 512, .version = 3 },
+    { .name = "4k-v2", .cluster = 4096, .version = 2 },
+    { .name = "4k-v3", .cluster = 4096, .version = 3 },
+    { .name = "64k-v2", .cluster = 65536, .version = 2 },
+    { .name = "64k-v3", .cluster = 65536, .version = 3 },
+    { .name = "64k-ext", .cluster = 65536, .version = 3, .extended = true },
+    { .name = "4k-lazy", .cluster = 4096, .version = 3, .lazy = true },
+    { .name = "512-lazy", .cluster = 512, .version = 3, .lazy = true, .rare = true },
+    { .name = "512-counts1", .cluster = 512, .version = 3, .refcount_bits = 1, .rare = true },
+    { .name = "512-counts64", .cluster = 512, .version = 3, .refcount_bits = 64, .rare = true },
+    { .name = "4k-counts1", .cluster = 4096, .version = 3, .refcount_bits = 1, .rare = true },
+    { .name = "4k-counts64", .cluster = 4096, .version = 3, .refcount_bits = 64, .rare = true },
+    { .name = "4k-zstd", .cluster = 4096, .version = 3, .zstd = true, .rare = true },
+    { .name = "64k-zstd", .cluster = 65536, .version = 3, .zstd = true, .rare = true },
+    { .name = "16k-ext", .cluster = 16384, .version = 3, .extended = true, .rare = true },
 };
 const unsigned n_formats = ARRAY_SIZE(formats);
+
+bool world_makes_sense(const struct shape *shape, const struct format *format)
+{
+    if (shape->inner) { /* what two share is counted twice */
+        return format->refcount_bits != 1;
+    }
+    return !shape->packed || format->refcount_bits != 1; /* two in one host cluster */
+}
 
 static const char *const paths[WORLD_IMAGES] = {
     "/A.img",  "/B.img",  "/C.img",  "/D.img",  "/S0.img",
@@ -89,6 +118,34 @@ void world_look(struct world *w)
     }
 }
 
+void world_sized(struct world_known *known, uint64_t size)
+{
+    for (unsigned i = 0; i < WORLD_SIZES; i++) {
+        known->size[i] = size;
+    }
+}
+
+bool world_size_is_known(const struct world_known *known, uint64_t size)
+{
+    for (unsigned i = 0; i < WORLD_SIZES; i++) {
+        if (known->size[i] == size) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void world_may_be_sized(struct world_known *known, uint64_t size)
+{
+    unsigned at = 0;
+
+    while (at < WORLD_SIZES - 1 && known->size[at] != size) {
+        at++;
+    }
+    memmove(known->size + 1, known->size, at * sizeof(known->size[0])); /* the oldest one goes */
+    known->size[0] = size;
+}
+
 /* --- Making ----------------------------------------------------------------------------------- */
 
 static uint64_t plan_windows(const struct format *f, struct model_window *windows)
@@ -113,14 +170,26 @@ static uint64_t plan_windows(const struct format *f, struct model_window *window
 static json_t *creation_options(const struct format *f, uint64_t size, const char *backing,
                                 const char *backing_format)
 {
-    return json_pack("{s:I, s:I, s:s, s:s, s:s*, s:s*}", "size", (json_int_t)size, "cluster_size",
-                     (json_int_t)f->cluster, "compat", f->version == 2 ? "0.10" : "1.1",
-                     "extended_l2", f->extended ? "on" : "off", "backing_file", backing,
-                     "backing_fmt", backing_format);
+    json_t *options = json_pack("{s:I, s:I, s:s, s:s, s:s*, s:s*}", "size", (json_int_t)size,
+                                "cluster_size", (json_int_t)f->cluster, "compat",
+                                f->version == 2 ? "0.10" : "1.1", "extended_l2",
+                                f->extended ? "on" : "off", "backing_file", backing, "backing_fmt",
+                                backing_format);
+
+    if (f->refcount_bits) {
+        json_object_set_new(options, "refcount_bits", json_integer(f->refcount_bits));
+    }
+    if (f->lazy) {
+        json_object_set_new(options, "lazy_refcounts", json_string("on"));
+    }
+    if (f->zstd) {
+        json_object_set_new(options, "compression_type", json_string("zstd"));
+    }
+    return options;
 }
 
-/* An extension and a compatible bit from the future.  The backing name moves to the end of the
- * cluster to make room. */
+/* An extension, a compatible and an autoclear bit from the future.  The backing name moves to the
+ * end of the cluster to make room. */
 static void make_strange(const char *path, const struct format *f)
 {
     AUTOFREE uint8_t *head = mem_alloc(f->cluster);
@@ -148,6 +217,7 @@ static void make_strange(const char *path, const struct format *f)
     store_be64(head + at + 8, 0x6c656176652d6d65u);
     store_be64(head + at + 8 + STRANGE_LEN, 0);
     store_be64(head + 80, load_be64(head + 80) | 1ull << STRANGE_BIT);
+    store_be64(head + 88, load_be64(head + 88) | 1ull << STRANGE_BIT);
     io_sim_write(path, 0, head, f->cluster);
 }
 
@@ -180,6 +250,33 @@ static void co_fill_cluster(struct world *w, struct node *node, struct random *r
     }
 }
 
+/* Every third cluster or so of the layer, whatever it held. */
+static void pack_clusters(struct world *w, int slot, struct random *rnd)
+{
+    uint64_t cluster = w->format->cluster;
+    AUTOFREE uint8_t *buf = mem_alloc(cluster);
+    uint64_t end = 0;
+
+    for (unsigned i = 0; i < MODEL_WINDOWS; i++) {
+        const struct model_window *window = &w->model.window[i];
+
+        for (uint64_t at = window->at; at + cluster <= window->at + window->len; at += cluster) {
+            uint32_t value = w->model.next_value++;
+
+            if (random_below(rnd, 3) || !scene_is_free(paths[slot], at)) {
+                continue;
+            }
+            for (uint64_t k = 0; k < cluster; k += 512) {
+                uint32_t sector = model_sector_at(&w->model, at + k);
+
+                model_preset(&w->model, sector, value);
+                model_pattern(value, sector, buf + k);
+            }
+            scene_compress(paths[slot], at, buf, &end);
+        }
+    }
+}
+
 static void co_fill_layer(struct world *w, int slot, struct random *rnd)
 {
     bool raw = slot == 0 && w->shape->raw_base;
@@ -201,6 +298,23 @@ static void co_fill_layer(struct world *w, int slot, struct random *rnd)
         }
     }
     co_node_unref(node);
+}
+
+/* What the driver does not make by itself. */
+static void finish_layer(struct world *w, int slot, struct random *rnd)
+{
+    const struct shape *shape = w->shape;
+
+    if (shape->packed) {
+        pack_clusters(w, slot, rnd);
+    }
+    if (shape->inner) {
+        scene_snapshot(paths[slot]);
+    }
+    make_strange(paths[slot], w->format); /* after the last time that it was open for writing */
+    if (w->format->lazy) {
+        scene_dirty(paths[slot]);
+    }
 }
 
 static void co_make_layer(struct world *w, int slot, struct random *rnd)
@@ -231,11 +345,14 @@ static void co_make_layer(struct world *w, int slot, struct random *rnd)
             world_break(w, 1, "%s", err.text);
             return;
         }
-        make_strange(paths[slot], w->format);
     }
+    world_sized(known, ROUND_UP(size, 512));
     /* What lies below a short base's end shows zeroes: fill lower layers first, so upper ones win.
      */
     co_fill_layer(w, slot, rnd);
+    if (!raw) {
+        finish_layer(w, slot, rnd);
+    }
 }
 
 void co_world_make(struct world *w, const struct shape *shape, const struct format *format,
@@ -254,7 +371,8 @@ void co_world_make(struct world *w, const struct shape *shape, const struct form
         model_preset(&w->model, i, 0);
     }
     for (int i = 0; i < WORLD_IMAGES; i++) {
-        w->view.image[i].backing = WORLD_BIT(NO_IMAGE);
+        w->view.image[i] = (struct world_known){ .backing = WORLD_BIT(NO_IMAGE) };
+        world_sized(&w->view.image[i], size);
     }
     for (unsigned i = 0; i < shape->layers; i++) {
         co_make_layer(w, i, &rnd);
@@ -281,10 +399,12 @@ void world_free(struct world *w)
 bool co_world_open(struct world *w)
 {
     struct error err = ERROR_INIT;
-    json_t *options = json_pack("{s:s, s:s}", "driver", "qcow2", "discard", "unmap");
+    bool raw = w->view.top == 0 && w->shape->raw_base;
+    json_t *options =
+        json_pack("{s:s, s:s}", "driver", raw ? "raw" : "qcow2", "discard", "unmap");
     struct node *node;
 
-    if (w->small) {
+    if (w->small && !raw) {
         json_object_set_new(options, "l2-cache-size", json_string("1024"));
         json_object_set_new(options, "refcount-cache-size", json_string("1024"));
     }
@@ -305,10 +425,17 @@ bool co_world_open(struct world *w)
 void co_world_close(struct world *w)
 {
     uint16_t *promise = model_flush_begin(&w->model);
+    int ret = co_node_flush(w->disk->root); /* as the program does at its end */
+    struct disk *disk = w->disk;
 
-    co_disk_free(w->disk);
-    w->disk = NULL;
-    model_flushed(&w->model, promise);
+    w->disk = NULL; /* nobody looks at it while it goes */
+    co_disk_free(disk);
+    if (ret == 0) {
+        model_flushed(&w->model, promise);
+    } else if (!w->faulty) {
+        world_break(w, 18, "the last flush: %s", strerror(-ret));
+    }
     free(promise);
+    w->over = true;
     world_changed(w);
 }

@@ -482,6 +482,12 @@ static int take_compat(struct options *o, const struct given *g, struct error *e
     return 0;
 }
 
+static int take_sim(struct options *o, const struct given *g, struct error *err)
+{
+    error_set(err, "must be the first word"); /* then it is not seen here */
+    return -EINVAL;
+}
+
 static int take_help(struct options *o, const struct given *g, struct error *err)
 {
     o->help = true;
@@ -558,6 +564,9 @@ static const struct option table[] = {
       true, take_sandbox },
     { "qemu-compat", NULL, "Program", "speak like QEMU 7.2, without the words that it lacks", true,
       take_compat },
+    { "sim", "WORD...", "Program",
+      "explore crashes on simulated disks; the first option; --sim help tells more", true,
+      take_sim },
     { "help", NULL, "Program", "this text", true, take_help },
     { "h", NULL, NULL, NULL, false, take_help },
     { "version", NULL, "Program", "which version this is", true, take_version },
@@ -631,6 +640,11 @@ static int take_option(struct options *o, int argc, char **argv, int *i, char **
         *shown = mem_printf("%s %s", word, value);
     }
     return row->take(o, &(struct given){ row, *shown, value }, err);
+}
+
+bool options_are_sim(int argc, char **argv)
+{
+    return argc > 1 && argv[1][0] == '-' && !strcmp(argv[1] + 1 + (argv[1][1] == '-'), "sim");
 }
 
 int options_parse(struct options *o, int argc, char **argv, char **shown, struct error *err)

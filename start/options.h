@@ -74,6 +74,8 @@ struct options {
 int options_parse(struct options *o, int argc, char **argv, char **shown, struct error *err);
 void options_free(struct options *o);
 void options_print_help(FILE *out);
+/* Is it --sim, whose words follow? */
+bool options_are_sim(int argc, char **argv);
 /* One more drive; takes over `keys`, copies `shown`. */
 void options_add_drive(struct options *o, const char *shown, json_t *keys);
 
