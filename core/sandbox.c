@@ -54,6 +54,8 @@ struct path_beneath {
 struct place {
     char *path;
     enum sandbox_use use;
+    int fd;
+    bool directory;
 };
 struct sandbox {
     struct place *places;
@@ -63,6 +65,30 @@ struct sandbox {
 /* Inside: where new files can be, for people. */
 static char *inside;
 
+static char *directory_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return !slash ? mem_strdup(".") : mem_strndup(path, slash == path ? 1 : slash - path);
+}
+
+/* A descriptor of the place, or -1: there is nothing to be allowed. */
+static int open_place(const char *path, enum sandbox_use use, struct stat *st)
+{
+    AUTOFREE char *dir = NULL;
+    int fd = open(path, O_PATH | O_CLOEXEC);
+
+    if (fd < 0 || fstat(fd, st) < 0) {
+        return -1;
+    }
+    if (use == SANDBOX_NEIGHBOURS) {
+        close(fd);
+        dir = directory_of(path);
+        fd = S_ISREG(st->st_mode) ? open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+    }
+    return fd >= 0 && fstat(fd, st) == 0 ? fd : -1;
+}
+
 struct sandbox *sandbox_new(void)
 {
     return mem_zalloc(sizeof(struct sandbox));
@@ -70,13 +96,20 @@ struct sandbox *sandbox_new(void)
 
 void sandbox_allow(struct sandbox *s, const char *path, enum sandbox_use use)
 {
-    s->places = mem_reallocarray(s->places, s->count + 1, sizeof(*s->places));
-    s->places[s->count++] = (struct place){ mem_strdup(path), use };
+    struct stat st;
+    int fd = open_place(path, use, &st);
+
+    if (fd >= 0) {
+        s->places = mem_reallocarray(s->places, s->count + 1, sizeof(*s->places));
+        s->places[s->count++] =
+            (struct place){ mem_strdup(path), use, fd, S_ISDIR(st.st_mode) };
+    }
 }
 
 static void sandbox_free(struct sandbox *s)
 {
     for (size_t i = 0; i < s->count; i++) {
+        close(s->places[i].fd);
         free(s->places[i].path);
     }
     free(s->places);
@@ -123,30 +156,6 @@ static uint64_t rights(enum sandbox_use use, bool directory)
     return 0;
 }
 
-static char *directory_of(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-
-    return !slash ? mem_strdup(".") : mem_strndup(path, slash == path ? 1 : slash - path);
-}
-
-/* A descriptor of the place, or -1: there is nothing to be allowed. */
-static int open_place(const struct place *p, struct stat *st)
-{
-    AUTOFREE char *dir = NULL;
-    int fd = open(p->path, O_PATH | O_CLOEXEC);
-
-    if (fd < 0 || fstat(fd, st) < 0) {
-        return -1;
-    }
-    if (p->use == SANDBOX_NEIGHBOURS) {
-        close(fd);
-        dir = directory_of(p->path);
-        fd = S_ISREG(st->st_mode) ? open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
-    }
-    return fd >= 0 && fstat(fd, st) == 0 ? fd : -1;
-}
-
 static void note_directory(const struct place *p)
 {
     AUTOFREE char *dir = directory_of(p->path);
@@ -162,20 +171,15 @@ static void note_directory(const struct place *p)
 
 static int allow_place(int ruleset, const struct place *p, uint64_t handled)
 {
-    struct stat st;
-    struct path_beneath rule = { .parent = open_place(p, &st) };
+    struct path_beneath rule = { .allowed = rights(p->use, p->directory) & handled,
+                                 .parent = p->fd };
     int ret = 0;
 
-    if (rule.parent < 0) {
-        return 0;
-    }
-    rule.allowed = rights(p->use, S_ISDIR(st.st_mode)) & handled;
     if (rule.allowed &&
         syscall(SYS_landlock_add_rule, ruleset, RULE_PATH_BENEATH, &rule, 0) < 0 &&
         errno != EBADFD) { /* a pipe: there is nothing that would forbid it */
         ret = -errno;
     }
-    close(rule.parent);
     if (ret == 0 && p->use == SANDBOX_NEIGHBOURS) {
         note_directory(p);
     }

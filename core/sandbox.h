@@ -30,7 +30,8 @@ enum sandbox_use {
 
 struct sandbox;
 struct sandbox *sandbox_new(void);
-/* A path that is not there is nothing to be allowed. */
+/* The path as it leads now: the name may be taken away before the doors are shut.  One that is not there
+ * is nothing to be allowed. */
 void sandbox_allow(struct sandbox *s, const char *path, enum sandbox_use use);
 /* Does the kernel have Landlock, and is it on? */
 bool sandbox_has_landlock(void);

@@ -166,6 +166,16 @@ static char *make_temporary(struct error *err)
     return path;
 }
 
+bool drives_is_temporary(const char *path)
+{
+    for (size_t i = 0; i < temporary_count; i++) {
+        if (!strcmp(temporaries[i], path)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void drives_remove_temporaries(void)
 {
     while (temporary_count > 0) {

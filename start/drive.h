@@ -41,5 +41,6 @@ int co_drives_start(const struct drives *all, const char **failed, struct error 
 int co_drives_end(struct error *err);
 /* Only remove the temporary overlays' names: for a program that cannot end in order. */
 void drives_remove_temporaries(void);
+bool drives_is_temporary(const char *path);
 
 #endif

@@ -4,6 +4,7 @@
  *
  *   an image that was named, by -drive, a plain word or -blockdev   itself and its directory, for
  *                                                snapshots
+ *   a temporary overlay (-snapshot)              itself; its name is taken away now
  *   what it stands on (backing files, files that hold its data)     itself
  *   scripts, and what readline reads             to be read
  *   the terminal's history, the demonstration    their directories
@@ -24,6 +25,7 @@
 #include "core/mem.h"
 #include "core/sandbox.h"
 #include "monitor/terminal.h"
+#include "start/drive.h"
 
 static void allow(struct sandbox *s, const char *path, enum sandbox_use use)
 {
@@ -67,7 +69,7 @@ static void allow_images(struct sandbox *s)
     TAILQ_FOREACH(n, &all_nodes, link) {
         if (n->driver == &driver_file) {
             allow(s, n->filename, SANDBOX_IMAGE);
-            if (!is_below(n)) {
+            if (!is_below(n) && !drives_is_temporary(n->filename)) {
                 allow(s, n->filename, SANDBOX_NEIGHBOURS);
             }
         }
@@ -127,6 +129,7 @@ int program_sandbox(const struct options *o, const char *demo_dir, struct error 
     if (demo_dir) {
         allow_demo(s, demo_dir);
     }
+    drives_remove_temporaries(); /* their names: they are open, and could not be removed later */
     io_threads_end();
     return sandbox_enter(s, landlock, err);
 }

@@ -128,6 +128,17 @@ The sandbox is on: new files can be made in '$PWD/images' only."
     assert_output "'elsewhere/other': Permission denied"
 }
 
+@test "a temporary overlay needs no place of its own, and leaves nothing" {
+    need_landlock
+    mkdir temporary
+    TMPDIR=$PWD/temporary run mg --sandbox "$SANDBOX" -snapshot -drive "$DISK" -guest profile=none \
+        -c 'qemu-io virtio0 "write -P 9 0 1M"' -c 'qemu-io virtio0 "read -P 9 0 1M"' -c '!snapshot_blkdev virtio0 temporary/new'
+    assert_status 0
+    refute_output 'verification failed'
+    [ -z "$(ls temporary)" ]
+    read_pattern images/top.img 0 512k 1
+}
+
 @test "the terminal's monitor works, and keeps its history" {
     printf 'info name\nquit\n' | timeout -k 2 20 script -qec "$MERGANSER --sandbox $SANDBOX -drive $DISK -name terns" /dev/null >out
     grep -q terns out
