@@ -10,7 +10,9 @@
 
 #include "block/qcow2.h"
 #include "block/snapshot.h"
+#include "core/bytes.h"
 #include "core/co.h"
+#include "core/io-sim.h"
 #include "core/loop.h"
 #include "core/mem.h"
 #include "explore/faults.h"
@@ -476,6 +478,20 @@ static void co_op_shrink(struct world *w, const struct operation *op, unsigned s
     }
 }
 
+/* --- For tests of the explorer ---------------------------------------------------------------- */
+
+/* What no program of ours does: the first L1 entry of the top gets bits that are reserved. */
+static void co_op_damage(struct world *w, const struct operation *op, unsigned salt)
+{
+    const char *path = world_path(w->view.top);
+    uint8_t at[8], entry[8];
+
+    io_sim_read(path, 40, at, sizeof(at));
+    store_be64(entry, 0x7f);
+    io_sim_write(path, load_be64(at), entry, sizeof(entry));
+    world_changed(w);
+}
+
 /* --- The table -------------------------------------------------------------------------------- */
 
 const struct operation operations[] = {
@@ -502,3 +518,15 @@ const struct operation operations[] = {
     { "shrink", 1, co_op_shrink, 0, 0, 0, 0, false },
 };
 const unsigned n_operations = ARRAY_SIZE(operations);
+
+const struct operation *operation_find(const char *name)
+{
+    static const struct operation damage = { "damage", 1, co_op_damage, 0, 0, 0, 0, false };
+
+    for (unsigned i = 0; i < n_operations; i++) {
+        if (strcmp(operations[i].name, name) == 0) {
+            return &operations[i];
+        }
+    }
+    return strcmp(damage.name, name) == 0 ? &damage : NULL;
+}

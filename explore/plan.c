@@ -55,11 +55,7 @@ static bool parse_step(const char *text, size_t len, struct step *step)
         *salt++ = '\0';
         step->salt = strtoul(salt, NULL, 10);
     }
-    for (unsigned i = 0; i < n_operations; i++) {
-        if (strcmp(operations[i].name, name) == 0) {
-            step->op = &operations[i];
-        }
-    }
+    step->op = operation_find(name);
     return step->op;
 }
 

@@ -26,6 +26,8 @@ struct operation {
 /* The one table. */
 extern const struct operation operations[];
 extern const unsigned n_operations;
+/* Also "damage", which is in no table: it plants a bad state.  NULL: none of that name. */
+const struct operation *operation_find(const char *name);
 
 #define PLAN_MAX 24u
 struct plan {

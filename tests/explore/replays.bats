@@ -1,0 +1,89 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+load ../lib.bash
+
+sim() {
+    timeout -k 2 60 "$MERGANSER" --sim "$@"
+}
+
+@test "a plan is explored, with counts and a hash at the end" {
+    run sim plan=two/4k-v3/write-part+stream
+    assert_status 0
+    assert_output " moments, "
+    assert_output " distinct states, "
+    [[ ${lines[-2]} =~ ^hash=[0-9a-f]{16}$ ]]
+    [ "${lines[-1]}" = "0 bad" ]
+}
+
+@test "a bad state is printed as one line that replays it, with as few operations as show it" {
+    run sim plan='two/4k-v3/write-part~3&flush+damage~5'
+    assert_status 6
+    [ "${lines[-1]}" != "0 bad" ]
+    # The last one printed is the one with the fewest operations.
+    line=$(printf '%s\n' "${lines[@]}" | grep -- ' --sim .* cut=' | tail -1)
+    line=${line#*--sim }
+    [[ $line == *" plan=two/4k-v3/damage "* ]]
+    read -ra words <<<"$line"
+    run sim "${words[@]}"
+    assert_status 6
+    assert_output "rule 10: /B.img: L1 entry 0 has reserved bits"
+    [ "${lines[-1]}" = bad ]
+}
+
+@test "a good state replays as good" {
+    run sim seed=1 plan=two/4k-v3/write-part cut=0 keep=power:
+    assert_status 0
+    [ "${lines[-1]}" = good ]
+}
+
+@test "random work, some of it with faults, is counted, and comes out the same twice" {
+    run sim swarm=8 points=10 seed=3
+    assert_status 0
+    first=$output
+    run sim swarm=8 points=10 seed=3
+    assert_status 0
+    [ "$(grep ^hash= <<<"$first")" = "$(grep ^hash= <<<"$output")" ]
+    run sim swarm=8 points=10 seed=4
+    [ "$(grep ^hash= <<<"$first")" != "$(grep ^hash= <<<"$output")" ]
+}
+
+@test "states are written for others, who find in them what the chain is said to hold" {
+    mkdir states
+    run sim plan=two/4k-v3/stream go-on=1000000 states=states judge-every=1
+    assert_status 0
+    n=$(find states -name '*.line' | wc -l)
+    assert_output " $n second opinions"
+    [ "$n" -gt 5 ]
+    mkdir one
+    for file in states/3.*; do
+        mv "$file" "one/${file#states/3.}"
+    done
+    cd one
+    read -r format image line <line
+    qemu-img compare -f "$format" -F raw "$image" content
+    [[ $line == *" plan=two/4k-v3/stream "* ]]
+}
+
+@test "what is no word for --sim is refused in one sentence" {
+    for words in 'foo=1' 'all' 'all=two' 'plan=two/4k-v3/fly' 'plan=nine/4k-v3/flush' 'seed=1' 'cut=3' \
+        'plan=four/4k-v3/stream cut=3' 'plan=one/4k-v3/stream' ''; do
+        read -ra list <<<"$words"
+        code=0
+        said=$(sim "${list[@]}" 2>errors) || code=$?
+        [ "$code" = 1 ] || fail "$words: exit code $code"
+        [ "$(wc -l <errors)" = 1 ] || fail "$words: $(cat errors)"
+        [[ $(cat errors) == "merganser: --sim: "* ]] || fail "$words: $(cat errors)"
+        [ -z "$said" ] || fail "$words: $said"
+    done
+}
+
+@test "--sim help names chains, formats and operations" {
+    run sim help
+    assert_status 0
+    assert_output "snapshot-existing"
+    assert_output "64k-ext"
+    assert_output "raw-top"
+    run timeout -k 2 10 "$MERGANSER" -S --sim help
+    assert_status 2
+}
