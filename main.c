@@ -27,11 +27,14 @@
 #include "core/io.h"
 #include "core/loop.h"
 #include "core/mem.h"
+#include "core/message.h"
+#include "core/process.h"
 #include "core/stream.h"
 #include "core/text.h"
 #include "explore/sim.h"
 #include "export/nbd-server.h"
 #include "hw/guest.h"
+#include "hw/ignored.h"
 #include "hw/machine.h"
 #include "jobs/job.h"
 #include "monitor/chardev.h"
@@ -75,7 +78,8 @@ static void complain(const char *shown, struct error *err)
     AUTOFREE char *hint = text_shown(err->hint ? err->hint : "");
 
     fflush(stdout);
-    fprintf(stderr, "merganser: %s%s%s\n%s%s", what, shown ? ": " : "", text, hint, *hint ? "\n" : "");
+    message_begin(shown ? shown : "");
+    fprintf(stderr, "%s%s%s\n%s%s", what, shown ? ": " : "", text, hint, *hint ? "\n" : "");
     error_clear(err);
 }
 
@@ -88,6 +92,7 @@ static void __attribute__((noreturn)) leave(struct program *p, int exit_code)
     terminal_stop();
     chardevs_remove_sockets();
     drives_remove_temporaries();
+    process_remove_pid();
     if (p->demo_dir) {
         demo_remove(p->demo_dir);
     }
@@ -118,8 +123,7 @@ static void signal_came(void *arg, unsigned events)
         return;
     }
     p->signal = info.ssi_signo;
-    fprintf(stderr, "merganser: terminating on signal %u from pid %u\n", info.ssi_signo,
-            info.ssi_pid);
+    message("terminating on signal %u from pid %u", info.ssi_signo, info.ssi_pid);
     monitor_quit_request(OUTCOME_SIGNAL + info.ssi_signo);
 }
 
@@ -217,8 +221,7 @@ static int co_start_monitors(struct program *p, struct chardev **places)
         struct option_place *place = &p->options.places[i];
 
         if (place->spec.kind == CHARDEV_SERVER && place->spec.wait) {
-            fprintf(stderr, "merganser: %s: info: waiting for a connection on: %s\n", place->shown,
-                    chardev_name(places[i]));
+            message("%s: info: waiting for a connection on: %s", place->shown, chardev_name(places[i]));
             if (co_chardev_wait_client(places[i]) < 0) {
                 return -1;
             }
@@ -309,6 +312,8 @@ static int co_begin(struct program *p)
     if (!p->options.stopped && !monitor_quit_requested()) {
         machine_cont();
     }
+    process_daemon_ready();
+    process_use_log();
     return 0;
 }
 
@@ -470,8 +475,28 @@ static uint64_t choose_seed(const struct options *o)
     return o->clock == LOOP_CLOCK_REAL ? loop_entropy() : 1;
 }
 
+/* Into the background before there is a thread, and the files that belong to the process.  0, or -1 after the
+ * complaint. */
+static int become_process(struct program *p)
+{
+    const struct options *o = &p->options;
+    struct error err = ERROR_INIT;
+
+    message_show_name(o->guest_name ? o->name : NULL);
+    if ((o->daemonize && process_daemonize(&err) < 0) || (o->logfile && process_open_log(o->logfile, &err) < 0) ||
+        (o->pidfile && process_write_pid(o->pidfile, &err) < 0)) {
+        complain(NULL, &err);
+        p->exit_code = OUTCOME_NO_START;
+        return -1;
+    }
+    return 0;
+}
+
 static void run(struct program *p)
 {
+    if (become_process(p) < 0) {
+        return;
+    }
     signals_start(p);
     loop_init(p->options.clock, choose_seed(&p->options));
     if (p->options.map_cache_size) {
@@ -519,14 +544,18 @@ int main(int argc, char **argv)
     if (options_parse(&p.options, argc, argv, &shown, &err) < 0) {
         complain(shown, &err);
         free(shown);
-        p.exit_code = OUTCOME_USAGE;
+        p.exit_code = p.options.usage_code;
     } else if (p.options.help) {
-        options_print_help(stdout);
+        options_print_help(stdout, p.options.help_all);
+    } else if (p.options.done) {
+        fflush(stdout);
     } else if (p.options.version) {
         printf("merganser %s\n", MERGANSER_VERSION);
     } else {
         run(&p);
     }
+    process_remove_pid();
+    ignored_forget();
     options_free(&p.options);
     return p.exit_code;
 }

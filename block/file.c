@@ -203,6 +203,11 @@ static int co_file_open(struct node *node, struct error *err)
     s->locking = !locking || strcmp(locking, "off") != 0;
     s->force_share = node_option_bool(node, "force-share", false);
     s->direct = node_option_bool(node, "cache.direct", false);
+    if (!s->direct && !strcmp(json_string_value(json_object_get(node->options, "aio")) ?: "", "native")) {
+        error_set(err, "aio=native was specified, but it requires cache.direct=on, which was not specified.");
+        free(s);
+        return -EINVAL;
+    }
     node_option_str(node, "discard"); /* the format's answer counts */
     ret = co_io_open(engine, filename, open_flags(s, !node->read_only), &s->io);
     if (!node->read_only && (ret == -EACCES || ret == -EPERM || ret == -EROFS) &&

@@ -132,7 +132,7 @@ static int check_shared(const struct node *file, const char *name, bool read_onl
 
     TAILQ_FOREACH(n, &all_nodes, link) {
         if (n->file == file && !(n->read_only && read_only)) {
-            const char *needs = !read_only ? name : n->name, *denies = !read_only ? n->name : name;
+            const char *needs = n->read_only ? name : n->name, *denies = n->read_only ? n->name : name;
 
             error_set(err,
                       "Permission conflict on node '%s': permissions '%s' are both required by node '%s' (uses node "

@@ -76,6 +76,14 @@ bool device_flag(const struct device *dev, const char *property)
     return row && row->fallback && !strcmp(row->fallback, "true");
 }
 
+static json_t *iothreads;
+
+void device_note_iothread(const char *id)
+{
+    iothreads = iothreads ? iothreads : json_object();
+    json_object_set_new(iothreads, id, json_true());
+}
+
 /* A property on its way into a device. */
 struct setting {
     struct device *dev;
@@ -194,6 +202,10 @@ static int set_word(struct setting *s)
     if (!text && !(s->row->kind == PROPERTY_PCI_ADDRESS && json_is_integer(s->value))) {
         error_set(s->err, "Invalid parameter type for '%s', expected: string", name);
         return -EINVAL;
+    }
+    if (s->row->kind == PROPERTY_IOTHREAD && *text && !json_object_get(iothreads, text)) {
+        error_set(s->err, "Device '%s' not found", text);
+        return -ENOENT;
     }
     if (s->row->kind == PROPERTY_PCI_ADDRESS && text && !is_pci_address(text)) {
         error_set(s->err, "Property '%s.%s' doesn't take value '%s'", s->dev->model->name, name, text);

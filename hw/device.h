@@ -96,6 +96,8 @@ int co_device_add(json_t *tree, bool from_words, const char *shown, struct error
 /* The device that a drive brings by itself: `disk` is on if=virtio or if=ide at this place. */
 int co_device_for_drive(struct disk *disk, const char *model, unsigned bus, unsigned unit, struct error *err);
 struct device *device_find(const char *id);
+/* -object iothread: there are no such threads, but devices may name them. */
+void device_note_iothread(const char *id);
 /* Unplug: its guest goes down, the hardware goes, and the disk if it was the device's own.
  * Suspends. */
 void co_device_remove(struct device *dev);

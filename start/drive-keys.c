@@ -341,3 +341,64 @@ void drive_settings_free(struct drive_settings *s)
 {
     json_decref(s->throttling);
 }
+
+/* --- Help ------------------------------------------------------------------------------------- */
+
+const struct drive_key drive_keys[] = {
+    { "file", "PATH", "the image" },
+    { "if", "ide|virtio|none", "what it is attached to; none: nothing yet, -device does it" },
+    { "index", "N", "its place on that bus" },
+    { "bus", "N", "instead of index: the IDE channel" },
+    { "unit", "N", "and the unit on it" },
+    { "media", "disk|cdrom", "with a tray, and read-only" },
+    { "id", "ID", "what the monitor calls the disk; made from its place unless given" },
+    { "node-name", "NAME", "and its image" },
+    { "format", "qcow2|raw", "of the image; guessed unless given" },
+    { "readonly", "on|off", "no writing (also read-only)" },
+    { "auto-read-only", "on|off", "no writing where the host forbids it" },
+    { "force-share", "on|off", "open although another program writes to it" },
+    { "snapshot", "on|off", "what the guest writes goes to a temporary file" },
+    { "cache", "writeback|none|writethrough|directsync|unsafe", "how the host's cache is used" },
+    { "cache.direct", "on|off", "past the host's cache" },
+    { "cache.no-flush", "on|off", "never flush" },
+    { "cache.writeback", "on|off", "stable after a flush only" },
+    { "aio", "threads|native|io_uring", "who carries out input and output" },
+    { "discard", "ignore|unmap", "what becomes of a guest's discards (also off, on)" },
+    { "detect-zeroes", "off|on|unmap", "zeroes that are written become holes" },
+    { "werror", "report|ignore|stop|enospc", "what a failed write does" },
+    { "rerror", "report|ignore|stop", "what a failed read does" },
+    { "copy-on-read", "on|off", "what is read from below is kept (accepted, ignored)" },
+    { "throttling.LIMIT", "N", "bps-total, iops-read, ..., also bps, iops_rd, ... (checked, ignored)" },
+    { "file.KEY", "VALUE", "options of the file below the image: filename, driver, node-name, aio, locking" },
+    { "backing.KEY", "VALUE", "options of the image that it stands on, backing.backing.KEY of the next" },
+    { NULL, NULL, NULL },
+};
+
+static void print_formats(FILE *out, const char *title)
+{
+    fputs(title, out);
+    for (const struct driver *const *d = driver_list(); *d; d++) {
+        fprintf(out, " %s", (*d)->name);
+    }
+    fputs("\n", out);
+}
+
+bool drive_help(json_t *keys, FILE *out)
+{
+    const char *format = json_string_value(json_object_get(keys, "format"));
+
+    if (format && (!strcmp(format, "help") || !strcmp(format, "?"))) {
+        print_formats(out, "Supported formats:");
+        print_formats(out, "Supported formats (read-only):");
+        return true;
+    }
+    if (json_object_size(keys) != 1 || (!json_object_get(keys, "help") && !json_object_get(keys, "?"))) {
+        return false;
+    }
+    for (const struct drive_key *key = drive_keys; key->name; key++) {
+        AUTOFREE char *left = mem_printf("%s=%s", key->name, key->values);
+
+        fprintf(out, "  %-38s %s\n", left, key->help);
+    }
+    return true;
+}

@@ -7,6 +7,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdio.h>
 
 #include "block/disk.h"
 #include "core/error.h"
@@ -16,6 +17,14 @@ struct drive_settings {
     enum disk_policy werror, rerror;
     json_t *throttling; /* owned: {"bps-total": 1000, ..., "group": "g"}; NULL: no limits */
 };
+
+/* A key of -drive, for help and the manual. */
+struct drive_key {
+    const char *name, *values, *help; /* ends at name == NULL */
+};
+extern const struct drive_key drive_keys[];
+/* -drive help lists them, -drive format=help the formats: true when that was asked for, and done. */
+bool drive_help(json_t *keys, FILE *out);
 
 /* Take a key out: its text in *keep (freed first, malloc'ed), or NULL. */
 const char *drive_take(json_t *keys, const char *key, char **keep);

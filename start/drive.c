@@ -14,6 +14,7 @@
 #include "core/io.h"
 #include "core/keyval.h"
 #include "core/mem.h"
+#include "core/message.h"
 #include "hw/device.h"
 #include "hw/ignored.h"
 #include "monitor/monitor.h"
@@ -213,7 +214,7 @@ static struct node *co_add_filters(struct node *root, const struct drive_setting
                                    struct error *err)
 {
     if (s->copy_on_read && s->read_only) {
-        fprintf(stderr, "merganser: %s: warning: disabling copy-on-read on read-only drive\n", shown);
+        message("%s: warning: disabling copy-on-read on read-only drive", shown);
     } else if (s->copy_on_read) {
         AUTOFREE char *text = mem_printf("%s: copy-on-read", shown);
 

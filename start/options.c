@@ -2,7 +2,7 @@
 /*
  * The table of options, and what each does: see options.h.
  */
-#include "start/options.h"
+#include "start/option-rows.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -10,36 +10,13 @@
 
 #include <uuid/uuid.h>
 
-#include "block/node.h"
 #include "core/keyval.h"
 #include "core/mem.h"
 #include "core/size.h"
-#include "start/places.h"
+#include "hw/device.h"
+#include "hw/ignored.h"
+#include "start/drive-keys.h"
 #include "start/words.h"
-
-struct given;
-struct option {
-    const char *name;
-    const char *value; /* what --help calls it; NULL: it has none */
-    const char *group;
-    const char *help;  /* may have several lines; NULL: another row has said it */
-    bool two_dashes;   /* how --help shows it; both forms are taken */
-    int (*take)(struct options *o, const struct given *g, struct error *err);
-};
-/* An option on the line. */
-struct given {
-    const struct option *row;
-    const char *shown; /* as typed */
-    const char *value; /* NULL: none */
-};
-
-/* One more element at the end of an array: a pointer to it, zeroed. */
-#define GROW(array, count)                                                  \
-    ({                                                                      \
-        (array) = mem_reallocarray((array), (count) + 1, sizeof(*(array))); \
-        memset(&(array)[count], 0, sizeof(*(array)));                       \
-        &(array)[(count)++];                                                \
-    })
 
 /* --- Disks ------------------------------------------------------------------------------------ */
 
@@ -58,6 +35,12 @@ static int take_drive(struct options *o, const struct given *g, struct error *er
     if (!keys) {
         return -EINVAL;
     }
+    if (drive_help(keys, stdout)) {
+        json_decref(keys);
+        o->done = true;
+        return 0;
+    }
+    warn_of_flags(g, false);
     options_add_drive(o, g->shown, keys);
     return 0;
 }
@@ -75,6 +58,15 @@ static void add_image(struct options *o, const char *shown, const char *path, un
 static int take_hd(struct options *o, const struct given *g, struct error *err)
 {
     add_image(o, g->shown, g->value, g->row->name[2] - 'a');
+    return 0;
+}
+
+static int take_cdrom(struct options *o, const struct given *g, struct error *err)
+{
+    json_t *keys = json_pack("{s:s, s:s}", "index", "2", "media", "cdrom");
+
+    json_object_set_new(keys, "file", json_stringn_nocheck(g->value, strlen(g->value)));
+    options_add_drive(o, g->shown, keys);
     return 0;
 }
 
@@ -104,9 +96,26 @@ static int take_blockdev(struct options *o, const struct given *g, struct error 
     return add_tree(&o->disks.blockdevs, &o->disks.blockdev_count, g, "driver", err);
 }
 
+/* -device help, -device MODEL,help */
+static bool device_help(json_t *keys, const char *name)
+{
+    const struct device_model *model = device_model_find(name);
+    bool wanted = json_object_get(keys, "help") || json_object_get(keys, "?");
+
+    if (!strcmp(name, "help") || !strcmp(name, "?")) {
+        device_print_models(stdout);
+        return true;
+    }
+    if (model && wanted) {
+        device_print_properties(stdout, model);
+    }
+    return model && wanted;
+}
+
 /* QEMU's older spelling: flat keys, a flag without '=' is "on". */
 static int take_device(struct options *o, const struct given *g, struct error *err)
 {
+    const char *name;
     json_t *keys;
 
     if (g->value[0] == '{') {
@@ -116,6 +125,16 @@ static int take_device(struct options *o, const struct given *g, struct error *e
     if (!keys) {
         return -EINVAL;
     }
+    name = json_string_value(json_object_get(keys, "driver"));
+    if (name && (device_help(keys, name) || device_is_ignored(name))) {
+        o->done = o->done || !device_is_ignored(name);
+        if (!o->done) {
+            ignored_note(g->shown);
+        }
+        json_decref(keys);
+        return 0;
+    }
+    warn_of_flags(g, true);
     *GROW(o->disks.devices, o->disks.device_count) = (struct option_tree){ mem_strdup(g->shown), keys, true };
     return 0;
 }
@@ -144,7 +163,7 @@ static int take_stopped(struct options *o, const struct given *g, struct error *
 
 /* --- Monitors --------------------------------------------------------------------------------- */
 
-static int take_switch(json_t *keys, const char *key, bool fallback, bool *out, struct error *err)
+int take_switch(json_t *keys, const char *key, bool fallback, bool *out, struct error *err)
 {
     const char *value = json_string_value(json_object_get(keys, key));
 
@@ -154,181 +173,6 @@ static int take_switch(json_t *keys, const char *key, bool fallback, bool *out, 
         return -EINVAL;
     }
     json_object_del(keys, key);
-    return 0;
-}
-
-static int refuse_stdio_twice(struct options *o, struct error *err)
-{
-    if (o->stdio_taken) {
-        error_set(err, "cannot use stdio by multiple character devices");
-        return -EINVAL;
-    }
-    o->stdio_taken = true;
-    return 0;
-}
-
-static int check_id(const char *id, struct error *err)
-{
-    if (!id_wellformed(id)) {
-        error_set(err, "Parameter 'id' expects an identifier");
-        error_hint(err, "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.");
-        return -EINVAL;
-    }
-    return 0;
-}
-
-static struct option_place *place_find(const struct options *o, const char *id)
-{
-    for (size_t i = 0; i < o->place_count; i++) {
-        if (o->places[i].spec.id && !strcmp(o->places[i].spec.id, id)) {
-            return &o->places[i];
-        }
-    }
-    return NULL;
-}
-
-static int chardev_from_keys(struct options *o, const struct given *g, json_t *keys, struct error *err)
-{
-    const char *id = json_string_value(json_object_get(keys, "id"));
-    struct chardev_spec spec;
-    int ret;
-
-    if (!id) {
-        error_set(err, "chardev: no id specified");
-        return -EINVAL;
-    }
-    if (check_id(id, err) < 0) {
-        return -EINVAL;
-    }
-    if (place_find(o, id)) {
-        error_set(err, "Duplicate ID '%s' for chardev", id);
-        return -EEXIST;
-    }
-    if (!json_object_get(keys, "backend")) {
-        error_set(err, "chardev: \"%s\" missing backend", id);
-        return -EINVAL;
-    }
-    ret = place_from_keys(keys, &spec, err);
-    if (ret == 0 && spec.kind == CHARDEV_STDIO) {
-        ret = refuse_stdio_twice(o, err);
-    }
-    if (ret < 0) {
-        chardev_spec_free(&spec);
-        return ret;
-    }
-    *GROW(o->places, o->place_count) = (struct option_place){ .shown = mem_strdup(g->shown), .spec = spec };
-    return 0;
-}
-
-static int take_chardev(struct options *o, const struct given *g, struct error *err)
-{
-    json_t *keys = keyval_parse(g->value, "backend", err);
-    int ret = keys ? chardev_from_keys(o, g, keys, err) : -EINVAL;
-
-    json_decref(keys);
-    return ret;
-}
-
-/* Make `place` a monitor's. */
-static int use_place(struct options *o, struct option_place *place, enum place_use use, struct error *err)
-{
-    if (place->use != PLACE_IDLE) {
-        error_set(err, "Device '%s' is in use", place->spec.id);
-        return -EBUSY;
-    }
-    place->use = use;
-    place->spec.lines = use == PLACE_HUMAN;
-    o->monitor_given = o->monitor_given || use == PLACE_HUMAN;
-    o->human_stdio = o->human_stdio || (use == PLACE_HUMAN && place->spec.kind == CHARDEV_STDIO);
-    return 0;
-}
-
-static int take_monitor(struct options *o, const struct given *g, struct error *err)
-{
-    bool qmp = g->row->name[0] == 'q';
-    struct option_place place = { .use = PLACE_IDLE, .style.pretty = !strcmp(g->row->name, "qmp-pretty") };
-    int ret;
-
-    if (!strncmp(g->value, "chardev:", 8)) {
-        struct option_mon *mon = GROW(o->mons, o->mon_count);
-
-        *mon = (struct option_mon){ mem_strdup(g->shown), mem_strdup(g->value + 8), qmp, place.style.pretty };
-        return 0;
-    }
-    ret = place_from_word(g->value, g->shown, &place.spec, err);
-    if (ret == 0 && place.spec.kind == CHARDEV_STDIO) {
-        ret = refuse_stdio_twice(o, err);
-    }
-    if (ret == 0) {
-        ret = use_place(o, &place, qmp ? PLACE_QMP : PLACE_HUMAN, err);
-    }
-    if (ret) {
-        chardev_spec_free(&place.spec);
-        return ret;
-    }
-    place.shown = mem_strdup(g->shown);
-    *GROW(o->places, o->place_count) = place;
-    return 0;
-}
-
-static int mon_from_keys(struct options *o, const struct given *g, json_t *keys, struct error *err)
-{
-    const char *mode = json_string_value(json_object_get(keys, "mode"));
-    const char *chardev = json_string_value(json_object_get(keys, "chardev")), *key;
-    bool qmp = mode && !strcmp(mode, "control"), has_pretty = json_object_get(keys, "pretty"), pretty;
-    json_t *value;
-
-    json_object_foreach(keys, key, value) {
-        if (strcmp(key, "mode") && strcmp(key, "chardev") && strcmp(key, "pretty") && strcmp(key, "id")) {
-            error_set(err, "Invalid parameter '%s'", key);
-            return -EINVAL;
-        }
-    }
-    if (take_switch(keys, "pretty", false, &pretty, err) < 0) {
-        return -EINVAL;
-    }
-    if (!chardev) {
-        error_set(err, "Parameter 'chardev' is missing");
-    } else if (mode && !qmp && strcmp(mode, "readline")) {
-        error_set(err, "Parameter 'mode' does not accept value '%s'", mode);
-    } else if (has_pretty && !qmp) {
-        error_set(err, "'pretty' is not compatible with HMP monitors");
-    } else {
-        *GROW(o->mons, o->mon_count) =
-            (struct option_mon){ mem_strdup(g->shown), mem_strdup(chardev), qmp, pretty };
-        return 0;
-    }
-    return -EINVAL;
-}
-
-static int take_mon(struct options *o, const struct given *g, struct error *err)
-{
-    json_t *keys = keyval_parse(g->value, "chardev", err);
-    int ret = keys ? mon_from_keys(o, g, keys, err) : -EINVAL;
-
-    json_decref(keys);
-    return ret;
-}
-
-/* All options are read: -mon may come before its -chardev. */
-static int join_monitors(struct options *o, char **shown, struct error *err)
-{
-    for (size_t i = 0; i < o->mon_count; i++) {
-        const struct option_mon *mon = &o->mons[i];
-        struct option_place *place = place_find(o, mon->chardev);
-
-        if (!place) {
-            error_set(err, "chardev \"%s\" not found", mon->chardev);
-        } else if (use_place(o, place, mon->qmp ? PLACE_QMP : PLACE_HUMAN, err) == 0) {
-            place->style.pretty = mon->pretty;
-            continue;
-        }
-        *shown = mem_strdup(mon->shown);
-        return -EINVAL;
-    }
-    if (!o->monitor_given && !o->stdio_taken && !o->daemonize) {
-        o->human_stdio = true;
-    }
     return 0;
 }
 
@@ -396,12 +240,14 @@ static int take_map_cache_size(struct options *o, const struct given *g, struct 
 static int take_name(struct options *o, const struct given *g, struct error *err)
 {
     static const char *const known[] = { "process", "debug-threads" }; /* of no use here */
+    bool ignored;
     json_t *keys = keyval_parse(g->value, "guest", err);
     const char *guest, *key;
 
     if (!keys) {
         return -EINVAL;
     }
+    take_switch(keys, "debug-threads", false, &ignored, err);
     guest = json_string_value(json_object_get(keys, "guest"));
     if (guest) {
         free(o->name);
@@ -476,6 +322,26 @@ static int take_sandbox(struct options *o, const struct given *g, struct error *
     return ret;
 }
 
+static int take_pidfile(struct options *o, const struct given *g, struct error *err)
+{
+    free(o->pidfile);
+    o->pidfile = mem_strdup(g->value);
+    return 0;
+}
+
+static int take_logfile(struct options *o, const struct given *g, struct error *err)
+{
+    free(o->logfile);
+    o->logfile = mem_strdup(g->value);
+    return 0;
+}
+
+static int take_daemonize(struct options *o, const struct given *g, struct error *err)
+{
+    o->daemonize = true;
+    return 0;
+}
+
 static int take_compat(struct options *o, const struct given *g, struct error *err)
 {
     o->compat = true;
@@ -522,6 +388,7 @@ static const struct option table[] = {
     { "hdb", "FILE", "Disks", "the second", false, take_hd },
     { "hdc", "FILE", "Disks", "the third", false, take_hd },
     { "hdd", "FILE", "Disks", "the fourth", false, take_hd },
+    { "cdrom", "FILE", "Disks", "a medium in a drive with a tray, the third IDE disk's place", false, take_cdrom },
     { "guest", "KEY=VALUE,...", "Guests",
       "what the simulated guests do, in fio's words: disk=ID (all disks unless\n"
       "given), profile=preserve|stamp|replay|none, rw=, rwmixread=, bs=, iodepth=,\n"
@@ -557,6 +424,15 @@ static const struct option table[] = {
       true, take_map_cache_size },
     { "name", "NAME", "Program", "what `info name` shows", false, take_name },
     { "uuid", "UUID", "Program", "what `info uuid` shows", false, take_uuid },
+    { "pidfile", "FILE", "Program", "our process number goes there, and away at the end", false, take_pidfile },
+    { "daemonize", NULL, "Program", "go on in the background, once all is open and listening", false,
+      take_daemonize },
+    { "D", "FILE", "Program", "messages go there instead of to standard error, once all is open", false,
+      take_logfile },
+    { "msg", "timestamp=on|off,guest-name=on|off", "Program", "what stands before each message", false, take_msg },
+    { "readconfig", "FILE", "Program", "more options, in QEMU's format: [drive \"id\"] and lines of key = \"value\"",
+      false, take_readconfig },
+    { "object", "TYPE,id=ID,...|JSON", "Program", "iothread, throttle-group; others are ignored", false, take_object },
     { "sandbox", "on|off", "Program",
       "on: after the start only the images and places that were named can be\n"
       "reached, no program can be run, nothing be connected to;\n"
@@ -572,36 +448,10 @@ static const struct option table[] = {
     { "version", NULL, "Program", "which version this is", true, take_version },
 };
 
-void options_print_help(FILE *out)
+const struct option *option_rows(size_t *count)
 {
-    const char *group = "";
-
-    fprintf(out, "usage: merganser [options] [IMAGE]\n\n"
-                 "Boots disks on image chains, lets simulated guests work on them, and opens a\n"
-                 "monitor to merge, snapshot and inspect the chains meanwhile. Without any image\n"
-                 "it makes a chain to try.\n");
-    for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
-        const struct option *row = &table[i];
-        AUTOFREE char *left = mem_printf("%s%s %s", row->two_dashes ? "--" : "-", row->name,
-                                         row->value ? row->value : "");
-
-        if (!row->help) {
-            continue;
-        }
-        if (strcmp(group, row->group)) {
-            fprintf(out, "\n%s:\n", row->group);
-            group = row->group;
-        }
-        for (const char *line = row->help; *line;) {
-            size_t len = strcspn(line, "\n");
-
-            fprintf(out, "  %-25s %.*s\n", line == row->help ? left : "", (int)len, line);
-            line += len + (line[len] == '\n');
-        }
-    }
-    fprintf(out, "\nExit codes: 0 all well, 1 could not start, 2 usage, 3 a command failed,\n"
-                 "4 a job failed, 5 an expectation failed, 6 the guest saw wrong data,\n"
-                 "124 a wait ran out of time, 128+N ended by signal N.\n");
+    *count = ARRAY_SIZE(table);
+    return table;
 }
 
 /* --- Words ------------------------------------------------------------------------------------ */
@@ -613,7 +463,43 @@ static const struct option *find(const char *name, size_t len)
             return &table[i];
         }
     }
-    return NULL;
+    return ignored_option_find(name, len);
+}
+
+/* Options that QEMU has not.  Their wrong use has an exit code of its own. */
+static bool is_ours(const struct option *row)
+{
+    static const char *const names[] = { "guest", "f", "c", "on-error", "clock", "seed", "map-cache-size",
+                                         "qemu-compat", "sandbox", "sim" };
+
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        if (!strcmp(names[i], row->name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int option_apply(struct options *o, const char *name, const char *value, const char *shown, struct error *err)
+{
+    const struct option *row = find(name, strlen(name));
+
+    return row->take(o, &(struct given){ row, shown, value }, err);
+}
+
+/* Groups have the names of their options. */
+bool option_in_file(const char *name)
+{
+    static const char *const groups[] = { "drive", "device", "chardev", "mon", "name", "object", "msg", "machine",
+                                          "accel", "global", "netdev", "net", "rtc", "numa", "smbios", "overcommit",
+                                          "action", "audiodev", "fw_cfg", "spice", "icount" };
+
+    for (size_t i = 0; i < ARRAY_SIZE(groups); i++) {
+        if (!strcmp(groups[i], name)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* One option at argv[*i]; *i stands on the last word of it afterwards. */
@@ -626,6 +512,7 @@ static int take_option(struct options *o, int argc, char **argv, int *i, char **
     const char *value = name[len] ? name + len + 1 : NULL;
 
     *shown = mem_strdup(word);
+    o->usage_code = row && is_ours(row) ? 2 : 1;
     if (!row || (value && !row->value)) {
         error_set(err, "invalid option");
         return -EINVAL;
@@ -639,6 +526,10 @@ static int take_option(struct options *o, int argc, char **argv, int *i, char **
         free(*shown);
         *shown = mem_printf("%s %s", word, value);
     }
+    if (row->take == take_help && *i + 1 < argc && !strcmp(argv[*i + 1], "all")) {
+        o->help_all = true;
+        ++*i;
+    }
     return row->take(o, &(struct given){ row, *shown, value }, err);
 }
 
@@ -651,7 +542,7 @@ int options_parse(struct options *o, int argc, char **argv, char **shown, struct
 {
     bool only_images = false;
 
-    *o = (struct options){ .clock = LOOP_CLOCK_REAL };
+    *o = (struct options){ .clock = LOOP_CLOCK_REAL, .usage_code = 1 };
     *shown = NULL;
     for (int i = 1; i < argc; i++) {
         if (only_images || argv[i][0] != '-' || !argv[i][1]) {
@@ -662,7 +553,18 @@ int options_parse(struct options *o, int argc, char **argv, char **shown, struct
             int ret = take_option(o, argc, argv, &i, shown, err);
 
             if (ret) {
+                if (o->where || o->bare) {
+                    free(*shown);
+                    *shown = o->where;
+                    o->where = NULL;
+                }
                 return ret;
+            }
+            o->bare = false;
+            if (o->done || o->help || o->version) {
+                free(*shown);
+                *shown = NULL;
+                return 0;
             }
             free(*shown);
             *shown = NULL;
@@ -703,6 +605,10 @@ void options_free(struct options *o)
     for (size_t i = 0; i < o->script_count; i++) {
         free(o->scripts[i].text);
     }
+    free_trees(o->objects, o->object_count);
+    free(o->pidfile);
+    free(o->logfile);
+    free(o->where);
     free(o->disks.drives);
     free(o->guests);
     free(o->places);

@@ -18,6 +18,19 @@
 #include "monitor/monitor.h"
 #include "start/drive.h"
 
+/* A row of the table of options: --help, the manual and completions are made from it. */
+struct options;
+struct given;
+struct option {
+    const char *name;
+    const char *value; /* what --help calls it; NULL: it has none */
+    const char *group;
+    const char *help;  /* may have several lines; NULL: another row has said it */
+    bool two_dashes;   /* how --help shows it; both forms are taken */
+    int (*take)(struct options *o, const struct given *g, struct error *err);
+};
+const struct option *option_rows(size_t *count);
+
 /* `shown`: the option as typed, for errors. */
 struct option_guest {
     char *shown;
@@ -56,9 +69,15 @@ struct options {
     bool human_stdio; /* the human monitor is on standard input and output */
     bool stopped;     /* -S */
     bool daemonize;
+    bool timestamp, guest_name; /* before messages */
+    bool done;                  /* all that was asked for has been printed */
+    char *pidfile, *logfile;    /* NULL: none */
+    struct option_tree *objects;
+    size_t object_count;
+    int usage_code; /* when options_parse() fails: of the program */
     bool compat;      /* --qemu-compat */
     bool sandbox, landlock_optional;
-    bool help, version;
+    bool help, help_all, version;
     enum option_errors on_error;
     enum loop_clock clock;
     bool has_seed;
@@ -67,13 +86,15 @@ struct options {
     char *name, *uuid; /* NULL: not given */
     /* private to options.c */
     bool monitor_given, stdio_taken;
+    char *where; /* -readconfig: the line that is wrong */
+    bool bare;   /* QEMU's complaint about the last option does not name it */
 };
 
 /* 0; or -EINVAL with the sentence in err and the option as typed in *shown (malloc'ed, may be
  * NULL). */
 int options_parse(struct options *o, int argc, char **argv, char **shown, struct error *err);
 void options_free(struct options *o);
-void options_print_help(FILE *out);
+void options_print_help(FILE *out, bool all); /* option-help.c */
 /* Is it --sim, whose words follow? */
 bool options_are_sim(int argc, char **argv);
 /* One more drive; takes over `keys`, copies `shown`. */

@@ -40,22 +40,25 @@ refused() {
     [ "${lines[0]}" = "merganser: $text" ] || fail "$*: $output"
 }
 
-@test "wrong usage gives 2 and one sentence" {
-    refused 2 '-foo: invalid option' -foo
-    refused 2 '--foo: invalid option' --foo
-    refused 2 '-hdz: invalid option' -hdz x
-    refused 2 '-S=1: invalid option' -S=1
-    refused 2 '-drive: requires an argument' -drive
+@test "QEMU's options, wrongly used, give QEMU's exit code and sentence" {
+    refused 1 '-foo: invalid option' -foo
+    refused 1 '--foo: invalid option' --foo
+    refused 1 '-hdz: invalid option' -hdz x
+    refused 1 '-S=1: invalid option' -S=1
+    refused 1 '-drive: requires an argument' -drive
+    refused 1 '-uuid x: failed to parse UUID string: wrong format' -uuid x
+    refused 1 "-name foo=1: Invalid parameter 'foo'" -name foo=1
+    refused 1 "-monitor foo: 'foo' is not a valid char driver" -monitor foo
+    refused 1 "-qmp unix:x,foo=1: Invalid parameter 'foo'" -qmp unix:x,foo=1
+    refused 1 "-qmp unix:x,server=maybe: Parameter 'server' expects 'on' or 'off'" -qmp unix:x,server=maybe
+    refused 1 '-monitor stdio: cannot use stdio by multiple character devices' -qmp stdio -monitor stdio
+}
+
+@test "our own options, wrongly used, give 2 and one sentence" {
     refused 2 '--seed: requires an argument' --seed
     refused 2 "--clock x: Parameter 'clock' does not accept value 'x'" --clock x
     refused 2 "--seed -1: Parameter 'seed' expects a non-negative number below 2^64" --seed -1
     refused 2 "--on-error=x: Parameter 'on-error' does not accept value 'x'" --on-error=x
-    refused 2 '-uuid x: failed to parse UUID string: wrong format' -uuid x
-    refused 2 "-name foo=1: Invalid parameter 'foo'" -name foo=1
-    refused 2 "-monitor foo: 'foo' is not a valid char driver" -monitor foo
-    refused 2 "-qmp unix:x,foo=1: Invalid parameter 'foo'" -qmp unix:x,foo=1
-    refused 2 "-qmp unix:x,server=maybe: Parameter 'server' expects 'on' or 'off'" -qmp unix:x,server=maybe
-    refused 2 '-monitor stdio: cannot use stdio by multiple character devices' -qmp stdio -monitor stdio
 }
 
 @test "what cannot be opened gives 1 and QEMU's sentence" {

@@ -26,6 +26,7 @@ refusals() {
         [ "$last" = "$options" ] || last=-$last
         run mg -S "${words[@]}"
         [ "$status" = 1 ] || fail "$options: exit code $status: $output" || return 1
+        while [[ ${lines[0]} == *": warning: short-form boolean option "* ]]; do lines=("${lines[@]:2}"); done
         [ "${lines[0]}" = "merganser: ${text/#.../$last}" ] || fail "$options: $output" || return 1
         count=$((count + 1))
     done
