@@ -63,8 +63,12 @@ int co_qcow2_check_init(struct qcow2_check *c, struct qcow2 *q, struct error *er
         .clusters = DIV_ROUND_UP(size, q->cluster_size),
         .memory_max = MEMORY_FLOOR + allocated,
         .missing = UINT64_MAX,
-        .buf = mem_alloc(q->cluster_size),
+        .buf = mem_try_alloc(q->cluster_size),
     };
+    if (!c->buf) {
+        error_set_errno(err, ENOMEM, "Could not check '%s'", q->node->filename);
+        return -ENOMEM;
+    }
     return 0;
 }
 
@@ -324,8 +328,12 @@ static int co_walk_l1(struct qcow2_check *c, uint64_t offset, uint64_t *l1, uint
 static int co_walk_active(struct qcow2_check *c, struct error *err)
 {
     const struct qcow2_header *h = &c->q->h;
-    uint64_t *l1 = mem_calloc(h->l1_size + 1, sizeof(*l1));
+    uint64_t *l1 = mem_try_calloc(h->l1_size + 1, sizeof(*l1));
 
+    if (!l1) {
+        error_set_errno(err, ENOMEM, "Could not check '%s'", c->q->node->filename);
+        return -ENOMEM;
+    }
     memcpy(l1, c->q->l1, h->l1_size * sizeof(*l1));
     c->active = true;
     int ret = co_walk_l1(c, h->l1_offset, l1, h->l1_size, "the active L1 table", err);
@@ -345,8 +353,12 @@ static int co_walk_snapshot(struct qcow2_check *c, const struct qcow2_snapshot *
     if (ret) {
         return ret;
     }
-    uint64_t *l1 = mem_calloc(s->l1_size + 1, sizeof(*l1));
+    uint64_t *l1 = mem_try_calloc(s->l1_size + 1, sizeof(*l1));
 
+    if (!l1) {
+        error_set_errno(err, ENOMEM, "Could not check %s", what);
+        return -ENOMEM;
+    }
     ret = co_read_table(c, s->l1_offset, l1, s->l1_size * sizeof(*l1), "L1 table", err);
     for (uint32_t i = 0; !ret && i < s->l1_size; i++) {
         l1[i] = load_be64(&l1[i]);
@@ -420,8 +432,12 @@ static int co_walk_bitmaps(struct qcow2_check *c, struct error *err)
     if (ret) {
         return ret;
     }
-    AUTOFREE uint8_t *dir = mem_alloc(len + 1);
+    AUTOFREE uint8_t *dir = mem_try_alloc(len + 1);
 
+    if (!dir) {
+        error_set_errno(err, ENOMEM, "Could not check the bitmap directory");
+        return -ENOMEM;
+    }
     ret = co_read_table(c, offset, dir, len, "bitmap directory", err);
     return ret ? ret : co_walk_directory(c, dir, len, err);
 }

@@ -171,7 +171,11 @@ int co_qcow2_read_compressed(struct qcow2 *q, uint64_t l2_entry, uint8_t *out)
     if (offset < q->cluster_size) {
         return -EIO; /* in the header */
     }
-    AUTOFREE uint8_t *in = mem_alloc(len); /* at most two clusters */
+    AUTOFREE uint8_t *in = mem_try_alloc(len); /* at most two clusters */
+
+    if (!in) {
+        return -ENOMEM;
+    }
     struct decompression d = {
         .in = in,
         .in_len = len,

@@ -10,6 +10,8 @@
  * compressed one, the layers below, or nowhere (zeroes).  Zeroes are found out from the tables
  * where possible, without reading.
  */
+#include <errno.h>
+
 #include "block/qcow2-l2.h"
 
 #include "core/bytes.h"
@@ -44,11 +46,14 @@ static bool co_reads_as_zero(struct qcow2 *q, uint64_t guest, uint64_t len)
 /* Beyond the end of the disk there are zeroes. */
 static int co_read(struct qcow2 *q, uint64_t guest, uint64_t len, uint8_t **out)
 {
-    uint8_t *bytes = mem_alloc(len);
+    uint8_t *bytes = mem_try_alloc(len);
     uint64_t visible = guest < q->node->size ? MIN(len, q->node->size - guest) : 0;
     struct iovec iov = { .iov_base = bytes, .iov_len = visible };
-    int ret = visible ? co_qcow2_read(q->node, guest, &iov, 1) : 0;
+    int ret = bytes ? 0 : -ENOMEM;
 
+    if (ret == 0 && visible) {
+        ret = co_qcow2_read(q->node, guest, &iov, 1);
+    }
     if (ret < 0) {
         free(bytes);
         return ret;

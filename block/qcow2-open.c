@@ -71,8 +71,13 @@ static int co_read_name(struct qcow2 *q, const uint8_t *buf, size_t len, struct 
 static int co_read_cluster(struct qcow2 *q, uint8_t **buf, size_t *len, struct error *err)
 {
     *len = 1u << q->h.cluster_bits;
-    *buf = mem_realloc(*buf, *len);
-    int ret = co_io_read(q->file, 0, *buf, *len);
+    uint8_t *all = mem_try_realloc(*buf, *len);
+    int ret = all ? 0 : -ENOMEM;
+
+    if (all) {
+        *buf = all;
+        ret = co_io_read(q->file, 0, *buf, *len);
+    }
 
     if (ret) {
         error_set_errno(err, ret, "Could not read qcow2 header");
@@ -148,8 +153,8 @@ static void derive(struct qcow2 *q)
 /* A table of 64-bit entries, in host order. */
 static int co_load_table(struct qcow2 *q, uint64_t offset, uint64_t entries, uint64_t **out)
 {
-    uint64_t *table = mem_calloc(entries + 1, sizeof(*table)); /* never NULL */
-    int ret = co_io_read(q->file, offset, table, entries * sizeof(*table));
+    uint64_t *table = mem_try_calloc(entries + 1, sizeof(*table));
+    int ret = table ? co_io_read(q->file, offset, table, entries * sizeof(*table)) : -ENOMEM;
 
     if (ret) {
         free(table);

@@ -4,6 +4,8 @@
  * decompressor, or from below.  Guests read through the chain map instead; what comes here are
  * compressed clusters, and the surroundings of a write into a fresh cluster (qcow2-fill.c).
  */
+#include <errno.h>
+
 #include "block/qcow2-l2.h"
 
 #include <assert.h>
@@ -34,8 +36,8 @@ static int co_read_compressed(struct qcow2 *q, uint64_t guest, const struct iove
         *len = 0; /* overwritten while the slice came in: look anew */
         return 0;
     }
-    cluster = mem_alloc(q->cluster_size);
-    ret = co_qcow2_read_compressed(q, entry, cluster);
+    cluster = mem_try_alloc(q->cluster_size);
+    ret = cluster ? co_qcow2_read_compressed(q, entry, cluster) : -ENOMEM;
     if (ret == 0) {
         iov_from_buf(iov, n, 0, cluster + within, *len);
     }

@@ -106,8 +106,8 @@ static int co_write_counts(struct qcow2_check *c, const struct counts *n)
 {
     struct qcow2 *q = c->q;
     uint64_t len = n->table_clusters << q->h.cluster_bits;
-    AUTOFREE uint8_t *table = mem_zalloc(len);
-    int ret = 0;
+    AUTOFREE uint8_t *table = mem_try_calloc(1, len);
+    int ret = table ? 0 : -ENOMEM;
 
     for (uint64_t i = 0; !ret && i < n->entries; i++) {
         store_be64(table + i * 8, n->offsets[i]);
@@ -182,8 +182,11 @@ static int co_flag_l2(struct qcow2_check *c, uint64_t table)
 
 static int co_write_l1(struct qcow2 *q)
 {
-    AUTOFREE uint8_t *bytes = mem_alloc(q->h.l1_size * 8ull + 1);
+    AUTOFREE uint8_t *bytes = mem_try_alloc(q->h.l1_size * 8ull + 1);
 
+    if (!bytes) {
+        return -ENOMEM;
+    }
     for (uint32_t i = 0; i < q->h.l1_size; i++) {
         store_be64(bytes + i * 8ull, q->l1[i]);
     }

@@ -76,9 +76,13 @@ int qcow2_snapshots_parse(const uint8_t *buf, size_t len, const struct qcow2_hea
     /* No more entries than fit, whatever the header says: the memory stays in proportion to the
      * bytes. */
     size_t room = MIN((size_t)h->nb_snapshots, len / QCOW2_SNAPSHOT_ENTRY);
-    struct qcow2_snapshot *list = mem_calloc(room + 1, sizeof(*list));
+    struct qcow2_snapshot *list = mem_try_calloc(room + 1, sizeof(*list));
     size_t pos = 0;
 
+    if (!list) {
+        error_set_errno(err, ENOMEM, "Failed to read snapshot table");
+        return -ENOMEM;
+    }
     for (unsigned i = 0; i < h->nb_snapshots; i++) {
         int ret = i < room ? parse_snapshot(buf, len, &pos, i, h, &list[i], err) : -EAGAIN;
 
@@ -104,8 +108,10 @@ int co_qcow2_snapshots_load(struct qcow2 *q, uint64_t file_size, struct error *e
     uint64_t len = MIN((uint64_t)FIRST_READ, most);
 
     for (;;) {
-        buf = mem_realloc(buf, len);
-        ret = co_io_read(q->file, q->h.snapshots_offset, buf, len);
+        uint8_t *more = mem_try_realloc(buf, len);
+
+        buf = more ? more : buf;
+        ret = more ? co_io_read(q->file, q->h.snapshots_offset, buf, len) : -ENOMEM;
         if (ret) {
             error_set_errno(err, ret, "Failed to read snapshot table");
             break;

@@ -25,8 +25,11 @@
 
 static int co_write_l1(struct qcow2 *q, uint64_t place, uint64_t entries, uint64_t clusters)
 {
-    AUTOFREE uint8_t *bytes = mem_zalloc(clusters * q->cluster_size);
+    AUTOFREE uint8_t *bytes = mem_try_calloc(clusters, q->cluster_size);
 
+    if (!bytes) {
+        return -ENOMEM;
+    }
     for (uint64_t i = 0; i < MIN(entries, (uint64_t)q->h.l1_size); i++) {
         store_be64(bytes + i * 8, q->l1[i]);
     }

@@ -712,6 +712,8 @@ static inline bool scenario_possible(const struct scenario *s)
 
 /* --- A run ------------------------------------------------------------------------------------ */
 
+static bool under_way; /* the scenario itself, not what comes before and after */
+
 struct whole_run {
     struct run *run;
     void (*arm)(void *arg); /* plans the faults */
@@ -740,7 +742,9 @@ static CO_ENTRY inline void co_whole_run(void *arg)
     if (w->arm) {
         w->arm(w->arg);
     }
+    under_way = true;
     run->scenario->co_run(run);
+    under_way = false;
     io_sim_faults_clear();
     io_sim_set_quota(0);
     co_sleep_ns(NS_PER_S); /* what works on by itself comes to its end */

@@ -72,26 +72,6 @@ static unsigned runs;
 
 /* --- Places ----------------------------------------------------------------------------------- */
 
-/* "block/qcow2.c" of "../../main/block/qcow2.c" */
-static const char *short_name(const char *file)
-{
-    static const char *const floors[] = { "core/",   "block/",   "jobs/",  "hw/",
-                                          "export/", "monitor/", "start/", "explore/",
-                                          "img/",    "tests/",   "labs/" };
-
-    for (size_t i = 0; i < ARRAY_SIZE(floors); i++) {
-        const char *found = NULL;
-
-        for (const char *at = file; (at = strstr(at, floors[i])); at++) {
-            found = at == file || at[-1] == '/' ? at : found;
-        }
-        if (found) {
-            return found;
-        }
-    }
-    return strrchr(file, '/') ? strrchr(file, '/') + 1 : file;
-}
-
 static struct site *site_of(const struct io_site *io)
 {
     const char *file = short_name(io->file);
@@ -204,31 +184,6 @@ static void plan_failures(void *arg)
 }
 
 /* --- Runs ------------------------------------------------------------------------------------- */
-
-static int voices[2]; /* standard output and standard error, as long as scenarios are silent */
-
-/* Complaints of commands that fail are expected, hundreds of them.  LOUD=1 lets them through. */
-static void silence(bool on)
-{
-    int nowhere;
-
-    if (getenv("LOUD")) {
-        return;
-    }
-    fflush(stdout);
-    for (int i = 0; i < 2; i++) {
-        if (on) {
-            voices[i] = dup(STDOUT_FILENO + i);
-            nowhere = open("/dev/null", O_WRONLY);
-            dup2(nowhere, STDOUT_FILENO + i);
-            close(nowhere);
-        } else {
-            dup2(voices[i], STDOUT_FILENO + i);
-            close(voices[i]);
-            voices[i] = 0;
-        }
-    }
-}
 
 static void last_words(int signal)
 {
