@@ -11,6 +11,7 @@
 #define CALM_REQUESTS 20
 #define CALM_NS (500 * NS_PER_MS)
 #define PROBE_NS NS_PER_S
+#define FLOOR_PART 100 /* of the time that the medium may always be busy for the job */
 #define PACE_MAX (64ull << 30) /* nothing is as fast: beyond it there is no limit to speak of */
 
 void latency_control_init(struct latency_control *c, uint64_t target_ns, uint64_t now_ns)
@@ -20,9 +21,16 @@ void latency_control_init(struct latency_control *c, uint64_t target_ns, uint64_
                                    .since_ns = now_ns, .raised_ns = now_ns };
 }
 
+void latency_control_served(struct latency_control *c, uint64_t bytes, uint64_t ns)
+{
+    uint64_t rate = (unsigned __int128)bytes * NS_PER_S / MAX(ns, 1u);
+
+    c->served = c->served ? c->served - c->served / 8 + rate / 8 : rate;
+}
+
 static void set_pace(struct latency_control *c, uint64_t now_ns, uint64_t pace, uint64_t evidence_from)
 {
-    c->pace = MIN(MAX(pace, LATENCY_PACE_FLOOR), PACE_MAX);
+    c->pace = MIN(MAX(pace, MAX(LATENCY_PACE_FLOOR, c->served / FLOOR_PART)), PACE_MAX);
     c->since_ns = evidence_from;
     c->raised_ns = now_ns;
 }
@@ -73,9 +81,9 @@ void latency_control_decide(struct latency_control *c, uint64_t now_ns, uint64_t
     if (!c->target_ns || is_free(c, now_ns, fresh)) {
         return;
     }
-    if (above >= 2 && above * 100 > all) {
+    if (above >= 2 && above * 200 > all) {
         back_off(c, now_ns);
-    } else if (now_ns > c->since_ns && all > 0 && above * 200 <= all &&
+    } else if (now_ns > c->since_ns && all > 0 && above * 400 <= all &&
                (all >= CALM_REQUESTS || now_ns - c->since_ns >= CALM_NS)) {
         raise(c, now_ns);
     }

@@ -57,8 +57,12 @@ static CO_ENTRY void co_stream_window(void *arg)
 {
     struct window *w = arg;
     struct stream *s = w->job->state;
+    uint64_t started = loop_now();
 
     w->ret = co_copier_fill(&s->copier, w->offset, w->len);
+    if (job_pace(w->job)) { /* alone, so the time is its own */
+        latency_control_served(&w->job->latency, w->len, loop_now() - started);
+    }
     w->done = true;
     s->in_flight--;
     s->in_flight_bytes -= w->len;

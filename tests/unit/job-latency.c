@@ -93,6 +93,18 @@ static void the_pace_never_falls_below_the_floor(void **state)
     assert_int_equal(c.pace, LATENCY_PACE_FLOOR);
 }
 
+static void the_floor_is_a_hundredth_of_what_the_medium_moves(void **state)
+{
+    struct latency_control c;
+
+    latency_control_init(&c, NS_PER_MS, 0);
+    for (unsigned i = 1; i < 300; i++) {
+        latency_control_served(&c, MIB, NS_PER_MS); /* 1,000 MiB/s */
+        latency_control_decide(&c, i * LATENCY_PERIOD_NS, 100, 100, 100);
+    }
+    assert_in_range(c.pace, 10 * MIB - 1000, 10 * MIB);
+}
+
 static void an_idle_guest_frees_the_job_and_its_return_binds_it_again(void **state)
 {
     struct latency_control c;
@@ -223,6 +235,7 @@ int main(void)
         cmocka_unit_test(the_window_forgets_after_five_seconds),
         cmocka_unit_test(the_law_finds_what_the_guest_allows),
         cmocka_unit_test(the_pace_never_falls_below_the_floor),
+        cmocka_unit_test(the_floor_is_a_hundredth_of_what_the_medium_moves),
         cmocka_unit_test(an_idle_guest_frees_the_job_and_its_return_binds_it_again),
         cmocka_unit_test_setup_teardown(a_busy_guest_keeps_its_target, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(without_a_target_the_same_guest_suffers, rig_setup, rig_teardown),
