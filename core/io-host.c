@@ -380,14 +380,23 @@ static void co_host_close(struct io_file *file)
 
 struct handover {
     int from, to;
+    unsigned lock_used, lock_shared;
     int result;
 };
 
+/* Requests in flight keep the old open file alive for a while, and its marks with it: they would be seen as somebody
+ * else's.  The new one has its own by now. */
 static void handover_run(void *arg)
 {
     struct handover *h = arg;
+    bool bad_shared;
+    unsigned bad;
 
+    io_lock_fd(h->to, h->lock_used, h->lock_shared, 0, IO_PERM_ALL, &bad, &bad_shared);
     h->result = dup3(h->from, h->to, O_CLOEXEC) < 0 ? -errno : 0;
+    if (h->result < 0) {
+        io_lock_put(h->to, h->lock_used, h->lock_shared);
+    }
     close(h->from);
 }
 
@@ -403,7 +412,7 @@ static int co_host_reopen(struct io_file *file, unsigned flags)
         .path = file->path, .flags = flags, .old_fd = f->fd,
         .lock_used = file->lock_used, .lock_shared = file->lock_shared,
     };
-    struct handover h = { .to = f->fd };
+    struct handover h = { .to = f->fd, .lock_used = file->lock_used, .lock_shared = file->lock_shared };
 
     co_carry_fn(file->engine, io_open_run, &o);
     if (o.result) {

@@ -18,11 +18,11 @@
 
 #define READERS 64
 #define ROUNDS 100
-#define REOPENS 60
+#define REOPENS 60 /* up and down */
 #define FILE_BYTES (1u << 20)
 
 static struct io_file *file;
-static unsigned running, failed;
+static unsigned running, failed, refused;
 
 static CO_ENTRY void co_reader(void *arg)
 {
@@ -34,6 +34,19 @@ static CO_ENTRY void co_reader(void *arg)
         failed += buf[0] != 0x5a;
     }
     running--;
+}
+
+/* As a job does that makes an image writable for a while. */
+static void co_up_and_down(void)
+{
+    const unsigned reader = IO_PERM_CONSISTENT_READ, writer = reader | IO_PERM_WRITE;
+    unsigned bad;
+    bool bad_shared;
+
+    refused += io_file_lock(file, writer, reader, &bad, &bad_shared) < 0;
+    assert_int_equal(co_io_reopen(file, IO_RDWR), 0);
+    assert_int_equal(co_io_reopen(file, IO_READ_ONLY), 0);
+    refused += io_file_lock(file, reader, IO_PERM_ALL, &bad, &bad_shared) < 0;
 }
 
 static CO_ENTRY void co_run(void *arg)
@@ -52,7 +65,7 @@ static CO_ENTRY void co_run(void *arg)
         co_start(co_reader, (void *)i);
     }
     for (unsigned i = 0; i < REOPENS; i++) {
-        assert_int_equal(co_io_reopen(file, i % 2 ? IO_READ_ONLY : IO_RDWR), 0);
+        co_up_and_down();
         co_yield();
     }
     while (running > 0) {
@@ -64,13 +77,14 @@ static CO_ENTRY void co_run(void *arg)
 
 static void reopen_under(enum loop_clock clock, char *engine)
 {
-    failed = 0;
+    failed = refused = 0;
     loop_init(clock, 1);
     io_init();
     loop_run_co(co_run, engine);
     io_fini();
     loop_fini();
     assert_int_equal(failed, 0);
+    assert_int_equal(refused, 0); /* by locks of our own, on the open file of before */
 }
 
 static void requests_in_flight_survive_a_reopen_on_threads(void **state)
