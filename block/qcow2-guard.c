@@ -160,3 +160,10 @@ void qcow2_guard_close(struct qcow2 *q)
         free(g);
     }
 }
+
+void qcow2_guard_rebuild(struct qcow2 *q)
+{
+    qcow2_guard_close(q);
+    qcow2_refs(q)->guarded = NULL;
+    qcow2_refs(q)->guard_built = false;
+}

@@ -300,7 +300,7 @@ int co_qcow2_slice_get(struct qcow2 *q, uint64_t guest, struct qcow2_piece **pie
     return 0;
 }
 
-static void l1_set(struct qcow2 *q, uint64_t l1_index, uint64_t entry)
+void qcow2_l1_set(struct qcow2 *q, uint64_t l1_index, uint64_t entry)
 {
     uint64_t sector = l1_index * 8 / NODE_SECTOR;
 
@@ -336,7 +336,7 @@ static int co_make_table(struct qcow2 *q, uint64_t l1_index)
         co_qcow2_free_unlinked(q, offset, 1);
         return ret;
     }
-    l1_set(q, l1_index, offset | QCOW2_COPIED);
+    qcow2_l1_set(q, l1_index, offset | QCOW2_COPIED);
     qcow2_guard_add(q, offset, "active L2 table");
     if (old != 0) {
         qcow2_guard_remove(q, old);

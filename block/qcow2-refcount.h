@@ -132,6 +132,8 @@ int co_qcow2_guard_check(struct qcow2 *q, uint64_t offset, uint64_t len);
 void qcow2_guard_add(struct qcow2 *q, uint64_t offset, const char *what);
 void qcow2_guard_remove(struct qcow2 *q, uint64_t offset);
 void qcow2_guard_close(struct qcow2 *q);
+/* Other tables are active now: learn anew before the next write. */
+void qcow2_guard_rebuild(struct qcow2 *q);
 
 /* --- qcow2-map.c ---------------------------------------------------------------------------- */
 /* -EIO, and reported, when a table lies behind the end of the file. */

@@ -4,8 +4,8 @@
  * kept.
  *
  * Entries follow one another without an index, each aligned to 8 bytes and of its own length, so
- * the length of the table is known only when its last entry has been read.  The table stays as it
- * is on disk: we neither make nor delete snapshots.  Whether the L1 tables it names are sound is
+ * the length of the table is known only when its last entry has been read.  Changing it is
+ * qcow2-snapshot-change.c's.  Whether the L1 tables it names are sound is
  * asked by those who follow them (qcow2-check.c).
  *
  * Specification: docs/interop/qcow2.txt of QEMU, "Snapshots".

@@ -235,6 +235,16 @@ int qcow2_snapshots_parse(const uint8_t *buf, size_t len, const struct qcow2_hea
 void qcow2_snapshots_free(struct qcow2_snapshot *list, unsigned n);
 int co_qcow2_snapshots_load(struct qcow2 *q, uint64_t file_size, struct error *err);
 
+/* --- qcow2-snapshot-change.c ------------------------------------------------------------------ */
+/* Make a snapshot of the active state; make the active state what a snapshot holds (its size, too); delete a snapshot.  Nobody
+ * uses the node meanwhile; it is writable.  Durable on return.  -ENOENT; -ERANGE: a reference count cannot be larger; -EFBIG:
+ * no more snapshots fit. */
+int co_qcow2_snapshot_make(struct node *node, const char *name);
+int co_qcow2_snapshot_apply(struct node *node, const char *id_or_name);
+int co_qcow2_snapshot_delete(struct node *node, const char *name);
+/* By name, or by ID first; NULL. */
+const struct qcow2_snapshot *qcow2_snapshot_find(const struct qcow2 *q, const char *word, bool by_id);
+
 /* --- qcow2-open.c ----------------------------------------------------------------------------- */
 /* Read the reference count table that q->h names into q->reftable. */
 int co_qcow2_load_reftable(struct qcow2 *q);
@@ -320,6 +330,9 @@ int co_qcow2_slice_get_writable(struct qcow2 *q, uint64_t guest, struct qcow2_pi
 uint64_t qcow2_l2_entry(const struct qcow2 *q, const struct qcow2_piece *p, uint32_t index);
 uint64_t qcow2_l2_bitmap(const struct qcow2 *q, const struct qcow2_piece *p, uint32_t index); /* extended L2; else 0 */
 void qcow2_l2_set(struct qcow2 *q, struct qcow2_piece *p, uint32_t index, uint64_t entry, uint64_t bitmap);
+
+/* Change an entry of the active L1 table in memory. */
+void qcow2_l1_set(struct qcow2 *q, uint64_t l1_index, uint64_t entry);
 
 /* --- qcow2-read.c, qcow2-write.c, qcow2-zero.c ------------------------------------------------ */
 int co_qcow2_read(struct node *node, uint64_t offset, const struct iovec *iov, int n);

@@ -56,7 +56,8 @@ static const struct img_option resize_options[] = {
     HELP, IMAGE_OPTS, FORMAT, { 'q', NULL, NULL }, { 0, "shrink", NULL }, END,
 };
 static const struct img_option snapshot_options[] = {
-    HELP, IMAGE_OPTS, SHARE, { 'q', NULL, NULL }, { 'l', NULL, NULL }, END,
+    HELP, IMAGE_OPTS, SHARE, { 'q', NULL, NULL }, { 'l', NULL, NULL }, { 'a', NULL, "snapshot" }, { 'c', NULL, "snapshot" },
+    { 'd', NULL, "snapshot" }, END,
 };
 
 static const struct img_command commands[] = {

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * `snapshot -l`: the internal snapshots of an image.  We keep them intact and list them; we neither make nor delete them.
+ * `snapshot`: list (-l), make (-c), apply (-a) and delete (-d) the internal snapshots of an image.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
 #include "block/qcow2.h"
+#include "core/bytes.h"
 #include "core/loop.h"
 #include "core/mem.h"
 #include "core/size.h"
@@ -77,14 +79,94 @@ void img_print_snapshots(const json_t *list)
     }
 }
 
+static int co_nothing(struct node *node, const char *unused)
+{
+    return 0;
+}
+
+static int co_list(struct node *node, const char *unused)
+{
+    if (node->driver == &driver_qcow2) {
+        json_t *list = img_snapshots_tree(node);
+
+        if (json_array_size(list)) {
+            img_print_snapshots(list);
+        }
+        json_decref(list);
+    }
+    return 0;
+}
+
+static int co_make(struct node *node, const char *name)
+{
+    int ret = node->driver == &driver_qcow2 ? co_qcow2_snapshot_make(node, name) : -ENOTSUP;
+
+    ret = ret == -ERANGE ? -EINVAL : ret; /* as QEMU calls a count that cannot be larger */
+    if (ret < 0) {
+        img_complain("Could not create snapshot '%s': %d (%s)", name, ret, strerror(-ret));
+    }
+    return ret;
+}
+
+static int co_apply(struct node *node, const char *name)
+{
+    int ret = node->driver == &driver_qcow2 ? co_qcow2_snapshot_apply(node, name) : -ENOTSUP;
+
+    if (ret == -ENOTSUP) {
+        img_complain("Could not apply snapshot '%s': Block driver does not support snapshots", name);
+    } else if (ret < 0) {
+        img_complain("Could not apply snapshot '%s': Failed to load snapshot: %s", name, strerror(-ret));
+    }
+    return ret;
+}
+
+static int co_delete(struct node *node, const char *name)
+{
+    int ret = node->driver == &driver_qcow2 ? co_qcow2_snapshot_delete(node, name) : -ENOENT;
+
+    if (ret == -ENOENT) {
+        img_complain("Could not delete snapshot '%s': snapshot not found", name);
+    } else if (ret < 0) {
+        img_complain("Could not delete snapshot '%s': %s", name, strerror(-ret));
+    }
+    return ret;
+}
+
+static const struct {
+    const char *option;
+    int (*co_act)(struct node *node, const char *name);
+} actions[] = { { "", co_nothing }, { "l", co_list }, { "a", co_apply }, { "c", co_make }, { "d", co_delete } };
+
+/* The one action that was asked for. */
+static int find_action(const struct img_args *args, size_t *index)
+{
+    size_t found = 0;
+
+    *index = 0;
+    for (size_t i = 0; i < args->n_given; i++) {
+        for (size_t k = 1; k < ARRAY_SIZE(actions); k++) {
+            if (args->given[i].option->letter == actions[k].option[0]) {
+                *index = k;
+                found++;
+            }
+        }
+    }
+    return found > 1 ? img_complain_usage("Cannot mix '-l', '-a', '-c', '-d'") : 0;
+}
+
 int co_img_snapshot(const struct img_args *args)
 {
     struct img_open o = { 0 };
+    size_t action;
 
+    if (find_action(args, &action)) {
+        return 1;
+    }
     if (args->n_operands != 1) {
         return img_complain_usage("Expecting one image file name");
     }
     o.filename = args->operands[0];
+    o.writable = actions[action].co_act != co_nothing && actions[action].co_act != co_list;
     if (img_open_args(args, &o) < 0) {
         return 1;
     }
@@ -93,14 +175,8 @@ int co_img_snapshot(const struct img_args *args)
     if (!node) {
         return 1;
     }
-    if (img_has(args, "l") && node->driver == &driver_qcow2) {
-        json_t *list = img_snapshots_tree(node);
+    int ret = actions[action].co_act(node, action ? img_value(args, actions[action].option) : NULL);
 
-        if (json_array_size(list)) {
-            img_print_snapshots(list);
-        }
-        json_decref(list);
-    }
     co_node_unref(node);
-    return 0;
+    return ret < 0 ? 1 : 0;
 }
