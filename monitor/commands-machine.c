@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/mem.h"
+#include "hw/ignored.h"
 #include "hw/machine.h"
 #include "monitor/handlers.h"
 
@@ -85,6 +86,23 @@ static const char *text_of(const json_t *tree, const char *key)
     return json_string_value(json_object_get(tree, key));
 }
 
+static int co_query_ignored(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    *result = json_deep_copy(ignored_list());
+    return 0;
+}
+
+/* One line each, so that nothing is hidden. */
+static void print_ignored(struct monitor *mon, const json_t *args, const json_t *result)
+{
+    json_t *text;
+    size_t i;
+
+    json_array_foreach(result, i, text) {
+        monitor_printf(mon, "%s\n", json_string_value(text));
+    }
+}
+
 static void print_status(struct monitor *mon, const json_t *args, const json_t *result)
 {
     const char *status = text_of(result, "status");
@@ -149,6 +167,15 @@ const struct command machine_commands[] = {
 };
 
 const struct command machine_topics[] = {
+    {
+        .name = "ignored",
+        .params = "",
+        .help = "show what the command line asked for and this machine has not",
+        .group = "Machine",
+        .co_run = co_query_ignored,
+        .print = print_ignored,
+        .flags = COMMAND_OURS,
+    },
     {
         .name = "status",
         .params = "",

@@ -193,7 +193,7 @@ static size_t type(struct telnet *t, char c, char *out, struct telnet_output *an
     }
     t->line[t->line_len++] = c;
     if (t->ours[ECHO]) {
-        put(answer, &c, 1);
+        put(answer, (char[]){ c, c }, (uint8_t)c == IAC ? 2 : 1);
     }
     return 0;
 }
