@@ -407,6 +407,21 @@ static inline void co_rig_judge(struct run *run, bool after_cut)
     checker_close(rig_check(run, run->top, "after that"));
 }
 
+/* The chain that must open, read-write. */
+static inline struct node *co_rig_open_chain(const char *path)
+{
+    struct error err = ERROR_INIT;
+    json_t *options = json_pack("{s:s}", "driver", path[1] == 'R' ? "raw" : "qcow2");
+    struct node *node = co_node_open(path, options, &err);
+
+    json_decref(options);
+    if (!node) {
+        print_message("%s: %s\n", path, err.text);
+    }
+    assert_non_null(node);
+    return node;
+}
+
 static inline void rig_check_counters(struct run *run, uint64_t began_ns, uint64_t ops)
 {
     const struct sim_file *file;
