@@ -76,12 +76,12 @@ static int nest_one(json_t *top, const char *key, json_t *value, struct error *e
         json_t *next = json_object_get(at, part);
         if (next && json_is_string(next) && strcmp(part, "file") == 0) {
             json_t *file = json_pack("{s:O}", "filename", next);
-            json_object_set_new(at, part, file); /* file=x.img,file.locking=off */
+            json_object_set_new_nocheck(at, part, file); /* file=x.img,file.locking=off */
             next = file;
         }
         if (!next) {
             next = json_object();
-            json_object_set_new(at, part, next);
+            json_object_set_new_nocheck(at, part, next); /* whatever bytes the key has */
         }
         if (!json_is_object(next)) {
             error_set(err, "Cannot mix scalar and non-scalar keys");
@@ -99,7 +99,7 @@ static int nest_one(json_t *top, const char *key, json_t *value, struct error *e
         error_set(err, "Cannot mix scalar and non-scalar keys");
         return -1;
     }
-    json_object_set(at, part, value);
+    json_object_set_nocheck(at, part, value);
     return 0;
 }
 
@@ -167,7 +167,7 @@ static json_t *walk_to(json_t *top, const char *key, char *parts, char **last, s
         }
         if (!next) {
             next = json_object();
-            json_object_set_new(at, part, next);
+            json_object_set_new_nocheck(at, part, next); /* whatever bytes the key has */
         }
         if (!json_is_object(next)) {
             return used_inconsistently(key, key + (dot - parts), err);

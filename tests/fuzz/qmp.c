@@ -80,10 +80,10 @@ void co_conn_wait_end(struct conn *c)
 
 static CO_ENTRY void co_serve(void *arg)
 {
-    static bool compat;
+    static struct monitor_style style;
     struct conn *c = arg;
 
-    fuzz_co_qmp_serve(c, &compat);
+    fuzz_co_qmp_serve(c, &style);
     c->done = true;
 }
 

@@ -139,6 +139,9 @@ static uint64_t processor_ms(void)
 
 void fuzz_keep_disk(void)
 {
+    if (disk) {
+        io_sim_snapshot_free(disk);
+    }
     disk = io_sim_snapshot();
 }
 
