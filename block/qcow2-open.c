@@ -25,6 +25,7 @@
 #include "block/blockdev.h"
 #include "block/qcow2.h"
 #include "core/bytes.h"
+#include "core/keyval.h"
 #include "core/mem.h"
 #include "core/size.h"
 
@@ -360,6 +361,37 @@ static int divide_budget(struct qcow2 *q, uint64_t both, struct error *err)
     return 0;
 }
 
+/* What tunes QEMU's driver and has no counterpart here: checked, nothing more. */
+static int take_idle_options(struct node *node, struct error *err)
+{
+    static const char *const numbers[] = { "cache-clean-interval", "l2-cache-entry-size" };
+    static const char *const switches[] = { "pass-discard-request", "pass-discard-snapshot", "pass-discard-other" };
+    const char *check = node_option_str(node, "overlap-check");
+    uint64_t ignored;
+
+    for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
+        if (take_size(node, numbers[i], &ignored, err)) {
+            return -EINVAL;
+        }
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(switches); i++) {
+        const char *text = node_option_str(node, switches[i]);
+        bool on;
+
+        if (text && keyval_switch(text, &on) < 0) {
+            error_set(err, "Parameter '%s' expects 'on' or 'off'", switches[i]);
+            return -EINVAL;
+        }
+    }
+    if (check && strcmp(check, "none") && strcmp(check, "constant") && strcmp(check, "cached") &&
+        strcmp(check, "all")) {
+        error_set(err, "Unsupported value '%s' for qcow2 option 'overlap-check'. Allowed are any of the following: "
+                       "none, constant, cached, all", check);
+        return -EINVAL;
+    }
+    return 0;
+}
+
 static int take_options(struct qcow2 *q, struct error *err)
 {
     uint64_t both = 0;
@@ -369,6 +401,7 @@ static int take_options(struct qcow2 *q, struct error *err)
     (void)node_option_bool(q->node, "lazy-refcounts", false);
     ret = ret ? ret : take_size(q->node, "refcount-cache-size", &q->refcount_budget, err);
     ret = ret ? ret : take_size(q->node, "cache-size", &both, err);
+    ret = ret ? ret : take_idle_options(q->node, err);
     return ret || !both ? ret : divide_budget(q, both, err);
 }
 
@@ -490,6 +523,7 @@ static json_t *qcow2_describe(struct node *node)
                      "extended-l2", (int)!!(q->h.incompatible & QCOW2_INCOMPAT_EXTL2));
 }
 
+static const char *const overlap_checks[] = { "none", "constant", "cached", "all", NULL };
 static const struct block_key qcow2_keys[] = {
     BLOCK_KEY_FILE,
     { .name = "backing", .kind = KEY_NODE_OR_NULL, .help = "what lies under the image, instead of what it records" },
@@ -497,6 +531,12 @@ static const struct block_key qcow2_keys[] = {
     { .name = "cache-size", .kind = KEY_SIZE, .help = "bytes of tables kept in memory" },
     { .name = "l2-cache-size", .kind = KEY_SIZE, .help = "bytes of L2 tables kept in memory" },
     { .name = "refcount-cache-size", .kind = KEY_SIZE, .help = "bytes of refcount blocks kept in memory" },
+    { .name = "l2-cache-entry-size", .kind = KEY_SIZE, .help = "without effect" },
+    { .name = "cache-clean-interval", .kind = KEY_SIZE, .help = "without effect" },
+    { .name = "pass-discard-request", .kind = KEY_BOOL, .help = "without effect" },
+    { .name = "pass-discard-snapshot", .kind = KEY_BOOL, .help = "without effect" },
+    { .name = "pass-discard-other", .kind = KEY_BOOL, .help = "without effect" },
+    { .name = "overlap-check", .kind = KEY_ENUM, .choices = overlap_checks, .help = "without effect: all is always checked" },
     { 0 },
 };
 

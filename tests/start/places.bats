@@ -54,7 +54,7 @@ END
     begin -monitor telnet:127.0.0.1:"$port",server,nowait
     # DO ECHO and DO SUPPRESS GO AHEAD are on already and get no answer; WILL TERMINAL TYPE is refused; a
     # subnegotiation is passed over.
-    run talk "$port" 'b"\xff\xfd\x01\xff\xfd\x03\xff\xfb\x18\xff\xfa\x18\x00xx\xff\xf0inxx\x7f\x7ffo statsu\x08\x08us\r\n"' 'b"running"'
+    run talk "$port" 'b"\xff\xfd\x01\xff\xfd\x03\xff\xfb\x18\xff\xfa\x18\x00xx\xff\xf0inxx\x7f\x7ffo statsu\x08\x08us\r\n"' 'b"running\r\n"'
     assert_output '\xff\xfb\x01\xff\xfb\x03\xff\xfb\x00\xff\xfd\x00'
     assert_output '\xff\xfe\x18'
     assert_output '(qemu) '
