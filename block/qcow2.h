@@ -159,6 +159,7 @@ struct qcow2 {
     /* Allocation */
     uint64_t free_hint;           /* cluster index below which nothing is free */
     uint64_t file_end;            /* first cluster index never used (bytes / cluster_size of the file, rounded up) */
+    uint64_t packed_end;          /* where the last compressed stream that was written ends, bytes; 0: none */
     struct co_mutex lock;         /* held over any change of tables that may suspend; never over guest data I/O */
 
     /* Writeback */
@@ -260,6 +261,13 @@ int co_qcow2_rebuild_refcounts(struct qcow2 *q, struct error *err);
 int co_qcow2_read_compressed(struct qcow2 *q, uint64_t l2_entry, uint8_t *out);
 /* The host range of a compressed cluster: first byte and number of bytes (sector-rounded). */
 void qcow2_compressed_extent(const struct qcow2 *q, uint64_t l2_entry, uint64_t *offset, uint64_t *len);
+
+/* --- qcow2-pack.c ----------------------------------------------------------------------------- */
+/* Compress a whole cluster (cluster_size bytes) into `out`, which has as much room.  The stream's length, or 0 when it would not
+ * be shorter.  Several may run at the same time.  Suspends. */
+size_t co_qcow2_compress(struct node *node, const void *cluster, void *out);
+/* Make the cluster at `guest` this stream.  0 or a negative errno; suspends. */
+int co_qcow2_write_packed(struct node *node, uint64_t guest, const void *bytes, size_t len);
 
 /* --- qcow2-cache.c ---------------------------------------------------------------------------- */
 /* A cache of fixed-size pieces of on-disk tables, keyed by their byte offset in the file.

@@ -31,7 +31,7 @@ static const struct img_option compare_options[] = {
 };
 static const struct img_option convert_options[] = {
     HELP, IMAGE_OPTS, { 0, "target-image-opts", NULL }, { 0, "target-is-zero", NULL }, SHARE, { 'p', NULL, NULL },
-    { 'q', NULL, NULL }, { 'n', NULL, NULL }, { 'f', NULL, "fmt" }, { 't', NULL, "cache" }, { 'T', NULL, "src_cache" },
+    { 'q', NULL, NULL }, { 'n', NULL, NULL }, { 'c', NULL, NULL }, { 'f', NULL, "fmt" }, { 't', NULL, "cache" }, { 'T', NULL, "src_cache" },
     { 'O', NULL, "output_fmt" }, { 'B', NULL, "backing_file" }, { 'F', NULL, "backing_fmt" }, { 'o', NULL, "options" },
     { 'S', NULL, "sparse_size" }, { 'm', NULL, "num_coroutines" }, { 'W', NULL, NULL }, END,
 };

@@ -2,6 +2,7 @@
 /*
  * `convert`: the content of images in a new image of any format, or in one that is there (-n).
  */
+#include "block/qcow2.h"
 #include "img/convert.h"
 
 #include <errno.h>
@@ -23,7 +24,7 @@ struct convert {
     const char *format, *out_format, *out;
     const char *base, *base_format;
     const char *cache, *source_cache;
-    bool reuse, target_is_zero; /* -n, --target-is-zero */
+    bool reuse, target_is_zero, compress; /* -n, --target-is-zero, -c */
     char *list;                 /* of -o */
     json_t *options;
     const struct driver *driver;
@@ -86,6 +87,7 @@ static int take_words(struct convert *v)
     v->reuse = img_has(a, "n");
     v->target_is_zero = img_has(a, "target-is-zero");
     v->copy.any_order = img_has(a, "W");
+    v->compress = img_has(a, "c");
     return 0;
 }
 
@@ -199,9 +201,17 @@ static int co_make_target(struct convert *v)
         img_complain("Format driver '%s' does not support image creation", v->out_format);
         return -1;
     }
+    if (v->compress && v->driver != &driver_qcow2) {
+        img_complain("Compression not supported for this file format");
+        return -1;
+    }
     v->options = json_object();
     if (v->list && img_creation_parse(v->driver, v->list, v->options, &err) < 0) {
         img_complain_error(&err);
+        return -1;
+    }
+    if (v->compress && option_of(v, "preallocation") && strcmp(option_of(v, "preallocation"), "off")) {
+        img_complain("Compression and preallocation not supported at the same time");
         return -1;
     }
     set_option(v, "size", size);
@@ -237,6 +247,11 @@ static int co_open_target(struct convert *v)
     if (!c->target) {
         return -1;
     }
+    if (v->compress && c->target->driver != &driver_qcow2) {
+        img_complain("Compression not supported for this file format");
+        return -1;
+    }
+    c->packed_cluster = v->compress ? ((struct qcow2 *)c->target->state)->cluster_size : 0;
     if (v->reuse && c->target->size < c->size) {
         img_complain("output file is smaller than input file");
         return -1;

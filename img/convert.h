@@ -22,6 +22,8 @@ struct copy {
     uint64_t below_size;    /* of the target's backing file */
     bool below;             /* the target has a backing file: what the source's layer does not hold is left to it */
     bool zeroed;            /* the target reads as zeroes where nothing is written */
+    uint32_t packed_cluster; /* 0, or: whole clusters of the target (qcow2) of so many bytes, each compressed where that makes
+                                it shorter */
     bool any_order;         /* writes need not go from front to back */
     unsigned workers;
     struct img_progress progress;

@@ -9,6 +9,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "block/qcow2.h"
+#include "core/bytes.h"
 #include "core/mem.h"
 #include "img/convert.h"
 
@@ -20,6 +22,13 @@ struct piece {
     enum kind kind;
     uint64_t offset, len; /* in the target */
     struct copy_source *source;
+};
+
+/* A cluster on its way into a compressed target. */
+struct packed {
+    uint8_t *bytes;
+    size_t len; /* 0: as it is */
+    bool zero;
 };
 
 struct state {
@@ -44,6 +53,23 @@ static struct copy_source *source_at(struct copy *c, uint64_t offset)
     return &c->sources[i];
 }
 
+/* A compressed target takes whole clusters: one of data at a time, or a run of what need not be written.  A source that begins inside
+ * a cluster of the target is read along. */
+static int choose_whole_clusters(const struct copy *c, struct piece *p, const struct img_status *s, bool beyond)
+{
+    uint64_t cluster = c->packed_cluster, end = ROUND_DOWN(p->offset + p->len, cluster);
+    bool below = !s->present && c->below && p->source->node->backing;
+
+    if ((below || s->zero) && c->sparse && (end > p->offset || p->offset + p->len == c->size)) {
+        p->kind = below || beyond ? KIND_BELOW : KIND_ZERO;
+        p->len = (p->offset + p->len == c->size ? c->size : end) - p->offset;
+    } else {
+        p->kind = KIND_DATA;
+        p->len = MIN(cluster, c->size - p->offset);
+    }
+    return 0;
+}
+
 static int co_classify(struct copy *c, uint64_t offset, struct piece *p)
 {
     struct copy_source *source = source_at(c, offset);
@@ -61,6 +87,9 @@ static int co_classify(struct copy *c, uint64_t offset, struct piece *p)
         return -1;
     }
     *p = (struct piece){ .offset = offset, .len = s.len, .source = source };
+    if (c->packed_cluster) {
+        return choose_whole_clusters(c, p, &s, beyond);
+    }
     if (!s.present && c->below && source->node->backing) {
         p->kind = KIND_BELOW;
     } else if (s.zero) {
@@ -134,11 +163,15 @@ static int co_write_data(const struct copy *c, const uint8_t *buf, uint64_t offs
     return ret;
 }
 
-static int co_write_piece(const struct copy *c, const struct piece *p, const uint8_t *buf)
+static int co_write_piece(const struct copy *c, const struct piece *p, const uint8_t *buf, const struct packed *packed)
 {
     int ret = 0;
 
-    if (p->kind == KIND_DATA) {
+    if (p->kind == KIND_DATA && packed->zero) {
+        ret = co_write_zeroes(c, p->offset, p->len);
+    } else if (p->kind == KIND_DATA && packed->len) {
+        ret = co_qcow2_write_packed(c->target, p->offset, packed->bytes, packed->len);
+    } else if (p->kind == KIND_DATA) {
         ret = co_write_data(c, buf, p->offset, p->len);
     } else if (p->kind == KIND_ZERO) {
         ret = co_write_zeroes(c, p->offset, p->len);
@@ -165,9 +198,23 @@ static int co_claim(struct state *st, struct piece *p)
     return ret;
 }
 
-static int co_read_piece(const struct piece *p, uint8_t *buf)
+/* Zeroes and all; it may lie across sources when whole clusters are wanted. */
+static int co_read_data(struct copy *c, const struct piece *p, uint8_t *buf)
 {
-    int ret = p->kind == KIND_DATA ? co_node_read_buf(p->source->node, p->offset - p->source->start, buf, p->len) : 0;
+    int ret = 0;
+
+    for (uint64_t at = p->offset, end = p->offset + p->len, n; at < end && ret == 0; at += n) {
+        struct copy_source *source = source_at(c, at);
+
+        n = MIN(end - at, source->start + source->node->size - at);
+        ret = co_node_read_buf(source->node, at - source->start, buf + (at - p->offset), n);
+    }
+    return ret;
+}
+
+static int co_read_piece(struct copy *c, const struct piece *p, uint8_t *buf)
+{
+    int ret = p->kind == KIND_DATA ? co_read_data(c, p, buf) : 0;
 
     if (ret < 0) {
         img_complain("error while reading at byte %" PRIu64 ": %s", p->offset, strerror(-ret));
@@ -175,10 +222,25 @@ static int co_read_piece(const struct piece *p, uint8_t *buf)
     return ret < 0 ? -1 : 0;
 }
 
-static int co_do_piece(struct state *st, const struct piece *p, uint8_t *buf)
+/* Workers compress side by side; only the writing has an order. */
+static void co_pack(const struct copy *c, const struct piece *p, uint8_t *buf, struct packed *packed)
+{
+    packed->len = 0;
+    packed->zero = c->packed_cluster && c->sparse && p->kind == KIND_DATA && is_zero(buf, p->len);
+    if (c->packed_cluster && p->kind == KIND_DATA && !packed->zero) {
+        memset(buf + p->len, 0, c->packed_cluster - p->len); /* the disk may end inside the cluster */
+        packed->len = co_qcow2_compress(c->target, buf, packed->bytes);
+    }
+}
+
+static int co_do_piece(struct state *st, const struct piece *p, uint8_t *buf, struct packed *packed)
 {
     struct copy *c = st->c;
-    int ret = co_read_piece(p, buf);
+    int ret = co_read_piece(c, p, buf);
+
+    if (!ret) {
+        co_pack(c, p, buf, packed);
+    }
 
     while (!c->any_order && !ret && !st->failed && st->written != p->offset) {
         co_queue_wait(&st->turn);
@@ -186,7 +248,7 @@ static int co_do_piece(struct state *st, const struct piece *p, uint8_t *buf)
     if (ret || st->failed) {
         return -1;
     }
-    ret = co_write_piece(c, p, buf);
+    ret = co_write_piece(c, p, buf, packed);
     if (!ret && p->kind == KIND_DATA) {
         st->data_done += p->len;
         img_progress_set(&c->progress, st->data_done, st->data);
@@ -198,14 +260,15 @@ static int co_do_piece(struct state *st, const struct piece *p, uint8_t *buf)
 static void CO_ENTRY worker(void *arg)
 {
     struct state *st = arg;
-    AUTOFREE uint8_t *buf = mem_align(4096, CHUNK_MAX);
+    AUTOFREE uint8_t *buf = mem_align(4096, CHUNK_MAX), *stream = mem_alloc(CHUNK_MAX); /* a cluster is no longer */
+    struct packed packed = { .bytes = stream };
     struct piece p;
     int ret;
 
     do {
         ret = co_claim(st, &p);
         if (!ret && p.len) {
-            ret = co_do_piece(st, &p, buf);
+            ret = co_do_piece(st, &p, buf, &packed);
         }
         st->failed = st->failed || ret;
         co_queue_wake_all(&st->turn);

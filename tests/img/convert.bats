@@ -110,3 +110,38 @@ allocates() {
     assert_status 1
     assert_output 'File too large'
 }
+
+# The compressors differ in nothing but how they pack: what is compared is content, counts, and about the length.
+@test "-c packs compressed clusters that qemu-img reads, in any format" {
+    local options ours real
+    seq 400000 | head -c 2500K >images/c.raw
+    head -c 300000 /dev/urandom >>images/c.raw
+    truncate -s 5M images/c.raw
+    printf x >>images/c.raw
+    truncate -s $((5 * 1024 * 1024 + 512)) images/c.raw
+    for options in compat=0.10 compression_type=zstd cluster_size=512 cluster_size=2M extended_l2=on \
+        refcount_bits=1 refcount_bits=2,cluster_size=4k; do
+        same "img convert -c -f raw -O qcow2 -o $options c.raw c.qcow2" \
+            "img convert -c -W -m 16 -f raw -O qcow2 -o $options c.raw c.qcow2"
+        assert_clean copy-ours/c.qcow2
+        qemu-img compare -q -f raw -F qcow2 images/c.raw copy-ours/c.qcow2
+        ours=$(stat -c %s copy-ours/c.qcow2) real=$(stat -c %s copy-real/c.qcow2)
+        [ "$ours" -le $((real * 11 / 10 + 65536)) ]
+        qemu-io -c 'write -q -P 9 100k 1M' copy-ours/c.qcow2
+        assert_clean copy-ours/c.qcow2
+    done
+}
+
+@test "-c leaves zeroes out, joins sources, keeps a backing file, and is for qcow2 only" {
+    seq 300000 | head -c 1000K >images/c.raw
+    qemu-img create -q -f qcow2 images/base.qcow2 4M
+    qemu-io -c 'write -q -P 5 0 2M' images/base.qcow2
+    qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 images/top.qcow2 5M
+    qemu-io -c 'write -q -P 6 1000k 100k' -c 'write -q -z 64k 128k' images/top.qcow2
+    same 'img convert -c -O qcow2 -B base.qcow2 -F qcow2 top.qcow2 o.qcow2; img compare top.qcow2 o.qcow2; img map o.qcow2 | cut -c 1-24,38-' \
+        'img convert -c -O qcow2 top.qcow2 o.qcow2; img compare top.qcow2 o.qcow2' \
+        'img convert -c -f raw -O qcow2 c.raw c.raw o.qcow2; cat c.raw c.raw >cc.raw; img compare -f raw -F qcow2 cc.raw o.qcow2' \
+        'img convert -c -S 0 -f raw -O qcow2 c.raw o.qcow2; img compare -f raw -F qcow2 c.raw o.qcow2' \
+        'img convert -c -O raw top.qcow2 o.raw' 'img convert -c -n -O raw top.qcow2 c.raw' \
+        'img convert -c -O qcow2 -o preallocation=metadata top.qcow2 o.qcow2'
+}
