@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-static size_t live_blocks;
+static size_t live_blocks __attribute__((unused));
 
 #ifndef __SANITIZE_ADDRESS__
 void *__libc_malloc(size_t size);

@@ -618,6 +618,27 @@ static inline void co_img_repair(struct run *run)
     }
 }
 
+/* Internal snapshots: what was there before is there again in the end. */
+static inline void co_img_snapshots(struct run *run)
+{
+    bool made = co_img(run, "snapshot -c one D") == 0;
+    const struct cell *then = NULL;
+
+    for (unsigned i = 0; i < n_first; i++) {
+        then = strcmp(first[i].top, run->top) == 0 ? first[i].cell : then;
+    }
+    co_guest(run);
+    for (uint32_t i = 0; made && i < CELLS; i++) { /* from now on it may be that again */
+        cell_add(&run->cell[i], then[i].value[0]);
+    }
+    if (made && co_img(run, "snapshot -a one D") == 0) {
+        memcpy(run->cell, then, sizeof(run->cell));
+        run->unsaved = false;
+    }
+    co_img(run, "snapshot -d one D");
+    promise(run, "/D", DISK_BYTES, "C");
+}
+
 static inline void co_img_create_it(struct run *run)
 {
     if (co_img(run, "create -q -f qcow2 -b C -F qcow2 X") == 0) {
@@ -701,6 +722,7 @@ static const struct scenario scenarios[] = {
     { "img-rebase-unsafe", co_img_rebase_unsafe, "/D" },
     { "img-resize", co_img_resize_it, "/D" },
     { "img-repair", co_img_repair, NULL },
+    { "img-snapshots", co_img_snapshots, "/D" },
     { "img-create", co_img_create_it, "/D" },
     { "monitor", co_monitor, "/D" },
 };

@@ -14,6 +14,8 @@
 { "core/loop.c", NULL, NEVER "so many timers, nor descriptors" },
 { "core/error.c", NULL, NEVER "an error as well" },
 { "core/sandbox", NULL, "before there is anything to lose" },
+{ "core/message.c", NULL, NEVER "a complaint of the program's start" },
+{ "core/process.c", NULL, "before there is anything to lose" },
 { "core/socket.c", NULL, NEVER "sockets" },
 { "core/stream.c", NULL, NEVER "terminals" },
 { "block/blockdev.c", NULL, "before there is anything to lose: options" },
