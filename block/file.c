@@ -169,7 +169,7 @@ static int choose_engine(struct node *node, const struct io_engine **engine, str
         return 0;
     }
     if (strcmp(aio, "threads") != 0 && strcmp(aio, "io_uring") != 0 && strcmp(aio, "native") != 0) {
-        error_set(err, "invalid aio option");
+        error_set(err, "invalid parameter value: %s", aio);
         return -EINVAL;
     }
     if (strcmp(aio, "native") == 0) { /* the nearest thing we have to Linux AIO */
@@ -198,6 +198,10 @@ static int co_file_open(struct node *node, struct error *err)
     ret = choose_engine(node, &engine, err);
     if (ret < 0) {
         return ret;
+    }
+    if (locking && strcmp(locking, "auto") && strcmp(locking, "on") && strcmp(locking, "off")) {
+        error_set(err, "invalid parameter value: %s", locking);
+        return -EINVAL;
     }
     s = mem_zalloc(sizeof(*s));
     s->locking = !locking || strcmp(locking, "off") != 0;

@@ -171,7 +171,7 @@ int node_take_common(struct node *node, bool read_only, struct error *err)
     static const char *const generic[] = { "driver", "node-name", "backing", "filename", "read-only",
                                            "auto-read-only", "force-share", "cache", "throttling-group" };
     json_t *cache = json_object_get(node->options, "cache");
-    bool direct = false, no_flush = false, share = false;
+    bool direct = false, no_flush = false, share = false, auto_read_only;
     int ret = open_take_bool(node->options, "read-only", &read_only, err);
 
     if (ret == 0 && cache) {
@@ -183,6 +183,9 @@ int node_take_common(struct node *node, bool read_only, struct error *err)
     if (ret == 0) {
         ret = open_take_bool(node->options, "force-share", &share, err);
     }
+    if (ret == 0) {
+        ret = open_take_bool(node->options, "auto-read-only", &auto_read_only, err);
+    }
     if (ret == 0 && share && !read_only) {
         error_set(err, "force-share=on can only be used with read-only images");
         ret = -EINVAL;
@@ -193,6 +196,16 @@ int node_take_common(struct node *node, bool read_only, struct error *err)
     for (size_t i = 0; i < ARRAY_SIZE(generic); i++) {
         json_object_del(node->unused, generic[i]);
     }
+    if (json_is_object(cache)) { /* what else it says is nobody's */
+        json_t *rest = json_copy(cache);
+
+        json_object_del(rest, "direct");
+        json_object_del(rest, "no-flush");
+        if (json_object_size(rest) > 0) {
+            json_object_set(node->unused, "cache", rest);
+        }
+        json_decref(rest);
+    }
     node->read_only = node->want_read_only = read_only;
     node->cache_direct = direct;
     node->no_flush = no_flush;
@@ -201,10 +214,19 @@ int node_take_common(struct node *node, bool read_only, struct error *err)
 
 static int refuse_unused(struct node *node, struct error *err)
 {
-    const char *key = json_object_iter_key(json_object_iter(node->unused));
+    void *first = json_object_iter(node->unused);
+    AUTOFREE char *key = mem_strdup(json_object_iter_key(first));
 
     if (!key) {
         return 0;
+    }
+    for (json_t *value = json_object_iter_value(first); json_object_size(value) > 0;) { /* "throttling.foo" */
+        void *inner = json_object_iter(value);
+        char *longer = mem_printf("%s.%s", key, json_object_iter_key(inner));
+
+        free(key);
+        key = longer;
+        value = json_object_iter_value(inner);
     }
     if (node->driver->is_protocol) {
         error_set(err, "Block protocol '%s' doesn't support the option '%s'", node->driver->name, key);

@@ -87,6 +87,20 @@ struct open_request {
     struct node *top;     /* of the chain that is being opened, or NULL */
 };
 
+/* A key of "cache" that is none. */
+static const char *first_foreign(json_t *options)
+{
+    const char *key;
+    json_t *value;
+
+    json_object_foreach(json_object_get(options, "cache"), key, value) {
+        if (strcmp(key, "direct") && strcmp(key, "no-flush")) {
+            return key;
+        }
+    }
+    return NULL;
+}
+
 /* The options of the file child: what the user said, and what is taken over from the node and from the overlay. */
 static json_t *file_options(const struct open_request *req, json_t *options)
 {
@@ -98,7 +112,12 @@ static json_t *file_options(const struct open_request *req, json_t *options)
     for (size_t i = 0; i < ARRAY_SIZE(down); i++) {
         json_t *value = json_object_get(options, down[i]);
         if (value && !json_object_get(file, down[i])) {
-            json_object_set(file, down[i], value);
+            json_object_set_new(file, down[i], json_copy(value));
+        }
+    }
+    if (!json_is_object(asked) || !json_object_get(asked, "cache")) { /* what is wrong with it is the node's to say */
+        for (const char *key = first_foreign(file); key; key = first_foreign(file)) {
+            json_object_del(json_object_get(file, "cache"), key);
         }
     }
     for (size_t i = 0; req->parent && req->parent->file && i < ARRAY_SIZE(along); i++) {
@@ -424,9 +443,9 @@ static int co_open_below(struct node *top, struct node *node, struct node **out,
     *out = NULL;
     *existed = false;
     if (json_is_null(asked) || (ref && !*ref) || (!node->driver->supports_backing)) {
-        if (json_is_object(asked)) {
+        if (json_is_object(asked) || (ref && *ref)) {
             error_set(err, "Driver doesn't support backing files");
-            return -EINVAL;
+            return -ENOTSUP;
         }
         return 0;
     }
@@ -486,7 +505,7 @@ struct node *co_node_open(const char *filename, json_t *options, struct error *e
         ret = co_open_below(top, node, &below, &existed, &why);
         json_object_del(node->options, "backing");
         if (ret < 0) {
-            for (unsigned i = 0; i <= depth; i++) {
+            for (unsigned i = ret == -ENOTSUP ? 1 : 0; i <= depth; i++) { /* then it is about the node itself */
                 error_prepend(&why, "Could not open backing file: ");
             }
             error_move(err, &why);

@@ -340,6 +340,15 @@ static int co_start_devices(const struct drives *all, const char **failed, struc
     return 0;
 }
 
+static void warn_of_old_null(json_t *keys, const char *shown)
+{
+    const char *backing = json_string_value(json_object_get(keys, "backing"));
+
+    if (backing && !*backing) {
+        message("%s: warning: Use of \"backing\": \"\" is deprecated; use \"backing\": null instead", shown);
+    }
+}
+
 int co_drives_start(const struct drives *all, const char **failed, struct error *err)
 {
     AUTOFREE struct place *places = mem_calloc(all->drive_count + 1, sizeof(*places));
@@ -347,12 +356,14 @@ int co_drives_start(const struct drives *all, const char **failed, struct error 
     for (size_t i = 0; i < all->blockdev_count; i++) {
         const struct option_tree *blockdev = &all->blockdevs[i];
 
+        warn_of_old_null(blockdev->tree, blockdev->shown);
         if (!co_blockdev_add(blockdev->tree, blockdev->from_words, err)) {
             *failed = blockdev->shown;
             return -EINVAL;
         }
     }
     for (size_t i = 0; i < all->drive_count; i++) {
+        warn_of_old_null(all->drives[i].keys, all->drives[i].shown);
         if (co_drive_start(all, i, places, err) < 0) {
             *failed = all->drives[i].shown;
             return -EINVAL;
