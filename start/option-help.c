@@ -23,8 +23,8 @@ static const char examples[] =
 static const char ending[] =
     "\nExit codes: 0 all well, 1 could not start (QEMU's options used wrongly, too),\n"
     "2 an option of merganser's own used wrongly, 3 a command failed, 4 a job failed,\n"
-    "5 an expectation failed, 6 the guest saw wrong data, 124 a wait ran out of time,\n"
-    "128+N ended by signal N.\n";
+    "5 an expectation failed, 6 the guest saw wrong data, 7 no memory was left,\n"
+    "124 a wait ran out of time, 128+N ended by signal N.\n";
 
 /* The first line of a row's help, or all of it. */
 static void print_row(FILE *out, const struct option *row, bool whole)

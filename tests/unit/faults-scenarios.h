@@ -577,6 +577,7 @@ static inline void co_img_convert_it(struct run *run)
         promise(run, "/X", DISK_BYTES, "");
         run->top = "/X";
     }
+    co_img(run, "convert -c -O qcow2 D Z");
     if (co_img(run, "convert -O raw D R9") == 0) {
         promise(run, "/R9", DISK_BYTES, NULL);
     }
