@@ -412,6 +412,9 @@ static void extreme_addresses_are_nowhere(void **state)
     begin_chs(IDE_CMD_READ, 0, 0, 0, 1);
     settle();
     assert_bad(IDE_ERR_IDNF);
+    begin_chs(IDE_CMD_READ, 0, 1, 0, 1); /* not the last sector of the track before */
+    settle();
+    assert_bad(IDE_ERR_IDNF);
     begin_chs(IDE_CMD_READ, 0xffff, 15, 63, 0);
     settle();
     assert_bad(IDE_ERR_IDNF);

@@ -195,6 +195,15 @@ static void wrong_streams_are_errors(void **state)
     assert_int_equal(read_cluster(read), -EIO);
     make("zlib", descriptor(0x123, 200), junk, 1);
     assert_int_equal(read_cluster(read), -EIO);
+    /* A sound stream behind the header's fields. */
+    uint8_t *plain = mem_zalloc(CLUSTER), *stream = mem_alloc(CLUSTER);
+    size_t len = deflate_raw(plain, CLUSTER, stream, CLUSTER);
+
+    make("zlib", descriptor(0x1000, len / 512 + 1), junk, 1);
+    io_sim_write("/x.img", 0x1000, stream, len);
+    assert_int_equal(read_cluster(read), -EIO);
+    free(plain);
+    free(stream);
     io_sim_reset();
 }
 

@@ -107,6 +107,7 @@ static const struct wrong wrongs[] = {
     { 36, 4, 3, "Active L1 table lies beyond the end of the file" },
     { 40, 8, 0x30001, "Active L1 table offset invalid" },
     { 40, 8, 0, "Active L1 table offset invalid" },
+    { 40, 8, 1ull << 56, "Active L1 table offset invalid" },
     { 40, 8, 1ull << 57, "Active L1 table offset invalid" },
     { 40, 8, 0xffffffffffff0000, "Active L1 table offset invalid" },
     { 40, 8, 1ull << 40, "Active L1 table lies beyond the end of the file" },
@@ -252,6 +253,27 @@ static void version_2_has_the_defaults_of_version_3(void **state)
     assert_int_equal(out.header_length, 72);
     assert_int_equal(out.incompatible, 0);
     assert_int_equal(out.compatible, 0);
+}
+
+/* With clusters of 2 MiB even 2^63 bytes have an L1 table of a sane length. */
+static void sizes_stay_below_2_to_the_63rd(void **state)
+{
+    static const uint64_t sizes[] = { 1ull << 63, UINT64_MAX };
+
+    for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+        struct qcow2_header h = healthy();
+        uint8_t buf[4096];
+        char *text;
+
+        h.cluster_bits = 21;
+        h.reftable_offset = 1 << 21;
+        h.l1_offset = 2 << 21;
+        h.size = sizes[i];
+        build(&h, buf, sizeof(buf));
+        assert_true(parse(buf, sizeof(buf), 1 << 30, &text) < 0);
+        assert_string_equal(text, "Image is too big");
+        free(text);
+    }
 }
 
 static void small_subclusters_are_refused(void **state)
@@ -743,6 +765,7 @@ int main(void)
         cmocka_unit_test(truncated_headers_are_refused),
         cmocka_unit_test(unknown_features_are_refused_by_their_names),
         cmocka_unit_test(version_2_has_the_defaults_of_version_3),
+        cmocka_unit_test(sizes_stay_below_2_to_the_63rd),
         cmocka_unit_test(small_subclusters_are_refused),
         cmocka_unit_test(backing_names_must_fit),
         cmocka_unit_test(unknown_extensions_are_kept),

@@ -460,6 +460,17 @@ static void queues_that_cannot_be_need_a_reset(void **state)
     assert_alive();
 }
 
+/* Whatever the transport lets through. */
+static void a_ring_is_never_larger_than_the_standard_has_it(void **state)
+{
+    struct virtqueue vq = { 0 };
+
+    assert_true(memory_size() > (4u << 20));
+    assert_int_equal(virtqueue_start(&vq, 2 * VIRTQUEUE_SIZE_MAX, 0, 2u << 20, 3u << 20), -EINVAL);
+    assert_int_equal(virtqueue_start(&vq, VIRTQUEUE_SIZE_MAX, 0, 2u << 20, 3u << 20), 0);
+    virtqueue_stop(&vq);
+}
+
 static void rings_outside_of_memory_or_misaligned_need_a_reset(void **state)
 {
     uint64_t gpa = rig.rings[0].gpa, end = memory_size();
@@ -714,6 +725,7 @@ int main(void)
         TEST(more_requests_than_the_ring_holds_need_a_reset),
         TEST(requests_beyond_what_was_shown_need_a_reset),
         TEST(queues_that_cannot_be_need_a_reset),
+        TEST(a_ring_is_never_larger_than_the_standard_has_it),
         TEST(rings_outside_of_memory_or_misaligned_need_a_reset),
         TEST(rings_cannot_be_moved_while_they_run),
         TEST(queues_wait_for_the_features),
