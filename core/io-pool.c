@@ -29,6 +29,7 @@
 
 #include "core/co.h"
 
+#define THREAD_BYTES (8u << 20) /* of its stack, usually */
 #define THREADS_MAX 4
 
 static unsigned threads_max;
@@ -125,7 +126,7 @@ static void start_thread(void)
         thread_count++;
     } else if (!thread_count) {
         fprintf(stderr, "merganser: cannot start a worker thread: %s\n", strerror(ret));
-        abort();
+        mem_exhausted(THREAD_BYTES);
     }
 }
 
