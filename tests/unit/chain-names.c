@@ -12,6 +12,8 @@
 #include <cmocka.h>
 
 #include "block/disk.h"
+#include "core/io.h"
+#include "core/loop.h"
 #include "core/mem.h"
 #include "monitor/chain-names.h"
 #include "monitor/completion.h"
@@ -169,6 +171,7 @@ static int list_chain(void **state)
     CHAIN("node-A=file-A.img", "node-B=file-B.img", "node-C=file-C.img");
     nodes[2].backing_name = "./file-B.img";
     for (int i = 0; i < 3; i++) {
+        nodes[i].refs = 1;
         TAILQ_INSERT_TAIL(&all_nodes, &nodes[i], link);
     }
     return 0;
@@ -209,6 +212,21 @@ static void images_are_completed_from_the_chain(void **state)
     completes(&human, "info block -v node-C", "node-C");
 }
 
+/* Names are compared as paths, below the directory in which the I/O engine works. */
+static int engine_start(void **state)
+{
+    loop_init(LOOP_CLOCK_VIRTUAL, 1);
+    io_init();
+    return 0;
+}
+
+static int engine_stop(void **state)
+{
+    io_fini();
+    loop_fini();
+    return 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -223,5 +241,5 @@ int main(void)
         cmocka_unit_test_setup_teardown(images_are_completed_from_the_chain, list_chain, unlist_chain),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, engine_start, engine_stop);
 }

@@ -13,6 +13,8 @@
 #include <string.h>
 
 #include "block/disk.h"
+#include "core/io.h"
+#include "core/loop.h"
 #include "core/mem.h"
 #include "monitor/hints.h"
 #include "monitor/hmp.h"
@@ -157,7 +159,9 @@ static void flags_stand_in_front(void **state)
     refuses(&human, "info block -- virtio0", "block: unsupported option --" TRY("info block"));
     refuses(&human, "info block -", "block: unsupported option -Try \"help info block\" for more information");
     refuses(&human, "block_job_cancel - virtio0", "block_job_cancel: unsupported option - " TRY("block_job_cancel"));
-    gives(&human, "block_stream -n", "{'device': '-n'}"); /* it has no flags */
+    gives(&human, "block_stream -l 2ms virtio0", "{'latency': 2000000, 'device': 'virtio0'}");
+    refuses(&human, "block_stream -n", "block_stream: unsupported option -n" TRY("block_stream"));
+    gives(&compat, "block_stream -n", "{'device': '-n'}"); /* QEMU's has no flags */
 }
 
 static void quotes_make_one_word(void **state)
@@ -326,6 +330,21 @@ static void near_words_are_found(void **state)
     hmp_call_free(&call);
 }
 
+/* Names are compared as paths, below the directory in which the I/O engine works. */
+static int engine_start(void **state)
+{
+    loop_init(LOOP_CLOCK_VIRTUAL, 1);
+    io_init();
+    return 0;
+}
+
+static int engine_stop(void **state)
+{
+    io_fini();
+    loop_fini();
+    return 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -346,5 +365,5 @@ int main(void)
         cmocka_unit_test(near_words_are_found),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, engine_start, engine_stop);
 }
