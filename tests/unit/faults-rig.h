@@ -66,6 +66,10 @@ struct run {
     unsigned refused; /* requests and commands that failed and said so */
     unsigned steps;
     bool unsaved;        /* the last flush failed: what no flush covered may be gone */
+    /* It was opened again after that.  The host has forgotten what it dropped: later flushes speak
+     * for what was written since only, opened_n[] and later. */
+    bool forgotten;
+    uint8_t opened_n[CELLS];
     bool must_go_on;     /* one failure, not of a sync: what comes later is served */
     bool damage_allowed; /* lies: what was hit may be damaged, if it is told */
     char trouble[400];
@@ -206,6 +210,9 @@ static inline void co_guest_flush(struct run *run)
     run->steps++;
     run->refused += ret < 0;
     for (uint32_t i = 0; i < CELLS && ret >= 0; i++) {
+        if (run->forgotten && floor[i] < run->opened_n[i]) {
+            continue;
+        }
         run->cell[i].floor = MAX(run->cell[i].floor, floor[i]);
     }
 }
@@ -254,6 +261,10 @@ static inline bool co_run_open(struct run *run, const char *path, const char *dr
     json_decref(options);
     if (went_well(run, node ? 0 : -1, &err, "open")) {
         run->disk = disk_new("virtio0", node);
+        run->forgotten = run->forgotten || run->unsaved;
+        for (uint32_t i = 0; run->unsaved && i < CELLS; i++) {
+            run->opened_n[i] = run->cell[i].n;
+        }
         run->disk->rerror = run->disk->werror = DISK_REPORT;
         return true;
     }
@@ -401,7 +412,8 @@ static inline void co_rig_judge(struct run *run, bool after_cut)
     if (ret) {
         trouble(run, "%s: reading: %s", when, strerror(-ret));
     } else {
-        check_bytes(run, 0, DISK_BYTES, buf, after_cut || run->unsaved, when);
+        check_bytes(run, 0, DISK_BYTES, buf, after_cut || run->unsaved || run->forgotten,
+                    when);
     }
     co_node_unref(node);
     checker_close(rig_check(run, run->top, "after that"));

@@ -668,6 +668,7 @@ static inline void co_monitor(struct run *run)
     if (!co_run_open(run, run->top, "qcow2")) {
         return;
     }
+    run->top = NULL; /* qemu-io writes what it likes */
     outcome_init();
     events_init();
     monitor_init(&mon);
@@ -684,7 +685,7 @@ static inline void co_monitor(struct run *run)
     events_fini();
     outcome_fini();
     co_run_close(run);
-    run->top = NULL; /* qemu-io has written what it liked */
+
 }
 
 /* --- The table -------------------------------------------------------------------------------- */
