@@ -66,10 +66,9 @@ struct run {
     unsigned refused; /* requests and commands that failed and said so */
     unsigned steps;
     bool unsaved;        /* the last flush failed: what no flush covered may be gone */
-    /* It was opened again after that.  The host has forgotten what it dropped: later flushes speak
-     * for what was written since only, opened_n[] and later. */
+    /* It was opened again after that.  The host shows what it dropped, and has forgotten that it is
+     * nowhere: tables that later writes rely on may be among it, so later flushes promise nothing. */
     bool forgotten;
-    uint8_t opened_n[CELLS];
     bool must_go_on;     /* one failure, not of a sync: what comes later is served */
     bool damage_allowed; /* lies: what was hit may be damaged, if it is told */
     char trouble[400];
@@ -209,10 +208,7 @@ static inline void co_guest_flush(struct run *run)
     run->unsaved = ret < 0;
     run->steps++;
     run->refused += ret < 0;
-    for (uint32_t i = 0; i < CELLS && ret >= 0; i++) {
-        if (run->forgotten && floor[i] < run->opened_n[i]) {
-            continue;
-        }
+    for (uint32_t i = 0; i < CELLS && ret >= 0 && !run->forgotten; i++) {
         run->cell[i].floor = MAX(run->cell[i].floor, floor[i]);
     }
 }
@@ -262,9 +258,6 @@ static inline bool co_run_open(struct run *run, const char *path, const char *dr
     if (went_well(run, node ? 0 : -1, &err, "open")) {
         run->disk = disk_new("virtio0", node);
         run->forgotten = run->forgotten || run->unsaved;
-        for (uint32_t i = 0; run->unsaved && i < CELLS; i++) {
-            run->opened_n[i] = run->cell[i].n;
-        }
         run->disk->rerror = run->disk->werror = DISK_REPORT;
         return true;
     }
