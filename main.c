@@ -48,6 +48,7 @@
 #include "start/demo.h"
 #include "start/drive.h"
 #include "start/options.h"
+#include "start/tables.h"
 #include "start/sandbox.h"
 
 static const struct driver *const drivers[] = { &driver_qcow2, &driver_raw, &driver_file, NULL };
@@ -547,6 +548,9 @@ int main(int argc, char **argv)
         p.exit_code = p.options.usage_code;
     } else if (p.options.help) {
         options_print_help(stdout, p.options.help_all);
+    } else if (p.options.tables) {
+        node_set_drivers(drivers);
+        tables_print(stdout);
     } else if (p.options.done) {
         fflush(stdout);
     } else if (p.options.version) {

@@ -122,6 +122,116 @@ void img_print_help(void)
     printf("\n");
 }
 
+/* What commands and options are about, for the manual: an option means the same wherever it is, unless a row names the
+ * command.  Rows end with an empty one. */
+static const struct meaning {
+    const char *command, *option, *text;
+} meanings[] = {
+    { "check", NULL, "Look whether an image is sound; with -r, mend it." },
+    { "compare", NULL, "Do two images have the same content?  Exit code 0: yes; 1: no." },
+    { "convert", NULL, "Copy the content of images, one behind the other, into a new one." },
+    { "create", NULL, "Make an image." },
+    { "info", NULL, "Say what an image is, and what it rests on." },
+    { "map", NULL, "Say which layer holds what, and where." },
+    { "measure", NULL, "Say how large the result of a conversion would be." },
+    { "rebase", NULL, "Give an image another backing file; without -u its content stays the same." },
+    { "resize", NULL, "Give an image another size, or a size relative to the old one." },
+    { "snapshot", NULL, "List, apply, make or delete internal snapshots." },
+    { NULL, "h", "Print the usage." },
+    { NULL, "image-opts", "The file names are options (driver=qcow2,file.filename=...)." },
+    { NULL, "target-image-opts", "As --image-opts, for the output." },
+    { NULL, "target-is-zero", "The output reads as zeroes already: write none." },
+    { NULL, "output", "human (unless given) or json." },
+    { NULL, "U", "Look at an image that another program is writing." },
+    { NULL, "f", "The image's format; guessed unless given." },
+    { "compare", "F", "The second image's format." },
+    { NULL, "F", "The format of the backing file." },
+    { NULL, "q", "Say nothing but errors." },
+    { NULL, "p", "Show progress." },
+    { NULL, "r", "Mend leaks, or everything." },
+    { NULL, "T", "The cache mode for reading: none, writeback, ..." },
+    { NULL, "t", "The cache mode for writing." },
+    { "compare", "s", "Strict: another size, or another allocation, is a difference." },
+    { NULL, "s", "Begin at this offset." },
+    { NULL, "l", "Go on for so many bytes." },
+    { "snapshot", "l", "List the snapshots." },
+    { "snapshot", "a", "Make the active state what this snapshot holds." },
+    { "snapshot", "c", "Make a snapshot of this name." },
+    { "snapshot", "d", "Delete the snapshot of this name." },
+    { NULL, "n", "Write into an image that is there." },
+    { NULL, "c", "Compress clusters." },
+    { NULL, "O", "The output's format (raw unless given)." },
+    { NULL, "B", "The backing file of the output: what it holds is not copied." },
+    { NULL, "b", "The backing file." },
+    { NULL, "o", "Options of the format, -o help lists them." },
+    { NULL, "S", "So many zero bytes in a row are not written; 0: everything is." },
+    { NULL, "m", "How many pieces are on their way at the same time." },
+    { NULL, "W", "They may be written in any order." },
+    { NULL, "backing-chain", "Also of all images below." },
+    { NULL, "size", "Of an image of this size, instead of a file's." },
+    { "create", "u", "The backing file need not be there." },
+    { NULL, "u", "Change the name only: the content below is known to be the same." },
+    { NULL, "shrink", "The new size may be smaller: what lies behind it is lost." },
+    { 0 },
+};
+
+static const char *meaning_of(const struct img_command *command, const struct img_option *o)
+{
+    char letter[2] = { o ? o->letter : 0, '\0' };
+    const char *key = !o ? NULL : o->letter ? letter : o->name;
+
+    for (const struct meaning *m = meanings; m->text; m++) {
+        bool here = m->command ? !strcmp(m->command, command->name) : key != NULL;
+        bool same = key && m->option ? !strcmp(m->option, key) : !key && !m->option;
+
+        if (here && same) {
+            return m->text;
+        }
+    }
+    return "";
+}
+
+static json_t *option_row(const struct img_command *command, const struct img_option *o)
+{
+    char letter[2] = { o->letter, '\0' };
+    json_t *row = json_object();
+
+    if (o->letter) {
+        json_object_set_new(row, "letter", json_string(letter));
+    }
+    if (o->name) {
+        json_object_set_new(row, "name", json_string(o->name));
+    }
+    if (o->value) {
+        json_object_set_new(row, "value", json_string(o->value));
+    }
+    json_object_set_new(row, "help", json_string(meaning_of(command, o)));
+    return row;
+}
+
+void img_print_tables(void)
+{
+    json_t *all = json_object(), *list = json_array();
+
+    for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+        json_t *row = json_object(), *options = json_array();
+
+        json_object_set_new(row, "name", json_string(commands[i].name));
+        json_object_set_new(row, "operands", json_string(commands[i].operands));
+        json_object_set_new(row, "help", json_string(meaning_of(&commands[i], NULL)));
+        for (const struct img_option *o = commands[i].options; o->letter || o->name; o++) {
+            json_array_append_new(options, option_row(&commands[i], o));
+        }
+        json_object_set_new(row, "options", options);
+        json_array_append_new(list, row);
+    }
+    json_object_set_new(all, "version", json_string(MERGANSER_VERSION));
+    json_object_set_new(all, "commands", list);
+    json_dumpf(all, stdout, JSON_INDENT(1));
+    putchar('\n');
+    json_decref(all);
+}
+
 /* --- Options ------------------------------------------------------------------------------------------------------ */
 
 struct getopt_words {

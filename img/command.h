@@ -47,6 +47,8 @@ struct img_command {
 /* --- command.c ---------------------------------------------------------------------------------------------------- */
 const struct img_command *img_command_find(const char *name);
 void img_print_help(void);
+/* All rows as JSON, for scripts/manual. */
+void img_print_tables(void);
 /* argv[0] is the command.  0; or -1 when all is said, with the exit code in *code. */
 int img_args_parse(struct img_args *args, const struct img_command *command, int argc, char **argv, int *code);
 void img_args_free(struct img_args *args);

@@ -54,6 +54,7 @@ int main(int argc, char **argv)
 {
     static const struct option options[] = { { "help", no_argument, NULL, 'h' },
                                              { "version", no_argument, NULL, 'V' },
+                                             { "tables", no_argument, NULL, 't' },
                                              { 0 } };
     const struct img_command *command;
     int c;
@@ -72,6 +73,9 @@ int main(int argc, char **argv)
             return 0;
         case 'V':
             printf("%s version %s\n", img_program(), MERGANSER_VERSION);
+            return 0;
+        case 't':
+            img_print_tables();
             return 0;
         default:
             return img_complain_usage("unrecognized option '%s'", argv[optind - 1]);

@@ -360,6 +360,12 @@ static int take_help(struct options *o, const struct given *g, struct error *err
     return 0;
 }
 
+static int take_tables(struct options *o, const struct given *g, struct error *err)
+{
+    o->tables = true;
+    return 0;
+}
+
 static int take_version(struct options *o, const struct given *g, struct error *err)
 {
     o->version = true;
@@ -446,6 +452,7 @@ static const struct option table[] = {
     { "help", NULL, "Program", "this text", true, take_help },
     { "h", NULL, NULL, NULL, false, take_help },
     { "version", NULL, "Program", "which version this is", true, take_version },
+    { "tables", NULL, "Program", "all of this as JSON, for what is made from it", true, take_tables },
 };
 
 const struct option *option_rows(size_t *count)

@@ -77,7 +77,7 @@ struct options {
     int usage_code; /* when options_parse() fails: of the program */
     bool compat;      /* --qemu-compat */
     bool sandbox, landlock_optional;
-    bool help, help_all, version;
+    bool help, help_all, version, tables;
     enum option_errors on_error;
     enum loop_clock clock;
     bool has_seed;

@@ -6,10 +6,14 @@ load ../lib.bash
 # A tree of our build files around a small program, so that nothing depends on the state of another build.
 setup() {
     common_setup
-    mkdir -p tree/docs tree/core tree/img tree/monitor
+    mkdir -p tree/docs/man tree/docs/completions tree/scripts tree/core tree/img tree/monitor
     cp "$TOP"/{configure,Makefile.in,README.md,CHANGELOG.md,LICENSE} tree
     echo '# Design' >tree/docs/DESIGN.md
-    echo '.TH MERGANSER 1' >tree/docs/merganser.1
+    echo '.TH MERGANSER 1' >tree/docs/man/merganser.1
+    echo '.TH MERGANSER-MONITOR 7' >tree/docs/man/merganser-monitor.7
+    : >tree/docs/completions/merganser.bash
+    : >tree/docs/completions/_merganser
+    cp "$TOP"/scripts/{dist,deb} tree/scripts
     echo 'int answer(void);' >tree/core/answer.h
     printf '#include "core/answer.h"\nint answer(void)\n{\n    return 42;\n}\n' >tree/core/answer.c
     printf '#include "core/answer.h"\nint main(void)\n{\n    return answer();\n}\n' >tree/main.c
@@ -60,10 +64,44 @@ setup() {
     [ -f usr/share/doc/merganser/README.md ]
     [ -f usr/share/doc/merganser/DESIGN.md ]
     [ -f usr/share/man/man1/merganser.1 ]
+    [ -f usr/share/man/man7/merganser-monitor.7 ]
+    [ -f usr/share/bash-completion/completions/merganser-img ]
+    [ -f usr/share/zsh/site-functions/_merganser ]
     echo kept >usr/bin/another
     make -C ../tree uninstall DESTDIR="$BATS_TEST_TMPDIR/root"
     [ "$(find . -type f)" = ./usr/bin/another ]
     [ ! -d usr/share/doc/merganser ]
+}
+
+@test "dist packs sources that build, the same ones into the same bytes" {
+    cd tree
+    ./configure
+    make
+    make dist
+    cp merganser-*.tar.gz ../first.tar.gz
+    touch main.c
+    make dist
+    cmp merganser-*.tar.gz ../first.tar.gz
+    cd ..
+    tar xzf first.tar.gz
+    cd merganser-[0-9]*
+    [ ! -e obj ]
+    [ ! -e merganser ]
+    ./configure
+    make
+    run ./merganser
+    assert_status 42
+}
+
+@test "deb makes a package that dpkg can read, with the libraries that it needs" {
+    cd tree
+    ./configure
+    make deb
+    dpkg-deb --extract merganser_*.deb ../out
+    [ -x ../out/usr/bin/merganser ]
+    [ -f ../out/usr/share/man/man7/merganser-monitor.7.gz ]
+    run dpkg-deb --field merganser_*.deb Depends
+    assert_output "libc6"
 }
 
 @test "distclean leaves what a clone has" {
