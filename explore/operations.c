@@ -22,6 +22,7 @@
 #define CANCEL_AFTER_NS (400 * NS_PER_US)
 #define JOB_POLL_NS (100 * NS_PER_US)
 #define JOB_ENDS_WITHIN_NS (60 * NS_PER_S)
+#define GROW_MAX (2u << 20)
 #define STREAM_BASE 0
 
 /* --- The guest -------------------------------------------------------------------------------- */
@@ -463,10 +464,12 @@ static void co_resize(struct world *w, const struct operation *op, uint64_t size
 static void co_op_grow(struct world *w, const struct operation *op, unsigned salt)
 {
     uint64_t cluster = w->format->cluster;
+    /* So much that another L2 table is needed, or not even another cluster.  Small: a stream may have
+     * to write zeroes over all of it. */
+    uint64_t table = MIN(cluster * (cluster / 8), GROW_MAX);
 
-    /* So that another L2 table is needed, or none. */
-    co_resize(w, op, disk_size(w->disk) + op->len_bytes +
-                         op->len_clusters * cluster * (cluster / 8) + salt % 64 * 512);
+    co_resize(w, op,
+              disk_size(w->disk) + op->len_bytes + op->len_clusters * table + salt % 64 * 512);
 }
 
 static void co_op_shrink(struct world *w, const struct operation *op, unsigned salt)
