@@ -130,7 +130,7 @@ static void words_become_values(void **state)
 static const struct row opened[] = {
     { "{'driver':'qcow2','file':{'driver':'file','filename':'/a.img'}}", NULL },
     { "{'file':{'filename':'/a.img'}}", NULL }, /* guessed */
-    { "{'driver':'raw','file':{'filename':'/r.img','aio':'native','locking':'off'}}", NULL },
+    { "{'driver':'raw','file':{'filename':'/r.img','locking':'off'}}", NULL },
     { "{'driver':'raw','file':{'filename':'/r.img'},'read-only':'on','force-share':'on'}", NULL },
     { "{'driver':'qcow2','file':{'filename':'/a.img'},'discard':'on','detect-zeroes':'on'}", NULL },
     { "{'driver':'qcow2','file':{'filename':'/a.img'},'discard':'off','detect-zeroes':'unmap'}", NULL },
