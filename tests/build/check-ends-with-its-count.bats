@@ -16,7 +16,7 @@ setup() {
 mkdir -p obj/tests/unit
 printf '#!/bin/sh\necho 1..1\necho ok 1 - one\n' >obj/tests/unit/one
 chmod +x obj/tests/unit/one
-printf 'all unit-tests:\n\t@true\n' >Makefile
+printf 'all unit-tests fuzz-replay:\n\t@true\n' >Makefile
 END
     chmod +x configure
 }

@@ -151,7 +151,7 @@ static const struct row opened[] = {
       "Block format 'qcow2' does not support the option 'colour'" },
     { "{'driver':'qcow2','file':{'filename':'/a.img','colour':'red'}}",
       "Block protocol 'file' doesn't support the option 'colour'" },
-    { "{'driver':'raw','file':{'filename':'/r.img','aio':'fast'}}", "invalid aio option" },
+    { "{'driver':'raw','file':{'filename':'/r.img','aio':'fast'}}", "invalid parameter value: fast" },
     /* The host's files, not the simulated ones. */
     { "{'driver':'raw','file':{'filename':'/nowhere/r.img','aio':'threads'}}", "Could not open '/nowhere/r.img': No such file or directory" },
     { "{'driver':'qcow2','file':{'filename':'/a.img'},'read-only':'maybe'}",
@@ -172,7 +172,7 @@ static const struct row opened[] = {
     { "{'driver':'qcow2','node-name':'twice','file':{'filename':'/a.img','node-name':'twice'}}",
       "Duplicate nodes with node-name='twice'" },
     { "{'driver':'raw','file':{'filename':'/r.img'},'backing':{'driver':'qcow2'}}",
-      "Could not open backing file: Driver doesn't support backing files" },
+      "Driver doesn't support backing files" },
     { "{'driver':'qcow2','file':{'filename':'/b.img'},'backing':'nobody'}",
       "Could not open backing file: Cannot find device='nobody' nor node-name='nobody'" },
     { "{'driver':'qcow2','file':{'filename':'/b.img'},'backing':{'driver':'raw','file':{'filename':'/none'}}}",
