@@ -39,6 +39,7 @@
 #include "jobs/job.h"
 #include "monitor/chardev.h"
 #include "monitor/events.h"
+#include "monitor/guards.h"
 #include "monitor/handlers.h"
 #include "monitor/hmp-session.h"
 #include "monitor/outcome.h"
@@ -306,6 +307,7 @@ static int co_begin(struct program *p)
     AUTOFREE struct chardev **places = mem_calloc(p->options.place_count + 1, sizeof(*places));
 
     machine_identity_set(p->options.name, p->options.uuid);
+    guards_set_safe(p->options.safe);
     if (open_monitors(p, places) < 0 || set_guest_defaults(p) < 0 || co_open_disks(p) < 0 ||
         configure_guests(p) < 0 || enter_sandbox(p) < 0 || co_start_monitors(p, places) < 0) {
         return -1;

@@ -13,6 +13,7 @@
 #include "core/mem.h"
 #include "core/sandbox.h"
 #include "monitor/monitor.h"
+#include "monitor/guards.h"
 
 /* --- Look-up ---------------------------------------------------------------------------------------------------- */
 
@@ -182,7 +183,8 @@ int co_command_run(struct monitor *mon, const struct command *cmd, json_t *args,
     *result = NULL;
     if (!ret) {
         running++;
-        ret = cmd->co_run(mon, given, result, err);
+        ret = co_guards_look(mon, cmd, given, err);
+        ret = ret ? ret : cmd->co_run(mon, given, result, err);
         running--;
         sandbox_explain(err);
     }

@@ -14,6 +14,55 @@
 
 #define HINT_NAMES 12 /* how many names a hint lists */
 
+/* --- Where ------------------------------------------------------------------------------------------------------------ */
+
+/* Columns that `len` bytes of a line take; -1 when some of them are no plain characters. */
+static int columns(const char *text, size_t len)
+{
+    int n = 0;
+
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = text[i];
+
+        if (c < ' ' || c == 0x7f) {
+            return -1;
+        }
+        n += (c & 0xc0) != 0x80; /* bytes that go on with a character take no room */
+    }
+    return n;
+}
+
+void hint_caret(struct error *err, const struct monitor *mon, const char *above, const char *line, size_t at, size_t len)
+{
+    size_t end = at + MAX(len, (size_t)1);
+    int before = columns(line, at), width = len ? columns(line + at, len) : 1, all = columns(line, strlen(line));
+    unsigned limit = mon->width ? mon->width((struct monitor *)mon) : 0;
+    AUTOFREE char *marks = NULL;
+
+    if (before < 0 || width < 1 || all < 0 || (limit && (unsigned)MAX(all, (int)end) > limit)) {
+        return;
+    }
+    marks = mem_alloc(width + 1);
+    memset(marks, '~', width);
+    marks[0] = '^';
+    marks[width] = '\0';
+    if (above) {
+        error_hint(err, "%s", above);
+    }
+    error_hint(err, "%*s%s", before, "", marks);
+}
+
+/* Below the error's own line, where that holds 'word'. */
+static void hint_word(struct error *err, const struct monitor *mon, const char *word)
+{
+    AUTOFREE char *printed = mem_printf("Error: %s", err->text), *quoted = mem_printf("'%s'", word);
+    const char *at = *word ? strstr(printed, quoted) : NULL;
+
+    if (at) {
+        hint_caret(err, mon, NULL, printed, at + 1 - printed, strlen(word));
+    }
+}
+
 /* --- Near words ---------------------------------------------------------------------------------------------------- */
 
 static unsigned min3(unsigned a, unsigned b, unsigned c)
@@ -80,33 +129,107 @@ struct near {
     struct name_list names;
 };
 
+/* block-stream and blokc_stream are near; "foo" is not near to "stop". */
+static struct near near_to(const char *word)
+{
+    return (struct near){ .word = word, .best = strlen(word) < 6 ? 1 : strlen(word) / 3 };
+}
+
+static void consider_word(struct near *near, const char *word)
+{
+    bool begins = strlen(word) > 1 && *near->word && !strncmp(word, near->word, strlen(near->word));
+    unsigned distance = begins ? 1 : word_distance(near->word, word);
+
+    if (distance < near->best) {
+        free(near->names.text);
+        near->names = (struct name_list){ 0 };
+        near->best = distance;
+    }
+    if (distance == near->best && strlen(word) > 1) {
+        name_add(&near->names, word);
+    }
+}
+
+/* "Did you mean" the near ones of these names, or else all of them.  Frees the near ones. */
+static void hint_near(struct error *err, struct near *near, const char *words, struct name_list *all)
+{
+    if (near->names.count) {
+        hint_names(err, "Did you mean:", &near->names);
+        free(all->text);
+    } else {
+        hint_names(err, words, all);
+    }
+}
+
 static void consider(void *arg, const struct command *cmd)
 {
-    struct near *near = arg;
-
     for (const char *name = cmd->name; *name;) {
         size_t len = strcspn(name, "|");
         AUTOFREE char *one = mem_strndup(name, len);
-        bool begins = len > 1 && !strncmp(one, near->word, strlen(near->word));
-        unsigned distance = begins ? 1 : word_distance(near->word, one);
 
-        if (distance < near->best) {
-            free(near->names.text);
-            near->names = (struct name_list){ 0 };
-            near->best = distance;
-        }
-        if (distance == near->best && len > 1) {
-            name_add(&near->names, one);
-        }
+        consider_word(arg, one);
         name += len + (name[len] == '|');
+    }
+}
+
+/* --- QMP's names ------------------------------------------------------------------------------------------------------ */
+
+/* Those that no rule finds. */
+static const struct {
+    const char *qmp, *here;
+} twins[] = {
+    { "blockdev-snapshot-sync", "snapshot_blkdev" },
+    { "query-named-block-nodes", "info block -n" },
+    { "query-jobs", "info block-jobs -v" },
+    { "query-commands", "help" },
+    { "blockdev-change-medium", "change" },
+    { "blockdev-open-tray", "eject" },
+    { "blockdev-remove-medium", "eject" },
+};
+
+/* What the human monitor calls a command of QMP, malloc'ed; NULL: it has none. */
+static char *twin(const char *word)
+{
+    AUTOFREE char *plain = mem_strdup(word), *job = mem_printf("block_%s", word);
+
+    for (size_t i = 0; i < ARRAY_SIZE(twins); i++) {
+        if (!strcmp(twins[i].qmp, word)) {
+            return mem_strdup(twins[i].here);
+        }
+    }
+    if (!strncmp(word, "query-", 6) && command_find(info_command_tables, word + 6, false)) {
+        return mem_printf("info %s", word + 6);
+    }
+    for (char *p = plain; (p = strchr(p, '-'));) {
+        *p = '_';
+    }
+    for (char *p = job; (p = strchr(p, '-'));) {
+        *p = '_';
+    }
+    return command_find(hmp_command_tables, plain, false) ? mem_strdup(plain) :
+           command_find(hmp_command_tables, job, false)   ? mem_strdup(job) :
+                                                            NULL;
+}
+
+static void hint_qmp(struct error *err, const char *word)
+{
+    AUTOFREE char *here = twin(word);
+
+    if (here) {
+        error_hint(err, "'%s' is a command of QMP; here it is: %s", word, here);
+    } else {
+        error_hint(err, "'%s' is a command of QMP, and there is none like it here.", word);
     }
 }
 
 void hint_command(struct error *err, const struct command *const *tables, const char *prefix, const char *word)
 {
-    /* block-stream and blokc_stream are near; "foo" is not near to "stop". */
-    struct near near = { .word = word, .best = strlen(word) < 6 ? 1 : strlen(word) / 3 };
+    struct near near = near_to(word);
 
+    if (!*prefix && command_find(qmp_command_tables, word, false)) {
+        hint_qmp(err, word);
+        return;
+    }
     if (*word) {
         command_each(tables, false, consider, &near);
     }
@@ -119,39 +242,47 @@ void hint_command(struct error *err, const struct command *const *tables, const 
 
 /* --- What exists ----------------------------------------------------------------------------------------------------- */
 
-static void hint_devices(struct error *err, bool nodes)
+static void hint_devices(struct error *err, const char *word, bool nodes)
 {
-    struct name_list list = { 0 };
+    struct name_list disks = { 0 }, images = { 0 };
+    struct near near = near_to(word);
     struct disk *disk;
     struct node *node;
 
     TAILQ_FOREACH(disk, &all_disks, link) {
         if (*disk->id) {
-            name_add(&list, disk->id);
+            name_add(&disks, disk->id);
+            consider_word(&near, disk->id);
         }
     }
-    hint_names(err, "The devices are:", &list);
-    list = (struct name_list){ 0 };
     TAILQ_FOREACH(node, &all_nodes, link) {
         if (nodes && node->driver->is_format) {
-            name_add(&list, node->name);
+            name_add(&images, node->name);
+            consider_word(&near, node->name);
         }
     }
-    hint_names(err, "The nodes are:", &list);
+    if (near.names.count) {
+        free(images.text);
+        images = (struct name_list){ 0 };
+    }
+    hint_near(err, &near, "The devices are:", &disks);
+    hint_names(err, "The nodes are:", &images);
 }
 
-static void hint_jobs(struct error *err)
+static void hint_jobs(struct error *err, const char *word)
 {
     struct name_list list = { 0 };
+    struct near near = near_to(word);
     struct job *job;
 
     TAILQ_FOREACH(job, &all_jobs, link) {
         name_add(&list, job->id);
+        consider_word(&near, job->id);
     }
     if (!list.count) {
         error_hint(err, "No job is running.");
     }
-    hint_names(err, "The jobs are:", &list);
+    hint_near(err, &near, "The jobs are:", &list);
 }
 
 void hint_chain(struct error *err, const char *device)
@@ -161,7 +292,7 @@ void hint_chain(struct error *err, const char *device)
     AUTOFREE char *images = top ? chain_candidates(top) : NULL;
 
     if (!disk && !top) {
-        hint_devices(err, true);
+        hint_devices(err, device, true);
     } else if (images) {
         error_hint(err, "The images below '%s' are: %s.", device, images);
     } else {
@@ -169,19 +300,21 @@ void hint_chain(struct error *err, const char *device)
     }
 }
 
-static void hint_formats(struct error *err)
+static void hint_formats(struct error *err, const char *word)
 {
     struct name_list list = { 0 };
+    struct near near = near_to(word);
 
     for (const struct driver *const *d = driver_list(); *d; d++) {
         if ((*d)->is_format) {
             name_add(&list, (*d)->name);
+            consider_word(&near, (*d)->name);
         }
     }
-    hint_names(err, "The formats are:", &list);
+    hint_near(err, &near, "The formats are:", &list);
 }
 
-void hint_arguments(struct error *err, const struct command *cmd, const json_t *args)
+void hint_arguments(struct error *err, const struct monitor *mon, const struct command *cmd, const json_t *args)
 {
     const char *device = NULL;
 
@@ -197,15 +330,19 @@ void hint_arguments(struct error *err, const struct command *cmd, const json_t *
         if (arg->kind == ARG_DEVICE || arg->kind == ARG_DEVICE_OR_NODE) {
             device = value;
             if (!disk_find(value) && (arg->kind == ARG_DEVICE || !node_find(value))) {
-                hint_devices(err, arg->kind != ARG_DEVICE);
+                hint_word(err, mon, value);
+                hint_devices(err, value, arg->kind != ARG_DEVICE);
                 return;
             }
         } else if (arg->kind == ARG_JOB && !job_find(value)) {
-            hint_jobs(err);
+            hint_word(err, mon, value);
+            hint_jobs(err, value);
         } else if (arg->kind == ARG_BASE && device && strstr(err->text, "backing chain")) {
+            hint_word(err, mon, value);
             hint_chain(err, device);
         } else if (arg->kind == ARG_FORMAT && !driver_find(value)) {
-            hint_formats(err);
+            hint_word(err, mon, value);
+            hint_formats(err, value);
         }
     }
 }

@@ -164,6 +164,7 @@ struct reading {
     const char *typed;  /* the command as it was typed: "info  block" */
     size_t typed_len;
     const char *p;
+    const char *word;   /* where the argument being read begins */
     json_t *args;
     struct error *err;
 };
@@ -398,7 +399,7 @@ static int read_args(struct reading *r)
         if (arg->ours && r->mon->compat) {
             continue;
         }
-        r->p = skip_blanks(r->p);
+        r->p = r->word = skip_blanks(r->p);
         if (arg->optional && !*r->p) {
             continue;
         }
@@ -411,7 +412,8 @@ static int read_args(struct reading *r)
             return ret;
         }
     }
-    if (*skip_blanks(r->p)) {
+    r->word = skip_blanks(r->p);
+    if (*r->word) {
         return refuse_named(r, "extraneous characters at the end of line");
     }
     return 0;
@@ -451,12 +453,38 @@ static bool take_json_flag(char *text)
     return false;
 }
 
-static int unknown(const char *line, const char *end, const struct command *const *tables, const char *prefix,
-                   const char *word, struct error *err)
+static int unknown(struct monitor *mon, const char *line, const char *end, const struct command *const *tables,
+                   const char *prefix, const char *word, struct error *err)
 {
-    error_set(err, "unknown command: '%.*s'", (int)(end - line), line);
+    static const char before[] = "unknown command: '";
+
+    error_set(err, "%s%.*s'", before, (int)(end - line), line);
+    hint_caret(err, mon, NULL, err->text, strlen(before) + (end - line) - strlen(word), strlen(word));
     hint_command(err, tables, prefix, word);
     return -ENOENT;
+}
+
+/* QEMU's line does not say which word it means: the line once more, and a caret below that word.  It stands in front of
+ * what other hints there are. */
+static void show_word(struct reading *r, const char *line, size_t at)
+{
+    struct error shown = ERROR_INIT;
+    size_t len = strlen(line);
+
+    while (len > at && isspace((unsigned char)line[len - 1])) {
+        len--;
+    }
+    AUTOFREE char *typed = mem_strndup(line, len);
+
+    error_set(&shown, "%s", r->err->text);
+    at = MIN(at, len);
+    hint_caret(&shown, r->mon, typed, typed, at, strcspn(typed + at, " \t"));
+    if (r->err->hint) {
+        error_hint(&shown, "%s", r->err->hint);
+    }
+    shown.class = r->err->class;
+    error_clear(r->err);
+    error_move(r->err, &shown);
 }
 
 int hmp_parse(struct monitor *mon, const char *line, struct hmp_call *call, struct error *err)
@@ -481,14 +509,17 @@ int hmp_parse(struct monitor *mon, const char *line, struct hmp_call *call, stru
         r.cmd = command_find(tables, topic, mon->compat);
     }
     if (!r.cmd) {
-        return unknown(line, r.p, tables, prefix, topic ? topic : word, err);
+        return unknown(mon, line, r.p, tables, prefix, topic ? topic : word, err);
     }
     r.typed_len = r.p - line;
     tail = mem_strdup(r.p);
     call->cmd = r.cmd;
     call->as_json = topic && !mon->compat && take_json_flag(tail);
-    r.p = tail;
+    r.p = r.word = tail;
     ret = read_args(&r);
+    if (ret) {
+        show_word(&r, line, r.typed_len + (r.word - tail));
+    }
     return ret;
 }
 
@@ -548,7 +579,7 @@ int co_hmp_run(struct monitor *mon, const char *line)
         ret = co_command_run(mon, call.cmd, call.args, &result, &err);
         show(mon, &call, result);
         if (error_is_set(&err)) {
-            hint_arguments(&err, call.cmd, call.args);
+            hint_arguments(&err, mon, call.cmd, call.args);
             monitor_error(mon, &err);
         }
     }

@@ -348,6 +348,12 @@ static int take_compat(struct options *o, const struct given *g, struct error *e
     return 0;
 }
 
+static int take_safe(struct options *o, const struct given *g, struct error *err)
+{
+    o->safe = true;
+    return 0;
+}
+
 static int take_sim(struct options *o, const struct given *g, struct error *err)
 {
     error_set(err, "must be the first word"); /* then it is not seen here */
@@ -446,6 +452,10 @@ static const struct option table[] = {
       true, take_sandbox },
     { "qemu-compat", NULL, "Program", "speak like QEMU 7.2, without the words that it lacks", true,
       take_compat },
+    { "safe", NULL, "Program",
+      "refuse commands that are known traps, instead of warning of them: a backing file\n"
+      "that the next start will not find, a smaller size that cuts off data",
+      true, take_safe },
     { "sim", "WORD...", "Program",
       "explore crashes on simulated disks; the first option; --sim help tells more", true,
       take_sim },
@@ -477,7 +487,7 @@ static const struct option *find(const char *name, size_t len)
 static bool is_ours(const struct option *row)
 {
     static const char *const names[] = { "guest", "f", "c", "on-error", "clock", "seed", "map-cache-size",
-                                         "qemu-compat", "sandbox", "sim" };
+                                         "qemu-compat", "safe", "sandbox", "sim" };
 
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
         if (!strcmp(names[i], row->name)) {
@@ -576,6 +586,11 @@ int options_parse(struct options *o, int argc, char **argv, char **shown, struct
             free(*shown);
             *shown = NULL;
         }
+    }
+    if (o->safe && o->compat) {
+        error_set(err, "--safe and --qemu-compat: QEMU refuses nothing of what --safe refuses");
+        o->usage_code = 2;
+        return -EINVAL;
     }
     return join_monitors(o, shown, err);
 }

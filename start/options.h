@@ -76,6 +76,7 @@ struct options {
     size_t object_count;
     int usage_code; /* when options_parse() fails: of the program */
     bool compat;      /* --qemu-compat */
+    bool safe;        /* --safe */
     bool sandbox, landlock_optional;
     bool help, help_all, version, tables;
     enum option_errors on_error;

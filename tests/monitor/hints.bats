@@ -15,7 +15,9 @@ quiet() {
     assert_status 3
     [ "${lines[1]}" = "invalid size" ]
     [ "${lines[2]}" = 'Try "help block_stream" for more information' ]
-    [ "${lines[3]}" = "The images below 'virtio0' are: B (file-B.img), A (file-A.img)." ]
+    [ "${lines[3]}" = "block_stream virtio0 X" ]
+    [ "${lines[4]}" = "                     ^" ]
+    [ "${lines[5]}" = "The images below 'virtio0' are: B (file-B.img), A (file-A.img)." ]
 }
 
 @test "a name that could be two images is refused with both" {
@@ -29,12 +31,59 @@ quiet() {
 
 @test "near misses of commands and topics are named" {
     make_chain file-A.img
-    run quiet -drive "$(chain_drive A)" -c 'block-stream virtio0'
-    assert_output "unknown command: 'block-stream'
+    run quiet -drive "$(chain_drive A)" -c 'blok_stream virtio0'
+    assert_output "unknown command: 'blok_stream'
+                  ^~~~~~~~~~~
 Did you mean: block_stream."
     run quiet -drive "$(chain_drive A)" -c 'info blokstats'
     assert_output "unknown command: 'info blokstats'
+                       ^~~~~~~~~
 Did you mean: blockstats."
+}
+
+@test "a caret stands below the bad word, or where a word is missing" {
+    make_chain file-A.img
+    run quiet -drive "$(chain_drive A)" --on-error=continue -c 'info status y z' -c 'block_stream' -c 'info block -x'
+    assert_output 'status: extraneous characters at the end of line
+Try "help info status" for more information
+info status y z
+            ^
+'
+    assert_output 'Try "help block_stream" for more information
+block_stream
+            ^
+'
+    assert_output 'info block -x
+           ^~'
+}
+
+@test "a line with characters that a terminal does not show as they are has no caret" {
+    make_chain file-A.img
+    run quiet -drive "$(chain_drive A)" -c $'fo\x01xyz'
+    [[ $output == *"unknown command"* && $output != *^* ]]
+}
+
+@test "a device, a job or a format that is nearly right is named alone" {
+    make_chain file-A.img
+    run quiet -drive "$(chain_drive A)" --on-error=continue -c 'block_stream virtio' -c 'snapshot_blkdev virtio0 x.img qcow'
+    assert_output "Error: Cannot find device='virtio' nor node-name='virtio'
+                           ^~~~~~
+Did you mean: virtio0.
+(qemu)"
+    assert_output "Error: Unknown file format 'qcow'
+                            ^~~~
+Did you mean: qcow2."
+}
+
+@test "commands of QMP name what is like them here" {
+    make_chain file-A.img
+    run quiet -drive "$(chain_drive A)" --on-error=continue -c 'block-stream virtio0' -c 'query-block-jobs' \
+        -c 'blockdev-snapshot-sync x' -c 'help query-status' -c 'qmp_capabilities'
+    assert_output "'block-stream' is a command of QMP; here it is: block_stream"
+    assert_output "'query-block-jobs' is a command of QMP; here it is: info block-jobs"
+    assert_output "'blockdev-snapshot-sync' is a command of QMP; here it is: snapshot_blkdev"
+    assert_output "'query-status' is a command of QMP; here it is: info status"
+    assert_output "'qmp_capabilities' is a command of QMP, and there is none like it here."
 }
 
 @test "devices, jobs and formats that exist are named" {
@@ -42,10 +91,13 @@ Did you mean: blockstats."
     run quiet -drive "$(chain_drive A)" -c '-block_stream nosuch' -c '-block_job_cancel nosuch' \
         -c '-snapshot_blkdev virtio0 x.img nosuch' -c '-snapshot_blkdev nosuch x.img'
     assert_output "Error: Cannot find device='nosuch' nor node-name='nosuch'
+                           ^~~~~~
 The devices are: virtio0."
     assert_output "Error: Block job 'nosuch' not found
+                  ^~~~~~
 No job is running."
     assert_output "Error: Unknown file format 'nosuch'
+                            ^~~~~~
 The formats are: "
 }
 

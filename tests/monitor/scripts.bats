@@ -25,6 +25,7 @@ one_disk() {
 VM status: running
 (qemu) foo
 unknown command: 'foo'
+                  ^~~
 Type 'help' for a list.
 (qemu) info block-jobs
 No active jobs" ]

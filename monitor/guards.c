@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Guards: see guards.h.
+ *
+ * The traps are a backing file that will not be found at the next start, and a disk that is made smaller than what is in
+ * it.  That a new image would take the place of another one is refused by the snapshot itself (block/snapshot.c), --safe
+ * or not: there are words to ask for it.
+ *
+ * What cannot be told for certain (a name that is no path, a file that may not be opened) is no trap: a warning that is
+ * often wrong is not read.
+ */
+#include "monitor/guards.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "block/chain-map.h"
+#include "block/disk.h"
+#include "block/path.h"
+#include "core/bytes.h"
+#include "core/io.h"
+#include "core/mem.h"
+#include "core/message.h"
+#include "core/size.h"
+#include "monitor/chain-names.h"
+
+static bool refuse;
+
+void guards_set_safe(bool safe)
+{
+    refuse = safe;
+}
+
+static const char *str_arg(const json_t *args, const char *key)
+{
+    return json_string_value(json_object_get(args, key));
+}
+
+/* The node that a command is about: "device" names a disk or a node, "node-name" a node. */
+static struct node *node_of(const json_t *args)
+{
+    const char *device = str_arg(args, "device"), *name = str_arg(args, "node-name");
+    struct disk *disk = device && *device ? disk_find(device) : NULL;
+
+    return disk ? disk->root : device && *device ? node_find(device) : name ? node_find(name) : NULL;
+}
+
+/* --- Recorded names --------------------------------------------------------------------------------------------------- */
+
+/* 0 when `path` is the file of `layer`, or when nobody can tell; -ENOENT: no such file; -ESTALE: another one. */
+static int co_leads_to(const char *path, struct node *layer)
+{
+    struct io_file *file, *host = layer ? node_host_file(layer) : NULL;
+    int ret = co_io_open(NULL, path, IO_READ_ONLY, &file);
+
+    if (ret == -ENOENT || ret == -ENOTDIR) {
+        return -ENOENT;
+    }
+    if (ret < 0) {
+        return 0;
+    }
+    ret = host && !io_file_same(file, host) ? -ESTALE : 0;
+    co_io_close(file);
+    return ret;
+}
+
+/* What is wrong with `name` as the backing file recorded in the image at `overlay`, where it stands for `layer` (NULL: any
+ * file will do); NULL when nothing is.  malloc'ed. */
+static char *co_wrong_name(const char *overlay, const char *name, struct node *layer)
+{
+    AUTOFREE char *path = NULL;
+    int ret;
+
+    if (!overlay || !name || !*name || path_protocol_length(name) > 0) {
+        return NULL;
+    }
+    path = path_combine(overlay, name);
+    if (layer) {
+        node_ref(layer);
+    }
+    ret = co_leads_to(path, layer);
+    AUTOFREE char *is = layer && layer->filename ? mem_strdup(layer->filename) : NULL;
+
+    if (layer) {
+        co_node_unref(layer);
+    }
+    if (ret == -ENOENT) {
+        return mem_printf("the backing file of '%s' is recorded as '%s', which is looked for at '%s', and nothing is there",
+                          overlay, name, path);
+    }
+    return ret == -ESTALE ? mem_printf("the backing file of '%s' is recorded as '%s', which is looked for at '%s', and that "
+                                       "is another file than '%s'", overlay, name, path, is ? is : "the one in use")
+                          : NULL;
+}
+
+/* -n, mode=existing: what the image that is there says. */
+static char *co_existing_overlay(const char *path, const char *format, struct node *root)
+{
+    json_t *options = json_pack("{s:s, s:n, s:b, s:{s:s, s:s}}", "driver", format, "backing", "read-only", 1, "file",
+                                "driver", "file", "locking", "off");
+    struct node *overlay = co_node_open(path, options, NULL);
+    char *wrong = NULL;
+
+    json_decref(options);
+    if (!overlay) {
+        return NULL; /* the command will say why */
+    }
+    if (overlay->backing_name) {
+        wrong = co_wrong_name(path, overlay->backing_name, root);
+    } else if (overlay->driver->supports_backing) {
+        wrong = mem_printf("'%s' records no backing file, and so will be without '%s' at the next start", path,
+                           root->filename ? root->filename : root->name);
+    }
+    co_node_unref(overlay);
+    return wrong;
+}
+
+static char *co_look_at_snapshot(const json_t *args)
+{
+    const char *path = str_arg(args, "snapshot-file"), *mode = str_arg(args, "mode"), *format = str_arg(args, "format");
+    bool existing = (mode && !strcmp(mode, "existing")) || json_is_true(json_object_get(args, "reuse"));
+    struct node *root = node_of(args);
+    char *wrong = NULL;
+
+    if (!root || !root->filename || !path) {
+        return NULL;
+    }
+    node_ref(root);
+    if (existing) {
+        wrong = co_existing_overlay(path, format ? format : "qcow2", root);
+    } else {
+        AUTOFREE char *recorded = path_to_record(path, root->filename);
+
+        wrong = co_wrong_name(path, recorded, root);
+    }
+    co_node_unref(root);
+    return wrong;
+}
+
+/* The image that stays below a stream; NULL when none does or the command will refuse it. */
+static struct node *stream_base(const json_t *args, struct node *top)
+{
+    const char *base = str_arg(args, "base"), *node = str_arg(args, "base-node"), *bottom = str_arg(args, "bottom");
+    struct node *found = base ? chain_find_below(top, base, NULL) : node ? node_find(node) : bottom ? node_find(bottom) : NULL;
+
+    return found && bottom ? found->backing : found;
+}
+
+static char *co_look_at_stream(const json_t *args)
+{
+    const char *name = str_arg(args, "backing-file");
+    struct node *top = node_of(args), *base = top ? stream_base(args, top) : NULL;
+    AUTOFREE char *recorded = NULL;
+
+    if (!base || !base->filename || !top->filename || top->backing == base || node_depth(top, base) <= 0) {
+        return NULL;
+    }
+    recorded = name ? mem_strdup(name) : path_to_record_layer(top, base);
+    AUTOFREE char *overlay = mem_strdup(top->filename);
+    return co_wrong_name(overlay, recorded, base);
+}
+
+static char *co_look_at_backing_file(const json_t *args)
+{
+    const char *name = str_arg(args, "image-node-name");
+    struct node *image = name ? node_find(name) : NULL;
+    AUTOFREE char *overlay = image && image->filename ? mem_strdup(image->filename) : NULL;
+
+    return overlay ? co_wrong_name(overlay, str_arg(args, "backing-file"), image->backing) : NULL;
+}
+
+/* --- What a smaller size cuts off ----------------------------------------------------------------------------------------- */
+
+#define PIECE (1u << 20)
+
+/* The first byte from `offset` on that is not zero; node->size when all are, or when it cannot be read. */
+static uint64_t co_first_data(struct node *node, uint64_t offset)
+{
+    AUTOFREE uint8_t *buf = mem_align(4096, PIECE);
+
+    while (offset < node->size) {
+        struct chain_extent extent;
+        uint64_t len = MIN(node->size - offset, PIECE);
+
+        if (co_node_map(node, offset, node->size - offset, &extent) < 0) {
+            return node->size;
+        }
+        if (extent.kind == EXTENT_NONE || extent.kind == EXTENT_ZERO) {
+            offset += extent.len;
+            continue;
+        }
+        len = MIN(len, extent.len);
+        if (co_node_read_buf(node, offset, buf, len) < 0) {
+            return node->size;
+        }
+        for (size_t i = bytes_are_zero(buf, len) ? len : 0; i < len; i++) {
+            if (buf[i]) {
+                return offset + i;
+            }
+        }
+        offset += len;
+    }
+    return node->size;
+}
+
+static char *co_look_at_resize(const json_t *args)
+{
+    const json_t *size = json_object_get(args, "size");
+    uint64_t new = json_integer_value(size), at;
+    struct node *node = node_of(args);
+    char text[32], from[32], to[32], *wrong = NULL;
+
+    if (!node || !json_is_integer(size) || json_integer_value(size) < 0 || new >= node->size) {
+        return NULL;
+    }
+    node_ref(node);
+    at = co_first_data(node, new);
+    if (at < node->size) {
+        const char *device = str_arg(args, "device"), *name = device && *device ? device : node->name;
+
+        wrong = mem_printf("making '%s' smaller, from %s to %s, cuts off data: there is some at %s", name,
+                           size_format(node->size, from), size_format(new, to), size_format(at, text));
+    }
+    co_node_unref(node);
+    return wrong;
+}
+
+/* --- The table -------------------------------------------------------------------------------------------------------------- */
+
+static const struct guard {
+    const char *command; /* of either monitor */
+    char *(*co_look)(const json_t *args); /* the sentence, malloc'ed; NULL: no trap */
+} guards[] = {
+    { "snapshot_blkdev", co_look_at_snapshot },
+    { "blockdev-snapshot-sync", co_look_at_snapshot },
+    { "block_stream", co_look_at_stream },
+    { "block-stream", co_look_at_stream },
+    { "change-backing-file", co_look_at_backing_file },
+    { "block_resize", co_look_at_resize },
+};
+
+int co_guards_look(struct monitor *mon, const struct command *cmd, const json_t *args, struct error *err)
+{
+    AUTOFREE char *wrong = NULL;
+
+    for (size_t i = 0; i < ARRAY_SIZE(guards) && !mon->compat && !wrong; i++) {
+        if (!strcmp(guards[i].command, cmd->name)) {
+            wrong = guards[i].co_look(args);
+        }
+    }
+    if (wrong && refuse) {
+        error_set(err, "Refused by --safe: %s", wrong);
+        return -EPERM;
+    }
+    if (wrong && mon->is_qmp) {
+        message("warning: %s", wrong); /* QMP has no place for it */
+    } else if (wrong) {
+        monitor_printf(mon, "Warning: %s\n", wrong);
+    }
+    return 0;
+}

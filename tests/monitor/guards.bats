@@ -1,0 +1,105 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Commands that are known traps: a warning, a refusal under --safe, nothing under --qemu-compat.
+
+load ../lib.bash
+
+quiet() {
+    mg -guest profile=none "$@"
+}
+
+# The old root goes away on the host while it is in use: what a snapshot records then leads nowhere.
+moved_root() {
+    mg_start -guest profile=none "$@" -drive file=file-A.img,if=virtio,format=qcow2
+    mv file-A.img elsewhere.img
+}
+
+@test "an overlay whose recorded backing file is not there is warned of, and made" {
+    make_chain file-A.img
+    moved_root
+    run hmp 'snapshot_blkdev virtio0 new.img'
+    assert_output "Warning: the backing file of 'new.img' is recorded as 'file-A.img', which is looked for at 'file-A.img', and nothing is there"
+    [ -e new.img ]
+}
+
+@test "--safe refuses it, and nothing is made" {
+    make_chain file-A.img
+    moved_root --safe
+    run hmp 'snapshot_blkdev virtio0 new.img'
+    assert_output "Error: Refused by --safe: the backing file of 'new.img' is recorded as 'file-A.img'"
+    [ ! -e new.img ]
+    run qmp '{"execute":"blockdev-snapshot-sync","arguments":{"device":"virtio0","snapshot-file":"new.img"}}'
+    assert_output "Refused by --safe: the backing file of 'new.img'"
+    [ ! -e new.img ]
+}
+
+@test "--qemu-compat says nothing of it" {
+    make_chain file-A.img
+    moved_root --qemu-compat
+    run hmp 'snapshot_blkdev virtio0 new.img'
+    [[ $output != *"is recorded"* ]]
+    [ -e new.img ]
+}
+
+@test "QMP's answer has no room for a warning: it goes to standard error" {
+    make_chain file-A.img
+    moved_root
+    qmp '{"execute":"blockdev-snapshot-sync","arguments":{"device":"virtio0","snapshot-file":"new.img"}}'
+    grep "warning: the backing file of 'new.img' is recorded as 'file-A.img'" mg.out
+}
+
+@test "an image that is taken as it is (-n) and records another file, or none, is warned of" {
+    make_chain file-A.img
+    cp file-A.img other.img
+    mkdir sub
+    qemu-img create -q -f qcow2 -b other.img -F qcow2 wrong.img 8M
+    qemu-img create -q -f qcow2 -u -b file-A.img -F qcow2 sub/lost.img 8M
+    qemu-img create -q -f qcow2 none.img 8M
+    qemu-img create -q -f qcow2 -b file-A.img -F qcow2 right.img 8M
+    run quiet -drive file=file-A.img,if=virtio,format=qcow2 -c 'snapshot_blkdev -n virtio0 wrong.img'
+    assert_output "Warning: the backing file of 'wrong.img' is recorded as 'other.img', which is looked for at 'other.img', and that is another file than 'file-A.img'"
+    run quiet -drive file=file-A.img,if=virtio,format=qcow2 -c 'snapshot_blkdev -n virtio0 sub/lost.img'
+    assert_output "Warning: the backing file of 'sub/lost.img' is recorded as 'file-A.img', which is looked for at 'sub/file-A.img', and nothing is there"
+    run quiet -drive file=file-A.img,if=virtio,format=qcow2 -c 'snapshot_blkdev -n virtio0 none.img'
+    assert_output "Warning: 'none.img' records no backing file, and so will be without 'file-A.img' at the next start"
+    run quiet -drive file=file-A.img,if=virtio,format=qcow2 -c 'snapshot_blkdev -n virtio0 right.img'
+    [[ $output != *Warning* ]]
+}
+
+@test "a stream that would record a name which leads nowhere is warned of" {
+    make_chain file-A.img file-B.img file-C.img
+    mg_start -guest profile=none -drive "$(chain_drive A B C)"
+    run qmp '{"execute":"block-stream","arguments":{"device":"virtio0","base-node":"node-A","backing-file":"nosuch.img"}}'
+    assert_output '{"return": {}}'
+    grep "warning: the backing file of 'file-C.img' is recorded as 'nosuch.img', which is looked for at 'nosuch.img', and nothing is there" mg.out
+    mg_stop
+    make_chain file-A.img file-B.img file-C.img
+    mg_start -guest profile=none --safe -drive "$(chain_drive A B C)"
+    mv file-A.img elsewhere.img
+    run hmp 'block_stream virtio0 0 A' 'info block-jobs'
+    assert_output "Error: Refused by --safe: the backing file of 'file-C.img' is recorded as 'file-A.img'"
+    assert_output "No active jobs"
+}
+
+@test "a stream in a chain that is as it should be says nothing" {
+    make_chain file-A.img file-B.img file-C.img
+    run quiet --safe -drive "$(chain_drive A B C)" -c 'block_stream virtio0 A' -c 'wait' -c 'expect chain virtio0 = A <- C'
+    assert_status 0
+    [[ $output != *Warning* ]]
+}
+
+@test "--safe and --qemu-compat do not go together" {
+    run mg --safe --qemu-compat
+    assert_status 2
+    assert_output "--safe and --qemu-compat: QEMU refuses nothing of what --safe refuses"
+}
+
+@test "a file that is not empty is no place for a new image, until one says so" {
+    make_chain file-A.img
+    echo precious >letter.txt
+    run quiet -drive file=file-A.img,if=virtio,format=qcow2 -c 'snapshot_blkdev virtio0 letter.txt'
+    assert_status 3
+    assert_output "Error: 'letter.txt' is not empty"
+    [ "$(cat letter.txt)" = precious ]
+}
