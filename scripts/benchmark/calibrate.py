@@ -75,7 +75,7 @@ def calibrate(root, source, seconds):
         "cp and sync, MiB/s": copy(source, target, True),
         "disk write, O_DIRECT, MiB/s": disk(target, os.path.getsize(source) // MIB * MIB),
         "4 KiB pread() from the page cache, IOPS": iops(
-            fio("--ioengine=psync", "--rw=randread", "--bs=4k", f"--filename={source}", "--readonly",
+            fio("--ioengine=psync", "--rw=randread", "--bs=4k", f"--filename={source}", "--readonly", "--invalidate=0",
                 f"--size={os.path.getsize(source) // MIB}M", seconds=seconds)),
         "4 KiB over NBD from nbdkit's memory, one at a time, IOPS": round_trip(seconds),
     }

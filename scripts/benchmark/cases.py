@@ -272,7 +272,7 @@ def pread_loop(folder, scale):
     image = os.path.join(folder, "chain.img")
     images.warm(folder)
     return iops(fio("--ioengine=psync", "--rw=randread", "--bs=4k", f"--filename={image}", f"--size={scale.part}",
-                    "--readonly", seconds=scale.seconds))
+                    "--readonly", "--invalidate=0", seconds=scale.seconds))
 
 
 def nbd_rate(folder, scale, pattern, queue):
