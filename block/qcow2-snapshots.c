@@ -4,16 +4,18 @@
  * kept.
  *
  * Entries follow one another without an index, each aligned to 8 bytes and of its own length, so
- * the length of the table is known only when its last entry has been read.  Changing it is
- * qcow2-snapshot-change.c's.  Whether the L1 tables it names are sound is
+ * the length of the table is known only when its last entry has been read.  A node that is only read can show a
+ * snapshot instead of the active state.  Changing the table is qcow2-snapshot-change.c's.  Whether the L1 tables it names are sound is
  * asked by those who follow them (qcow2-check.c).
  *
  * Specification: docs/interop/qcow2.txt of QEMU, "Snapshots".
  */
 #include "block/qcow2.h"
 
+#include <assert.h>
 #include <errno.h>
 
+#include "block/chain-map.h"
 #include "core/bytes.h"
 #include "core/mem.h"
 
@@ -131,4 +133,40 @@ int co_qcow2_snapshots_load(struct qcow2 *q, uint64_t file_size, struct error *e
     }
     free(buf);
     return ret;
+}
+
+/* --- Showing a snapshot ----------------------------------------------------------------------- */
+
+int co_qcow2_snapshot_show(struct node *node, const struct qcow2_snapshot *s, struct error *err)
+{
+    struct qcow2 *q = node->state;
+    uint64_t size = MAX(node->size, s->disk_size), span = (uint64_t)q->l2_entries * q->cluster_size;
+    uint64_t entries = MAX((uint64_t)s->l1_size, size / span + (size % span != 0));
+    int ret = qcow2_check_table(&q->h, s->l1_offset, s->l1_size, 8, QCOW2_MAX_L1_BYTES, "Snapshot L1 table", err);
+
+    assert(node->read_only);
+    if (ret == 0 && entries > QCOW2_MAX_L1_BYTES / 8) {
+        error_set(err, "Snapshot's disk is too large");
+        ret = -EFBIG;
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    uint64_t *l1 = mem_try_calloc(entries + 1, sizeof(*l1));
+
+    ret = l1 ? co_io_read(q->file, s->l1_offset, l1, s->l1_size * 8ull) : -ENOMEM;
+    if (ret < 0) {
+        free(l1);
+        error_set_errno(err, ret, "Could not read L1 table");
+        return ret;
+    }
+    for (uint32_t i = 0; i < s->l1_size; i++) {
+        l1[i] = load_be64(&l1[i]);
+    }
+    free(q->l1);
+    q->l1 = l1;
+    q->h.l1_size = entries;
+    node->size = size;
+    chain_map_forget_layer(node);
+    return 0;
 }

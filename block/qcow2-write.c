@@ -31,12 +31,14 @@
 
 #define COPY_MAX (4u << 20) /* bytes of one co_io_gather() */
 
-/* Where the bytes come from: the guest's memory, or (copying in) pieces of other host files and of ours. */
+/* Where the bytes come from: the guest's memory, or (copying in) pieces of other host files and of ours; or they are zeroes
+ * that only have to be there. */
 struct payload {
     uint64_t guest; /* of its first byte */
     const struct iovec *iov;
     const struct io_piece *pieces; /* NULL: iov */
     int n;                         /* of either */
+    enum qcow2_hold hold;
 };
 
 /* A change of entries on its way. */
@@ -213,14 +215,29 @@ static int co_write_in_place(struct qcow2 *q, const struct payload *p, uint64_t 
     const struct qcow2_fill none = { 0 };
     int ret = co_qcow2_guard_check(q, host, len);
 
-    if (ret < 0) {
-        return ret;
+    if (ret < 0 || p->hold) {
+        return ret; /* what is there is there */
     }
     note_highest(q, host + len);
     if (p->pieces) {
         return co_copy(q, p, guest, len, host);
     }
     return co_write_list(q, p, guest, len, &none, &none, host);
+}
+
+/* Fresh clusters may have been used before. */
+static int co_hold(struct qcow2 *q, enum qcow2_hold how, uint64_t host, uint64_t len)
+{
+    struct iovec *list;
+    int n, ret;
+
+    if (how != QCOW2_HOLD_WRITTEN) {
+        return co_io_zero(q->file, host, len, how == QCOW2_HOLD_HOLES);
+    }
+    list = qcow2_zero_list(len, &n);
+    ret = co_io_writev(q->file, host, list, n);
+    free(list);
+    return ret;
 }
 
 /* What is zero need not be written where nothing was ever written before. */
@@ -247,11 +264,11 @@ static int co_move(struct qcow2 *q, const struct change *c, const struct payload
     if (ret == 0) {
         skip_holes(c, &head, &tail);
         note_highest(q, host + len);
-        if (!p->pieces) {
+        if (!p->pieces && !p->hold) {
             ret = co_write_list(q, p, c->pos, len, &head, &tail, host - head.len);
         } else {
             ret = co_write_fill(q, &head, host - head.len);
-            ret = ret < 0 ? ret : co_copy(q, p, c->pos, len, host);
+            ret = ret < 0 ? ret : p->hold ? co_hold(q, p->hold, host, len) : co_copy(q, p, c->pos, len, host);
             ret = ret < 0 ? ret : co_write_fill(q, &tail, host + len);
         }
     }
@@ -527,5 +544,11 @@ int co_qcow2_copy_in(struct node *node, uint64_t offset, const struct io_piece *
     for (int i = 0; i < n; i++) {
         len += pieces[i].len;
     }
+    return co_write_payload(node->state, &p, len);
+}
+
+int co_qcow2_hold(struct node *node, uint64_t offset, uint64_t len, enum qcow2_hold how)
+{
+    const struct payload p = { .guest = offset, .hold = how };
     return co_write_payload(node->state, &p, len);
 }

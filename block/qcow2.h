@@ -235,6 +235,9 @@ int qcow2_snapshots_parse(const uint8_t *buf, size_t len, const struct qcow2_hea
                           uint64_t *table_len, struct error *err);
 void qcow2_snapshots_free(struct qcow2_snapshot *list, unsigned n);
 int co_qcow2_snapshots_load(struct qcow2 *q, uint64_t file_size, struct error *err);
+/* From now on the node, which is read-only and nobody else's, shows this snapshot.  Its size stays; it grows if the snapshot's
+ * disk was larger. */
+int co_qcow2_snapshot_show(struct node *node, const struct qcow2_snapshot *s, struct error *err);
 
 /* --- qcow2-snapshot-change.c ------------------------------------------------------------------ */
 /* Make a snapshot of the active state; make the active state what a snapshot holds (its size, too); delete a snapshot.  Nobody
@@ -350,6 +353,15 @@ int co_qcow2_discard(struct node *node, uint64_t offset, uint64_t len);
 /* Clusters behind a new end: nothing of them stays, not even zeroes that hide a backing file. */
 int co_qcow2_discard_all(struct node *node, uint64_t offset, uint64_t len);
 int co_qcow2_copy_in(struct node *node, uint64_t offset, const struct io_piece *pieces, int n);
+enum qcow2_hold {
+    QCOW2_HOLD_NOTHING,
+    QCOW2_HOLD_HOLES,   /* clusters that the host need not store yet */
+    QCOW2_HOLD_SPACE,   /* and that it has room for */
+    QCOW2_HOLD_WRITTEN, /* zeroes are written */
+};
+/* Give clusters to a range that reads as zeroes (preallocation); those that are there stay as they are.  Nobody else uses the
+ * node. */
+int co_qcow2_hold(struct node *node, uint64_t offset, uint64_t len, enum qcow2_hold how);
 
 /* --- qcow2-truncate.c ------------------------------------------------------------------------- */
 int co_qcow2_truncate(struct node *node, uint64_t size, struct error *err);

@@ -156,6 +156,10 @@ int co_img_check(const struct img_args *args)
     if (img_take_output(args, &k.json) < 0 || img_open_args(args, &k.open) < 0) {
         return 1;
     }
+    if (k.open.share && k.fix) {
+        img_complain("Could not open '%s': force-share=on can only be used with read-only images", k.open.filename);
+        return 1;
+    }
     if (k.open.cache && img_check_cache(k.open.cache, "Invalid source cache option") < 0) {
         return 1;
     }

@@ -19,44 +19,49 @@
 #define IMAGE_OPTS { 0, "image-opts", NULL }
 #define OUTPUT { 0, "output", "ofmt" }
 #define SHARE { 'U', "force-share", NULL }
+#define OBJECT { 0, "object", "objectdef" }
+#define SNAPSHOT_PARAM { 'l', NULL, "snapshot_param" }
 #define END { 0, NULL, NULL }
 
 static const struct img_option check_options[] = {
-    HELP, IMAGE_OPTS, { 'q', NULL, NULL }, FORMAT, OUTPUT, { 'r', "repair", "leaks|all" }, { 'T', NULL, "src_cache" }, SHARE,
+    HELP, OBJECT, IMAGE_OPTS, { 'q', NULL, NULL }, FORMAT, OUTPUT, { 'r', "repair", "leaks|all" }, { 'T', NULL, "src_cache" }, SHARE,
     END,
 };
 static const struct img_option compare_options[] = {
-    HELP, IMAGE_OPTS, FORMAT, { 'F', NULL, "fmt" }, { 'T', NULL, "src_cache" }, { 'p', NULL, NULL }, { 'q', NULL, NULL },
+    HELP, OBJECT, IMAGE_OPTS, FORMAT, { 'F', NULL, "fmt" }, { 'T', NULL, "src_cache" }, { 'p', NULL, NULL }, { 'q', NULL, NULL },
     { 's', NULL, NULL }, SHARE, END,
 };
 static const struct img_option convert_options[] = {
-    HELP, IMAGE_OPTS, { 0, "target-image-opts", NULL }, { 0, "target-is-zero", NULL }, SHARE, { 'p', NULL, NULL },
-    { 'q', NULL, NULL }, { 'n', NULL, NULL }, { 'c', NULL, NULL }, { 'f', NULL, "fmt" }, { 't', NULL, "cache" }, { 'T', NULL, "src_cache" },
-    { 'O', NULL, "output_fmt" }, { 'B', NULL, "backing_file" }, { 'F', NULL, "backing_fmt" }, { 'o', NULL, "options" },
-    { 'S', NULL, "sparse_size" }, { 'm', NULL, "num_coroutines" }, { 'W', NULL, NULL }, END,
+    HELP, OBJECT, IMAGE_OPTS, { 0, "target-image-opts", NULL }, { 0, "target-is-zero", NULL }, { 0, "bitmaps", NULL },
+    { 0, "skip-broken-bitmaps", NULL }, SHARE, { 'C', NULL, NULL }, { 'c', NULL, NULL }, { 'p', NULL, NULL }, { 'q', NULL, NULL },
+    { 'n', NULL, NULL }, { 'f', NULL, "fmt" }, { 't', NULL, "cache" }, { 'T', NULL, "src_cache" }, { 'O', NULL, "output_fmt" },
+    { 'B', NULL, "backing_file" }, { 'F', NULL, "backing_fmt" }, { 'o', NULL, "options" }, SNAPSHOT_PARAM,
+    { 'S', NULL, "sparse_size" }, { 'r', NULL, "rate_limit" }, { 'm', NULL, "num_coroutines" }, { 'W', NULL, NULL },
+    { 0, "salvage", NULL }, END,
 };
 static const struct img_option create_options[] = {
-    HELP, { 'q', NULL, NULL }, { 'f', NULL, "fmt" }, { 'b', NULL, "backing_file" }, { 'F', NULL, "backing_fmt" },
+    HELP, OBJECT, { 'q', NULL, NULL }, { 'f', NULL, "fmt" }, { 'b', NULL, "backing_file" }, { 'F', NULL, "backing_fmt" },
     { 'u', NULL, NULL }, { 'o', NULL, "options" }, END,
 };
 static const struct img_option info_options[] = {
-    HELP, IMAGE_OPTS, FORMAT, OUTPUT, { 0, "backing-chain", NULL }, SHARE, END,
+    HELP, OBJECT, IMAGE_OPTS, FORMAT, OUTPUT, { 0, "backing-chain", NULL }, SHARE, END,
 };
 static const struct img_option map_options[] = {
-    HELP, IMAGE_OPTS, FORMAT, { 's', "start-offset", "offset" }, { 'l', "max-length", "len" }, OUTPUT, SHARE, END,
+    HELP, OBJECT, IMAGE_OPTS, FORMAT, { 's', "start-offset", "offset" }, { 'l', "max-length", "len" }, OUTPUT, SHARE, END,
 };
 static const struct img_option measure_options[] = {
-    HELP, IMAGE_OPTS, FORMAT, { 'o', NULL, "options" }, { 'O', NULL, "output_fmt" }, OUTPUT, { 0, "size", "N" }, SHARE, END,
+    HELP, OBJECT, IMAGE_OPTS, FORMAT, { 'o', NULL, "options" }, { 'O', NULL, "output_fmt" }, OUTPUT, { 0, "size", "N" },
+    SNAPSHOT_PARAM, SHARE, END,
 };
 static const struct img_option rebase_options[] = {
-    HELP, IMAGE_OPTS, SHARE, { 'q', NULL, NULL }, FORMAT, { 't', NULL, "cache" }, { 'T', NULL, "src_cache" },
+    HELP, OBJECT, IMAGE_OPTS, SHARE, { 'q', NULL, NULL }, FORMAT, { 't', NULL, "cache" }, { 'T', NULL, "src_cache" },
     { 'p', NULL, NULL }, { 'u', NULL, NULL }, { 'b', NULL, "backing_file" }, { 'F', NULL, "backing_fmt" }, END,
 };
 static const struct img_option resize_options[] = {
-    HELP, IMAGE_OPTS, FORMAT, { 'q', NULL, NULL }, { 0, "shrink", NULL }, END,
+    HELP, OBJECT, IMAGE_OPTS, FORMAT, { 'q', NULL, NULL }, { 0, "preallocation", "prealloc" }, { 0, "shrink", NULL }, END,
 };
 static const struct img_option snapshot_options[] = {
-    HELP, IMAGE_OPTS, SHARE, { 'q', NULL, NULL }, { 'l', NULL, NULL }, { 'a', NULL, "snapshot" }, { 'c', NULL, "snapshot" },
+    HELP, OBJECT, IMAGE_OPTS, SHARE, { 'q', NULL, NULL }, { 'l', NULL, NULL }, { 'a', NULL, "snapshot" }, { 'c', NULL, "snapshot" },
     { 'd', NULL, "snapshot" }, END,
 };
 
@@ -148,18 +153,26 @@ static const struct meaning {
     { NULL, "F", "The format of the backing file." },
     { NULL, "q", "Say nothing but errors." },
     { NULL, "p", "Show progress." },
+    { "convert", "r", "Write at most so many bytes a second." },
     { NULL, "r", "Mend leaks, or everything." },
     { NULL, "T", "The cache mode for reading: none, writeback, ..." },
     { NULL, "t", "The cache mode for writing." },
     { "compare", "s", "Strict: another size, or another allocation, is a difference." },
     { NULL, "s", "Begin at this offset." },
-    { NULL, "l", "Go on for so many bytes." },
+    { "map", "l", "Go on for so many bytes." },
+    { NULL, "l", "Of this internal snapshot: its name or ID, or snapshot.id=ID,snapshot.name=NAME." },
     { "snapshot", "l", "List the snapshots." },
     { "snapshot", "a", "Make the active state what this snapshot holds." },
     { "snapshot", "c", "Make a snapshot of this name." },
     { "snapshot", "d", "Delete the snapshot of this name." },
     { NULL, "n", "Write into an image that is there." },
     { NULL, "c", "Compress clusters." },
+    { NULL, "C", "Let the host copy where it can, and look for no zeroes." },
+    { NULL, "salvage", "What cannot be read becomes zeroes, and a warning." },
+    { NULL, "bitmaps", "Refuse to lose persistent bitmaps: they are not copied." },
+    { NULL, "skip-broken-bitmaps", "Goes with --bitmaps." },
+    { NULL, "object", "Taken for the sake of qemu-img's command lines: nothing here needs one." },
+    { NULL, "preallocation", "What is allocated for the new part: off, metadata, falloc or full." },
     { NULL, "O", "The output's format (raw unless given)." },
     { NULL, "B", "The backing file of the output: what it holds is not copied." },
     { NULL, "b", "The backing file." },
@@ -279,6 +292,18 @@ static const struct img_option *option_of(const struct img_command *command, int
     return o;
 }
 
+static int check_objects(const struct img_args *args)
+{
+    for (size_t i = 0; i < args->n_given; i++) {
+        const char *name = args->given[i].option->name;
+
+        if (name && !strcmp(name, "object") && img_check_object(args->given[i].value) < 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 static int take_all(struct img_args *args, const struct getopt_words *w, int argc, char **argv, int *code)
 {
     int c;
@@ -304,7 +329,8 @@ static int take_all(struct img_args *args, const struct getopt_words *w, int arg
     }
     args->operands = argv + optind;
     args->n_operands = argc - optind;
-    return 0;
+    *code = check_objects(args);
+    return *code ? -1 : 0;
 }
 
 int img_args_parse(struct img_args *args, const struct img_command *command, int argc, char **argv, int *code)

@@ -67,7 +67,10 @@ int img_complain_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)
 void img_complain_error(struct error *err);
 /* "[\n    {...}\n]": QEMU's order of members. */
 void img_print_json(const json_t *value);
-/* A running percentage on one line of standard output, as with -p. */
+/* SIGUSR1 asks for the progress of a command that shows none. */
+void img_progress_listen(void);
+/* A running percentage on one line of standard output, as with -p; without it, a line on standard error whenever it was asked
+ * for. */
 struct img_progress {
     bool on;
     float step; /* percent: smaller ones are not printed */
@@ -85,6 +88,8 @@ int img_take_size(const char *what, const char *text, uint64_t min, uint64_t max
 int img_take_output(const struct img_args *args, bool *json);
 /* Is it a cache mode (NULL: yes)?  `what` begins the complaint: "Invalid cache option". */
 int img_check_cache(const char *mode, const char *what);
+/* --object: is it one that qemu-img takes?  Nothing here needs any. */
+int img_check_object(const char *text);
 /* A good mode as the option "cache" of a node. */
 json_t *img_cache_options(const char *mode);
 
@@ -104,6 +109,11 @@ int img_open_args(const struct img_args *args, struct img_open *out);
 /* SnapshotInfo of all internal snapshots of a qcow2 node; and that list as a table. */
 json_t *img_snapshots_tree(const struct node *node);
 void img_print_snapshots(const json_t *list);
+/* -l of convert and measure: the image, which only this command reads, shows a snapshot from now on.  `param` is a name, an ID, or
+ * "snapshot.id=ID,snapshot.name=NAME".  0, or -1 when the complaint is printed. */
+int co_img_show_snapshot(struct node *node, const char *param);
+/* Is such a parameter well formed? */
+int img_check_snapshot_param(const char *param);
 
 /* --- create-options.c: -o ----------------------------------------------------------------------------------------- */
 /* What -o (all of them) say, as one list; *list is malloc'ed, NULL when there is none.  -1 after a complaint. */

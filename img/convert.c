@@ -24,7 +24,9 @@ struct convert {
     const char *format, *out_format, *out;
     const char *base, *base_format;
     const char *cache, *source_cache;
+    const char *snapshot;                 /* -l */
     bool reuse, target_is_zero, compress; /* -n, --target-is-zero, -c */
+    bool bitmaps;
     char *list;                 /* of -o */
     json_t *options;
     const struct driver *driver;
@@ -70,11 +72,20 @@ static int take_workers(struct convert *v)
     return 0;
 }
 
+static int take_rate(struct convert *v)
+{
+    const char *text = img_value(v->args, "r");
+
+    return text ? img_take_size("rate limit", text, 0, INT64_MAX, &v->copy.rate) : 0;
+}
+
 static int take_words(struct convert *v)
 {
     const struct img_args *a = v->args;
 
-    if (img_creation_list(a, &v->list) < 0 || take_sparse(v) < 0 || take_workers(v) < 0) {
+    v->snapshot = img_value(a, "l");
+    if (img_creation_list(a, &v->list) < 0 || (v->snapshot && img_check_snapshot_param(v->snapshot) < 0) ||
+        take_sparse(v) < 0 || take_rate(v) < 0 || take_workers(v) < 0) {
         return -1;
     }
     v->format = img_value(a, "f");
@@ -88,6 +99,10 @@ static int take_words(struct convert *v)
     v->target_is_zero = img_has(a, "target-is-zero");
     v->copy.any_order = img_has(a, "W");
     v->compress = img_has(a, "c");
+    v->bitmaps = img_has(a, "bitmaps");
+    v->copy.offload = img_has(a, "C");
+    v->copy.salvage = img_has(a, "salvage");
+    v->copy.quiet = img_has(a, "q");
     return 0;
 }
 
@@ -99,6 +114,16 @@ static int check_words(struct convert *v)
 
     if (img_has(a, "image-opts") && v->format) {
         why = "--image-opts and --format are mutually exclusive";
+    } else if (img_has(a, "skip-broken-bitmaps") && !v->bitmaps) {
+        why = "Use of --skip-broken-bitmaps requires --bitmaps";
+    } else if (v->compress && v->copy.offload) {
+        why = "Cannot enable copy offloading when -c is used";
+    } else if (img_has(a, "S") && v->copy.offload) {
+        why = "Cannot enable copy offloading when -S is used";
+    } else if (v->copy.salvage && v->copy.offload) {
+        why = "Cannot use copy offloading in salvaging mode";
+    } else if (img_has(a, "target-image-opts") && !v->reuse) {
+        why = "--target-image-opts requires use of -n flag";
     } else if (v->reuse && v->list) {
         why = "-o has no effect when skipping image creation";
     } else if (v->target_is_zero && !v->reuse) {
@@ -115,6 +140,52 @@ static int check_words(struct convert *v)
 }
 
 /* --- Sources ------------------------------------------------------------------------------------------------------ */
+
+static bool has_bitmaps(const struct node *node)
+{
+    const struct qcow2 *q = node->state;
+
+    return q->h.autoclear & QCOW2_AUTOCLEAR_BITMAPS && qcow2_ext_find(q->exts, q->n_exts, QCOW2_EXT_BITMAPS);
+}
+
+/* --bitmaps asks for what we cannot do, unless there are none. */
+static int check_bitmaps(const struct convert *v)
+{
+    const struct node *node = v->copy.sources[0].node;
+    const struct driver *target = driver_find(v->out_format);
+
+    if (v->copy.n > 1) {
+        img_complain("Copying bitmaps only possible with single source");
+    } else if (node->driver != &driver_qcow2 || ((struct qcow2 *)node->state)->h.version < 3) {
+        img_complain("Source lacks bitmap support");
+    } else if (target && target != &driver_qcow2) {
+        img_complain("Format driver '%s' does not support bitmaps", v->out_format);
+    } else if (has_bitmaps(node)) {
+        img_complain("'%s' has persistent bitmaps, and they cannot be copied; without --bitmaps they are left out",
+                     v->args->operands[0]);
+    } else {
+        return 0;
+    }
+    return -1;
+}
+
+static int co_choose_snapshot(struct convert *v)
+{
+    struct copy *c = &v->copy;
+
+    if (!v->snapshot) {
+        return 0;
+    }
+    if (c->n > 1) {
+        img_complain("No support for concatenating multiple snapshot");
+        return -1;
+    }
+    if (co_img_show_snapshot(c->sources[0].node, v->snapshot) < 0) {
+        return -1;
+    }
+    c->size = c->sources[0].node->size;
+    return 0;
+}
 
 static int co_open_sources(struct convert *v)
 {
@@ -134,7 +205,10 @@ static int co_open_sources(struct convert *v)
         c->sources[c->n++] = (struct copy_source){ .node = node, .start = c->size };
         c->size += node->size;
     }
-    return 0;
+    if (v->bitmaps && check_bitmaps(v) < 0) {
+        return -1;
+    }
+    return co_choose_snapshot(v);
 }
 
 static void co_close_all(struct convert *v)

@@ -25,6 +25,10 @@ struct copy {
     uint32_t packed_cluster; /* 0, or: whole clusters of the target (qcow2) of so many bytes, each compressed where that makes
                                 it shorter */
     bool any_order;         /* writes need not go from front to back */
+    bool offload;           /* data that lie in files are copied by the host, with their zeroes */
+    bool salvage;           /* what cannot be read becomes zeroes */
+    bool quiet;             /* without warnings */
+    uint64_t rate;          /* bytes a second; 0: as fast as it goes */
     unsigned workers;
     struct img_progress progress;
 };

@@ -6,11 +6,13 @@
  * is allowed, a piece is written when all before it are: the target's clusters then lie in the guest's order.
  */
 #include <assert.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
 #include "block/qcow2.h"
 #include "core/bytes.h"
+#include "core/loop.h"
 #include "core/mem.h"
 #include "img/convert.h"
 
@@ -22,6 +24,8 @@ struct piece {
     enum kind kind;
     uint64_t offset, len; /* in the target */
     struct copy_source *source;
+    bool in_file;         /* data: they lie at `from` */
+    struct io_piece from;
 };
 
 /* A cluster on its way into a compressed target. */
@@ -38,6 +42,7 @@ struct state {
     uint64_t data, data_done;    /* bytes to be written, for the progress */
     struct co_queue turn;        /* workers that wait for theirs */
     struct co_group group;
+    uint64_t next_ns;            /* the rate lets the next byte pass from then on */
     bool failed;
 };
 
@@ -70,6 +75,34 @@ static int choose_whole_clusters(const struct copy *c, struct piece *p, const st
     return 0;
 }
 
+/* The tables cannot be read here, or a little further on.  What a sector is that has none is found out by reading. */
+static int co_look_closer(const struct copy *c, struct copy_source *source, uint64_t at, struct img_status *s)
+{
+    int ret = co_img_status(&source->chain, at, NODE_SECTOR, s);
+
+    if (ret < 0) {
+        if (!c->quiet) {
+            img_complain("warning: error while reading block status at offset %" PRIu64 ": %s", source->start + at,
+                         strerror(-ret));
+        }
+        *s = (struct img_status){ .len = NODE_SECTOR, .present = true, .data = true };
+    }
+    return 0;
+}
+
+/* May the host copy it?  The target takes whole clusters. */
+static void choose_offload(const struct copy *c, struct piece *p, const struct img_status *s)
+{
+    uint64_t unit = c->target->cluster_size, end = p->offset + p->len;
+
+    end = end == c->target->size ? end : ROUND_DOWN(end, unit);
+    if (c->offload && s->data && s->has_host && node_host_file(s->node) && p->offset % unit == 0 && end > p->offset) {
+        p->len = end - p->offset;
+        p->in_file = true;
+        p->from = (struct io_piece){ .file = node_host_file(s->node), .offset = s->host, .len = p->len };
+    }
+}
+
 static int co_classify(struct copy *c, uint64_t offset, struct piece *p)
 {
     struct copy_source *source = source_at(c, offset);
@@ -82,6 +115,9 @@ static int co_classify(struct copy *c, uint64_t offset, struct piece *p)
     }
     int ret = co_img_status(&source->chain, at, len, &s);
 
+    if (ret < 0 && c->salvage) { /* as data: reading decides */
+        ret = co_look_closer(c, source, at, &s);
+    }
     if (ret < 0) {
         img_complain("error while reading block status at offset %" PRIu64 ": %s", offset, strerror(-ret));
         return -1;
@@ -102,6 +138,7 @@ static int co_classify(struct copy *c, uint64_t offset, struct piece *p)
     }
     if (p->kind == KIND_DATA) {
         p->len = MIN(p->len, (uint64_t)CHUNK_MAX);
+        choose_offload(c, p, &s);
     }
     return 0;
 }
@@ -163,12 +200,32 @@ static int co_write_data(const struct copy *c, const uint8_t *buf, uint64_t offs
     return ret;
 }
 
+static int co_fill(struct node *target, uint64_t offset, uint64_t len, void *arg)
+{
+    const struct io_piece *from = arg;
+    struct extent e;
+
+    if (target->driver->co_copy_in) {
+        return target->driver->co_copy_in(target, offset, from, 1);
+    }
+    int ret = target->driver->co_map(target, offset, len, &e);
+
+    if (ret == 0 && (e.kind != EXTENT_DATA || e.len < len || !node_host_file(target))) {
+        ret = -ENOTSUP;
+    }
+    return ret ? ret : co_io_gather(from, 1, node_host_file(target), e.host);
+}
+
 static int co_write_piece(const struct copy *c, const struct piece *p, const uint8_t *buf, const struct packed *packed)
 {
     int ret = 0;
 
     if (p->kind == KIND_DATA && packed->zero) {
         ret = co_write_zeroes(c, p->offset, p->len);
+    } else if (p->in_file) {
+        struct io_piece from = p->from;
+
+        ret = co_node_populate(c->target, p->offset, p->len, co_fill, &from);
     } else if (p->kind == KIND_DATA && packed->len) {
         ret = co_qcow2_write_packed(c->target, p->offset, packed->bytes, packed->len);
     } else if (p->kind == KIND_DATA) {
@@ -198,6 +255,22 @@ static int co_claim(struct state *st, struct piece *p)
     return ret;
 }
 
+/* Each for itself. */
+static void co_read_sectors(const struct copy *c, struct copy_source *source, uint64_t offset, uint8_t *buf, uint64_t len)
+{
+    for (uint64_t at = 0; at < len; at += NODE_SECTOR) {
+        uint64_t n = MIN(len - at, (uint64_t)NODE_SECTOR);
+        int ret = co_node_read_buf(source->node, offset + at - source->start, buf + at, n);
+
+        if (ret < 0) {
+            memset(buf + at, 0, n);
+        }
+        if (ret < 0 && !c->quiet) {
+            img_complain("warning: error while reading offset %" PRIu64 ": %s", offset + at, strerror(-ret));
+        }
+    }
+}
+
 /* Zeroes and all; it may lie across sources when whole clusters are wanted. */
 static int co_read_data(struct copy *c, const struct piece *p, uint8_t *buf)
 {
@@ -208,13 +281,17 @@ static int co_read_data(struct copy *c, const struct piece *p, uint8_t *buf)
 
         n = MIN(end - at, source->start + source->node->size - at);
         ret = co_node_read_buf(source->node, at - source->start, buf + (at - p->offset), n);
+        if (ret < 0 && c->salvage) {
+            co_read_sectors(c, source, at, buf + (at - p->offset), n);
+            ret = 0;
+        }
     }
     return ret;
 }
 
 static int co_read_piece(struct copy *c, const struct piece *p, uint8_t *buf)
 {
-    int ret = p->kind == KIND_DATA ? co_read_data(c, p, buf) : 0;
+    int ret = p->kind == KIND_DATA && !p->in_file ? co_read_data(c, p, buf) : 0;
 
     if (ret < 0) {
         img_complain("error while reading at byte %" PRIu64 ": %s", p->offset, strerror(-ret));
@@ -225,11 +302,22 @@ static int co_read_piece(struct copy *c, const struct piece *p, uint8_t *buf)
 /* Workers compress side by side; only the writing has an order. */
 static void co_pack(const struct copy *c, const struct piece *p, uint8_t *buf, struct packed *packed)
 {
-    packed->len = 0;
+    *packed = (struct packed){ .bytes = packed->bytes };
     packed->zero = c->packed_cluster && c->sparse && p->kind == KIND_DATA && is_zero(buf, p->len);
     if (c->packed_cluster && p->kind == KIND_DATA && !packed->zero) {
         memset(buf + p->len, 0, c->packed_cluster - p->len); /* the disk may end inside the cluster */
         packed->len = co_qcow2_compress(c->target, buf, packed->bytes);
+    }
+}
+
+/* Wait for this piece's time, and give the next one its. */
+static void co_pace(struct state *st, uint64_t len)
+{
+    uint64_t now = loop_now(), begin = MAX(st->next_ns, now);
+
+    if (st->c->rate) {
+        st->next_ns = begin + (uint64_t)((double)len * NS_PER_S / st->c->rate);
+        co_sleep_ns(begin - now);
     }
 }
 
@@ -247,6 +335,9 @@ static int co_do_piece(struct state *st, const struct piece *p, uint8_t *buf, st
     }
     if (ret || st->failed) {
         return -1;
+    }
+    if (p->kind == KIND_DATA) {
+        co_pace(st, p->len);
     }
     ret = co_write_piece(c, p, buf, packed);
     if (!ret && p->kind == KIND_DATA) {

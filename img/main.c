@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "block/disk.h"
 #include "block/file.h"
 #include "block/qcow2.h"
 #include "core/io.h"
@@ -16,6 +17,14 @@
 #include "img/command.h"
 
 static const struct driver *const drivers[] = { &driver_qcow2, &driver_raw, &driver_file, NULL };
+
+static void image_corrupted(struct node *node, const char *device, const char *msg, uint64_t offset, uint64_t size, bool fatal)
+{
+    fprintf(stderr, "%s: %s: %s; further %scorruption events will be suppressed\n", node->driver->name,
+            fatal ? "Marking image as corrupt" : "Image is corrupt", msg, fatal ? "" : "non-fatal ");
+}
+
+static const struct block_listener ears = { .image_corrupted = image_corrupted };
 
 struct work {
     const struct img_args *args;
@@ -63,8 +72,10 @@ int main(int argc, char **argv)
     setlocale(LC_CTYPE, "");
     json_object_seed(loop_entropy() | 1); /* it would ask the host itself */
     signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files is an error like others */
+    img_progress_listen();
     img_set_program(argv[0]);
     node_set_drivers(drivers);
+    block_set_listener(&ears);
     opterr = 0;
     while ((c = getopt_long(argc, argv, "+:hV", options, NULL)) != -1) {
         switch (c) {

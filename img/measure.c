@@ -82,6 +82,26 @@ static int co_count_data(const struct measure *m, uint64_t cluster, uint64_t *da
     return ret;
 }
 
+/* What would be refused when the image is made. */
+static int check_qcow2_options(const struct measure *m)
+{
+    const char *how = option_of(m, "preallocation"), *encryption = option_of(m, "encryption"), *name;
+    bool encrypted = encryption && strcmp(encryption, "off");
+    json_t *unused;
+
+    if (how && strcmp(how, "off") && strcmp(how, "metadata") && strcmp(how, "falloc") && strcmp(how, "full")) {
+        img_complain("invalid parameter value: %s", how);
+        return -1;
+    }
+    json_object_foreach(m->options, name, unused) {
+        encrypted = encrypted || !strncmp(name, "encrypt.", strlen("encrypt."));
+    }
+    if (encrypted) {
+        img_complain("Encrypted images are not supported");
+    }
+    return encrypted ? -1 : 0;
+}
+
 static int co_measure_qcow2(struct measure *m)
 {
     struct qcow2_layout l = { 0 };
@@ -89,7 +109,7 @@ static int co_measure_qcow2(struct measure *m)
     bool all = how && (!strcmp(how, "full") || !strcmp(how, "falloc"));
     uint64_t data = 0;
 
-    if (take_layout(m, &l) < 0) {
+    if (check_qcow2_options(m) < 0 || take_layout(m, &l) < 0) {
         return -1;
     }
     uint64_t cluster = 1ull << l.cluster_bits, size = ROUND_UP(m->size, cluster);
@@ -158,11 +178,15 @@ static int take_options(const struct img_args *args, struct measure *m)
 
 static int co_measure(const struct img_args *args, struct measure *m, const struct img_open *o)
 {
+    const char *param = img_value(args, "l");
     int ret = 0;
 
     if (o->filename) {
         m->node = co_img_open(o);
         if (!m->node) {
+            return -1;
+        }
+        if (param && co_img_show_snapshot(m->node, param) < 0) {
             return -1;
         }
         m->size = m->node->size;
@@ -188,14 +212,15 @@ int co_img_measure(const struct img_args *args)
     const char *size = img_value(args, "size");
 
     if (img_take_output(args, &m.json) < 0 ||
-        (size && img_take_size("image size", size, 0, INT64_MAX, &m.size) < 0)) {
+        (size && img_take_size("image size", size, 0, INT64_MAX, &m.size) < 0) ||
+        (img_has(args, "l") && img_check_snapshot_param(img_value(args, "l")) < 0)) {
         return 1;
     }
     if (args->n_operands > 1) {
         img_complain("At most one filename argument is allowed.");
         return 1;
     }
-    if (!o.filename && (img_has(args, "image-opts") || img_has(args, "f"))) {
+    if (!o.filename && (img_has(args, "image-opts") || img_has(args, "f") || img_has(args, "l"))) {
         img_complain("--image-opts, -f, and -l require a filename argument.");
         return 1;
     }

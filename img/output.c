@@ -2,6 +2,7 @@
 /*
  * What the tool prints: complaints, JSON over several lines, progress.
  */
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -114,6 +115,20 @@ void img_print_json(const json_t *value)
 
 /* --- Progress ----------------------------------------------------------------------------------------------------- */
 
+static volatile sig_atomic_t asked;
+
+static void ask(int signal)
+{
+    asked = 1;
+}
+
+void img_progress_listen(void)
+{
+    struct sigaction action = { .sa_handler = ask, .sa_flags = SA_RESTART };
+
+    sigaction(SIGUSR1, &action, NULL);
+}
+
 static void print_progress(struct img_progress *p)
 {
     printf("    (%3.2f/100%%)\r", p->current);
@@ -133,10 +148,14 @@ void img_progress_set(struct img_progress *p, uint64_t done, uint64_t total)
 {
     float now = total ? 100.0f * done / total : 100.0f;
 
+    p->current = now > 100 ? 100 : now;
+    if (!p->on && asked) {
+        asked = 0;
+        fprintf(stderr, "    (%3.2f/100%%)\n", p->current);
+    }
     if (!p->on) {
         return;
     }
-    p->current = now > 100 ? 100 : now;
     if (p->current > p->printed + p->step || p->current == 100) {
         print_progress(p);
     }

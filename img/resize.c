@@ -1,23 +1,52 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * `resize`: another size, given as it is or relative to the old one; smaller only with --shrink.
+ * `resize`: another size, given as it is or relative to the old one; smaller only with --shrink.  With --preallocation the new
+ * part has its place at once, or the image keeps its size.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "block/qcow2.h"
+#include "core/mem.h"
 #include "core/size.h"
 #include "img/command.h"
+
+#define WRITE_STEP (1u << 20) /* bytes of zeroes at once */
+
+enum preallocation { PREALLOC_OFF, PREALLOC_METADATA, PREALLOC_FALLOC, PREALLOC_FULL };
 
 struct resize {
     int sign; /* of a relative size; 0: absolute */
     uint64_t bytes;
     bool shrink, quiet;
+    enum preallocation preallocation;
 };
+
+static int take_preallocation(struct resize *r, const char *word)
+{
+    static const char *const words[] = { "off", "metadata", "falloc", "full" };
+
+    for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+        if (!word || !strcmp(word, words[i])) {
+            r->preallocation = i;
+            return 0;
+        }
+    }
+    img_complain("Invalid preallocation mode '%s'", word);
+    return -1;
+}
 
 static int take_size(struct resize *r, const char *text)
 {
     r->sign = text[0] == '+' ? 1 : text[0] == '-' ? -1 : 0;
-    if (size_parse(text + (r->sign != 0), 1, &r->bytes, NULL)) {
+    int ret = size_parse(text + (r->sign != 0), 1, &r->bytes, NULL);
+
+    if (ret == -ERANGE) {
+        img_complain("Value '%s' is out of range for parameter 'size'", text + (r->sign != 0));
+        return -1;
+    }
+    if (ret) {
         struct error err = ERROR_INIT;
 
         error_set(&err, "Parameter 'size' expects a non-negative number below 2^64");
@@ -40,6 +69,50 @@ static uint64_t new_size(const struct resize *r, uint64_t old)
     return size <= INT64_MAX && r->bytes <= INT64_MAX ? size : 0;
 }
 
+static int co_write_zeroes(struct io_file *file, uint64_t offset, uint64_t end)
+{
+    AUTOFREE uint8_t *zeroes = mem_zalloc(WRITE_STEP);
+    int ret = 0;
+
+    for (; ret == 0 && offset < end; offset += WRITE_STEP) {
+        ret = co_io_write(file, offset, zeroes, MIN(end - offset, (uint64_t)WRITE_STEP));
+    }
+    return ret;
+}
+
+/* The enums of the two have the same order. */
+static int co_preallocate(const struct resize *r, struct node *node, uint64_t from)
+{
+    struct io_file *file = node_host_file(node);
+    int ret;
+
+    if (node->driver == &driver_qcow2) {
+        ret = co_qcow2_hold(node, from, node->size - from, (enum qcow2_hold)r->preallocation);
+    } else if (!file) {
+        ret = -ENOTSUP;
+    } else if (r->preallocation == PREALLOC_FALLOC) {
+        ret = co_io_allocate(file, from, node->size - from);
+    } else {
+        ret = co_write_zeroes(file, from, node->size);
+    }
+    return ret ? ret : co_node_flush(node);
+}
+
+static int co_set_size(const struct resize *r, struct node *node, uint64_t size, struct error *err)
+{
+    uint64_t old = node->size;
+    int ret = co_node_truncate(node, size, err);
+
+    if (ret == 0 && r->preallocation != PREALLOC_OFF) {
+        ret = co_preallocate(r, node, old);
+        if (ret < 0) {
+            co_node_truncate(node, old, NULL); /* if that fails, too, the image is larger and sound */
+            error_set_errno(err, ret, "Could not preallocate the new part");
+        }
+    }
+    return ret;
+}
+
 static int co_resize(const struct resize *r, struct node *node)
 {
     uint64_t size = new_size(r, node->size);
@@ -49,13 +122,21 @@ static int co_resize(const struct resize *r, struct node *node)
         img_complain("New image size must be positive");
         return 1;
     }
+    if (size <= node->size && r->preallocation != PREALLOC_OFF) {
+        img_complain("Preallocation can only be used for growing images");
+        return 1;
+    }
     if (size < node->size && !r->shrink) {
         img_complain("Use the --shrink option to perform a shrink operation.");
         img_complain("warning: Shrinking an image will delete all data beyond the shrunken image's end. "
                      "Before performing such an operation, make sure there is no important data there.");
         return 1;
     }
-    if (co_node_truncate(node, size, &err) < 0) {
+    if (r->preallocation == PREALLOC_METADATA && node->driver != &driver_qcow2) {
+        img_complain("Unsupported preallocation mode: metadata");
+        return 1;
+    }
+    if (co_set_size(r, node, size, &err) < 0) {
         img_complain_error(&err);
         return 1;
     }
@@ -74,7 +155,7 @@ int co_img_resize(const struct img_args *args)
         return img_complain_usage("Expecting image file name and size");
     }
     o.filename = args->operands[0];
-    if (take_size(&r, args->operands[1]) < 0 || img_open_args(args, &o) < 0) {
+    if (take_preallocation(&r, img_value(args, "preallocation")) < 0 || take_size(&r, args->operands[1]) < 0 || img_open_args(args, &o) < 0) {
         return 1;
     }
     struct node *node = co_img_open(&o);

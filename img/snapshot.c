@@ -9,6 +9,7 @@
 
 #include "block/qcow2.h"
 #include "core/bytes.h"
+#include "core/keyval.h"
 #include "core/loop.h"
 #include "core/mem.h"
 #include "core/size.h"
@@ -78,6 +79,100 @@ void img_print_snapshots(const json_t *list)
         print_one(json_array_get(list, i));
     }
 }
+
+/* --- -l of other commands ----------------------------------------------------------------------------------------- */
+
+struct wanted {
+    char *id, *name; /* NULL: any */
+};
+
+static int parse_param(const char *param, struct wanted *w, struct error *err)
+{
+    json_t *items = keyval_parse(param, NULL, err), *value;
+    const char *key;
+
+    *w = (struct wanted){ 0 };
+    json_object_foreach(items, key, value) {
+        char **into = !strcmp(key, "snapshot.id") ? &w->id : !strcmp(key, "snapshot.name") ? &w->name : NULL;
+
+        if (!into) {
+            error_set(err, "Invalid parameter '%s'", key);
+            break;
+        }
+        *into = mem_strdup(json_string_value(value));
+    }
+    json_decref(items);
+    return error_is_set(err) ? -EINVAL : 0;
+}
+
+static bool is_described(const char *param)
+{
+    return strncmp(param, "snapshot.", strlen("snapshot.")) == 0;
+}
+
+static void free_wanted(struct wanted *w)
+{
+    free(w->id);
+    free(w->name);
+}
+
+int img_check_snapshot_param(const char *param)
+{
+    struct error err = ERROR_INIT;
+    struct wanted w = { 0 };
+    int ret = is_described(param) ? parse_param(param, &w, &err) : 0;
+
+    free_wanted(&w);
+    if (ret < 0) {
+        img_complain_error(&err);
+        img_complain("Failed in parsing snapshot param '%s'", param);
+    }
+    return ret;
+}
+
+static const struct qcow2_snapshot *find_wanted(const struct qcow2 *q, const char *param)
+{
+    const struct qcow2_snapshot *found = NULL;
+    struct wanted w;
+
+    if (!is_described(param)) {
+        return qcow2_snapshot_find(q, param, true);
+    }
+    parse_param(param, &w, NULL);
+    for (uint32_t i = 0; i < q->h.nb_snapshots && !found; i++) {
+        const struct qcow2_snapshot *s = &q->snapshots[i];
+
+        if ((!w.id || !strcmp(w.id, s->id)) && (!w.name || !strcmp(w.name, s->name))) {
+            found = s;
+        }
+    }
+    free_wanted(&w);
+    return found;
+}
+
+int co_img_show_snapshot(struct node *node, const char *param)
+{
+    struct error err = ERROR_INIT;
+    const struct qcow2_snapshot *found = NULL;
+
+    if (node->driver != &driver_qcow2) {
+        error_set(&err, "Block format '%s' used by device '' does not support temporarily loading internal snapshots",
+                  node->driver->name);
+    } else {
+        found = find_wanted(node->state, param);
+    }
+    if (found && co_qcow2_snapshot_show(node, found, &err) == 0) {
+        return 0;
+    }
+    if (!error_is_set(&err)) {
+        error_set(&err, "Can't find snapshot");
+    }
+    error_prepend(&err, "Failed to load snapshot: ");
+    img_complain_error(&err);
+    return -1;
+}
+
+/* --- The command -------------------------------------------------------------------------------------------------- */
 
 static int co_nothing(struct node *node, const char *unused)
 {

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/keyval.h"
 #include "core/mem.h"
 #include "core/size.h"
 #include "img/command.h"
@@ -70,4 +71,34 @@ json_t *img_cache_options(const char *mode)
     const struct cache_mode *m = find_mode(mode);
 
     return json_pack("{s:b, s:b}", "direct", m->direct, "no-flush", m->no_flush);
+}
+
+/* "secret,id=...": the types that qemu-img knows.  What they are for (keys, TLS, limits) is not here. */
+int img_check_object(const char *text)
+{
+    static const char *const types[] = {
+        "authz-list", "authz-list-file", "authz-simple", "main-loop", "pr-manager-helper", "secret", "secret_keyring",
+        "thread-context", "throttle-group", "tls-cipher-suites", "tls-creds-anon", "tls-creds-psk", "tls-creds-x509",
+    };
+    struct error err = ERROR_INIT;
+    json_t *tree = keyval_tree(text, "qom-type", &err);
+    const char *type = json_string_value(json_object_get(tree, "qom-type"));
+    bool known = false;
+
+    for (size_t i = 0; type && i < ARRAY_SIZE(types); i++) {
+        known = known || !strcmp(type, types[i]);
+    }
+    if (tree && !type) {
+        error_set(&err, "Parameter 'qom-type' is missing");
+    } else if (tree && !known) {
+        error_set(&err, "Parameter 'qom-type' does not accept value '%s'", type);
+    } else if (tree && !json_object_get(tree, "id")) {
+        error_set(&err, "Parameter 'id' is missing");
+    }
+    json_decref(tree);
+    if (error_is_set(&err)) {
+        img_complain_error(&err);
+        return -1;
+    }
+    return 0;
 }

@@ -150,3 +150,7 @@ mended() {
     same 'img check' 'img check nope' 'img check a b' 'img check -r foo a.qcow2' 'img check -T foo a.qcow2' \
         'img check --output=xml a.qcow2' 'img check -T none a.qcow2'
 }
+
+@test "an image is not repaired while others may write it" {
+    same 'img check -U -r all a.qcow2' 'img check -U -r leaks a.qcow2'
+}

@@ -145,3 +145,94 @@ allocates() {
         'img convert -c -O raw top.qcow2 o.raw' 'img convert -c -n -O raw top.qcow2 c.raw' \
         'img convert -c -O qcow2 -o preallocation=metadata top.qcow2 o.qcow2'
 }
+
+make_snapshots() { # with.qcow2: over a.qcow2; two snapshots of other sizes and contents than the active state
+    qemu-img create -q -f qcow2 -b a.qcow2 -F qcow2 images/with.qcow2 5M
+    qemu-io -c 'write -q -P 1 0 20k' images/with.qcow2
+    qemu-img snapshot -c one images/with.qcow2
+    qemu-io -c 'write -q -P 2 100k 1M' images/with.qcow2
+    qemu-img snapshot -c two images/with.qcow2
+    qemu-img resize -q images/with.qcow2 6M
+    qemu-io -c 'write -q -P 5 0 3M' images/with.qcow2
+}
+
+@test "-l converts an internal snapshot, by ID, by name, or both" {
+    make_snapshots
+    converts '-l one with.qcow2' '-l 2 with.qcow2' '-l snapshot.id=1 -O qcow2 with.qcow2' \
+        '-l snapshot.name=two,snapshot.id=2 -U with.qcow2' '-c -l two -O qcow2 with.qcow2'
+    allocates '-l one -B a.qcow2 -F qcow2 -O qcow2 with.qcow2'
+    same 'img convert -l snapshot.id=1,snapshot.name=two with.qcow2 x' 'img convert -l snapshot.id=9 with.qcow2 x' \
+        'img convert -l snapshot.foo=9 with.qcow2 x' 'img convert -l nope with.qcow2 x' 'img convert -l one r.raw x' \
+        'img convert -l one with.qcow2 with.qcow2 x' 'img convert -l' "img convert -l '' with.qcow2 x"
+}
+
+@test "-l keeps what a snapshot has behind the disk's end" {
+    qemu-img create -q -f qcow2 images/large.qcow2 8M
+    qemu-io -c 'write -q -P 7 7M 64k' images/large.qcow2
+    qemu-img convert -O raw images/large.qcow2 large.raw
+    qemu-img snapshot -c all images/large.qcow2
+    qemu-img resize -q --shrink images/large.qcow2 2M
+    "$BUILD_DIR/merganser-img" convert -l all images/large.qcow2 large.out
+    cmp large.raw large.out
+}
+
+@test "-C leaves the copying to the host" {
+    make_snapshots
+    converts '-C r.raw' '-C -W -O qcow2 a.qcow2' '-C odd.raw' '-C -O qcow2 b.qcow2' '-C -O qcow2 r.raw a.qcow2 odd.raw' \
+        '-C -l one with.qcow2' '-C -O qcow2 -o extended_l2=on b.qcow2'
+    same 'img convert -C -S 4k a.qcow2 x' 'img convert -C -S 0 a.qcow2 x' 'img convert -C -c -O qcow2 a.qcow2 x' \
+        'img convert -C --salvage a.qcow2 x'
+}
+
+# break_streams NAME: three compressed clusters of it are noise.
+break_streams() {
+    local l1 l2 i stream
+    l1=$(od -An -j 40 -N 8 -t u8 --endian=big "$1")
+    l2=$(od -An -j $((l1)) -N 8 -t u8 --endian=big "$1")
+    for i in 2 3 7; do
+        stream=$(od -An -j $(((l2 & 0xfffffffffffe00) + 8 * i)) -N 8 -t u8 --endian=big "$1")
+        head -c 64 /dev/zero | tr '\0' '\377' |
+            dd of="$1" bs=1 seek=$((stream & 0x3fffffffffffff)) conv=notrunc status=none
+    done
+}
+
+@test "--salvage makes zeroes of what cannot be read, and says so" {
+    seq 400000 | head -c 1M >images/t.raw
+    qemu-img convert -c -f raw -O qcow2 images/t.raw images/bad.qcow2
+    break_streams images/bad.qcow2
+    same 'img convert --salvage bad.qcow2 x 2>e; sort e; cksum x' 'img convert -q --salvage bad.qcow2 x; cksum x' \
+        'img convert --salvage -c -O qcow2 bad.qcow2 x 2>e; sort e; img convert -O raw x y; cksum y'
+    run_line ours 'img convert bad.qcow2 x'
+    [ "$(tail -n 1 ours.out)" = 'exit code 1' ]
+    grep 'error while reading at byte' ours.err
+}
+
+@test "-r limits the rate" {
+    same 'img convert -r foo a.qcow2 x' 'img convert -r -1 a.qcow2 x' 'img convert -r 8E a.qcow2 x'
+    converts '-r 0 a.qcow2' '-r 1G -W -O qcow2 b.qcow2'
+    seq 2000000 | head -c 8M >images/much.raw
+    local begin=${EPOCHREALTIME/./}
+    "$BUILD_DIR/merganser-img" convert -f raw -O raw -r 12M images/much.raw x
+    [ $((${EPOCHREALTIME/./} - begin)) -ge 400000 ] # the last of four pieces waits for three
+    cmp images/much.raw x
+}
+
+@test "SIGUSR1 asks for the progress" {
+    seq 2000000 | head -c 8M >images/much.raw
+    "$BUILD_DIR/merganser-img" convert -f raw -O raw -r 8M images/much.raw x 2>progress 3>&- &
+    local pid=$!
+    while ! [ -s x ]; do sleep 0.02; done
+    kill -USR1 $pid
+    wait $pid
+    grep -x '    ([0-9.]*/100%)' progress
+}
+
+@test "--bitmaps is refused only where it would lose some" {
+    qemu-img create -q -f qcow2 images/m.qcow2 4M
+    qemu-img bitmap --add images/m.qcow2 one
+    converts '--bitmaps -O qcow2 a.qcow2' '--bitmaps --skip-broken-bitmaps -O qcow2 a.qcow2' '-O qcow2 m.qcow2'
+    same 'img convert --bitmaps -O qcow2 r.raw x' 'img convert --bitmaps -O qcow2 a.qcow2 m.qcow2 x' \
+        'img convert --skip-broken-bitmaps -O qcow2 a.qcow2 x' 'img convert --bitmaps -O raw a.qcow2 x'
+    run_line ours 'img convert --bitmaps -O qcow2 m.qcow2 x; [ ! -e x ]'
+    grep 'persistent bitmaps, and they cannot be copied' ours.err
+}

@@ -101,3 +101,11 @@ both() {
     run "$program" --version
     assert_output 'merganser-img version'
 }
+
+@test "--object is taken where qemu-img takes it" {
+    qemu-img create -q -f qcow2 images/o.qcow2 1M
+    same 'img map --object secret,id=s0,data=abc o.qcow2' 'img check --object throttle-group,id=x o.qcow2' \
+        'img snapshot --object secret,id=s0,data=abc -l o.qcow2' 'img compare --object secret,id=s0,data=abc o.qcow2 o.qcow2' \
+        'img create --object secret,id=s0,data=abc -f qcow2 x 1M' 'img map --object foo,id=s0 o.qcow2' \
+        'img map --object secret o.qcow2' 'img map --object id=x o.qcow2' 'img map --object secret,foo o.qcow2' 'img map --object'
+}

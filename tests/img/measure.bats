@@ -48,3 +48,13 @@ setup() {
         'img measure -O qcow2 -o cluster_size=3 a.qcow2' 'img measure -O qcow2 -o refcount_bits=3 a.qcow2' \
         'img measure -f raw' 'img measure a b' 'img measure nope' 'img measure -f foo a.qcow2' 'img measure --output=x a.qcow2'
 }
+
+@test "-l measures an internal snapshot" {
+    qemu-img create -q -f qcow2 images/s.qcow2 4M
+    qemu-io -c 'write -q -P 1 0 200k' images/s.qcow2
+    qemu-img snapshot -c one images/s.qcow2
+    qemu-io -c 'write -q -P 2 100k 1M' images/s.qcow2
+    same 'img measure -l one -O qcow2 s.qcow2' 'img measure -l snapshot.id=1 -O qcow2 --output=json s.qcow2' \
+        'img measure -l one s.qcow2' 'img measure -l nope s.qcow2' 'img measure -l one --size 1M' \
+        'img measure -l snapshot.foo=1 s.qcow2'
+}

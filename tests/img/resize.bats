@@ -83,3 +83,67 @@ resizes() {
         'img resize a.qcow2 1M 2M' 'img resize nope 1M' 'img resize -f foo a.qcow2 1M' 'img resize --foo a.qcow2 1M' \
         'img resize a.qcow2 7E'
 }
+
+# holds FORMAT IMAGE MODE: grown with MODE both have the same content, and ours as many bytes in the host's file.
+holds() {
+    local line="img resize -f $1 --preallocation=$3 $2 8M"
+    same "$line"
+    [ "$1" = raw ] || assert_clean "copy-ours/$2"
+    qemu-img compare -q -f "$1" -F "$1" "copy-ours/$2" "copy-real/$2"
+    local ours real
+    ours=$(stat -c %b "copy-ours/$2") real=$(stat -c %b "copy-real/$2")
+    [ $((ours - real)) -le 1024 ] && [ $((real - ours)) -le 1024 ]
+}
+
+@test "--preallocation gives the new part its place" {
+    local mode
+    qemu-img create -q -f qcow2 images/p.qcow2 4M
+    qemu-io -c 'write -q -P 3 64k 256k' images/p.qcow2
+    qemu-img create -q -f qcow2 -o extended_l2=on images/e.qcow2 3M
+    qemu-img create -q -f raw images/long.raw 9M
+    qemu-io -f raw -c 'write -q -P 9 0 9M' images/long.raw
+    qemu-img create -q -f qcow2 -b long.raw -F raw images/o.qcow2 4M
+    cp images/p.qcow2 images/s.qcow2
+    qemu-img snapshot -c one images/s.qcow2
+    qemu-img create -q -f raw images/p.raw 4M
+    for mode in off metadata falloc full; do
+        holds qcow2 p.qcow2 $mode
+        holds qcow2 e.qcow2 $mode
+        holds qcow2 o.qcow2 $mode
+        holds qcow2 s.qcow2 $mode
+        [ $mode = metadata ] || holds raw p.raw $mode
+    done
+    same 'img resize --preallocation=metadata p.qcow2 8M; qemu-img map --output=json p.qcow2; qemu-img check p.qcow2'
+}
+
+@test "--preallocation is refused in qemu-img's words" {
+    qemu-img create -q -f qcow2 images/p.qcow2 4M
+    qemu-img create -q -f raw images/p.raw 4M
+    same 'img resize --preallocation=foo p.qcow2 8M' 'img resize --preallocation=full p.qcow2 2M' \
+        'img resize --shrink --preallocation=full p.qcow2 2M' 'img resize --preallocation=full p.qcow2 4M' \
+        'img resize -f raw --preallocation=metadata p.raw 8M; stat -c %s p.raw' 'img resize p.qcow2 16E'
+}
+
+# Clusters that were used before have bytes of somebody else.
+@test "--preallocation shows nothing of freed clusters" {
+    local mode
+    for mode in metadata falloc full; do
+        qemu-img create -q -f qcow2 images/p.qcow2 4M
+        qemu-io -c 'write -q -P 9 0 4M' images/p.qcow2
+        qemu-img resize -q --shrink images/p.qcow2 1M
+        qemu-img resize -q images/p.qcow2 2M
+        "$BUILD_DIR/merganser-img" resize -q --preallocation=$mode images/p.qcow2 5M
+        qemu-io -c 'read -q -P 9 0 1M' -c 'read -q -P 0 1M 4M' images/p.qcow2 >out
+        ! grep -q . out || fail "$(cat out)"
+        assert_clean images/p.qcow2
+    done
+}
+
+@test "when there is no room for it the image keeps its size" {
+    qemu-img create -q -f qcow2 images/p.qcow2 1M
+    run bash -c 'ulimit -f 2048; exec "$1" resize --preallocation=full images/p.qcow2 64M' - "$BUILD_DIR/merganser-img"
+    assert_status 1
+    assert_output 'Could not preallocate the new part: File too large'
+    assert_clean images/p.qcow2
+    [ "$(qemu-img info --output=json images/p.qcow2 | jq '.["virtual-size"]')" = 1048576 ]
+}
