@@ -13,7 +13,8 @@
 #include "monitor/hmp.h"
 
 const struct command *const hmp_command_tables[] = {
-    job_commands, block_commands, export_commands, guest_commands, script_commands, machine_commands, help_commands, NULL,
+    job_commands, block_commands, export_commands, guest_commands, script_commands, machine_commands, help_commands,
+    terminal_commands, NULL,
 };
 const struct command *const info_command_tables[] = {
     job_topics, block_topics, guest_topics, machine_topics, counter_topics, help_topics, NULL,
@@ -36,6 +37,41 @@ static void list_row(void *arg, const struct command *cmd)
     }
 }
 
+/* What a command does, in a few words: QEMU's text up to the first full stop, bracket or flag, on one line; malloc'ed. */
+static char *in_short(const char *help)
+{
+    char *out = mem_alloc(strlen(help) + 1), *q = out;
+
+    for (const char *p = help; *p && *p != '.' && strncmp(p, " (", 2); p++) {
+        bool blank = strchr(" \t\n", *p);
+
+        if (blank && p[strspn(p, " \t\n")] == '-') {
+            break;
+        }
+        if (!blank || (q > out && q[-1] != ' ')) {
+            *q++ = blank ? ' ' : *p;
+        }
+    }
+    *q = '\0';
+    return out;
+}
+
+/* "  block_stream         copy data from ...", cut to the terminal's width. */
+static void list_short(void *arg, const struct command *cmd)
+{
+    struct listing *l = arg;
+    unsigned width = l->mon->width ? l->mon->width(l->mon) : 0;
+    AUTOFREE char *words = in_short(cmd->help), *line = mem_printf("  %-22s %s", cmd->name, words);
+
+    if (strcmp(l->group, cmd->group)) {
+        return;
+    }
+    if (width > 24 && strlen(line) > width) {
+        strcpy(line + width - 3, "...");
+    }
+    monitor_printf(l->mon, "%s\n", line);
+}
+
 static void list_groups(struct monitor *mon)
 {
     const char *last = "";
@@ -46,10 +82,14 @@ static void list_groups(struct monitor *mon)
         if (!l.group || !strcmp(last, l.group)) {
             continue;
         }
-        monitor_printf(mon, "%s%s:\n", *last ? "\n" : "", l.group);
-        command_each(hmp_command_tables, false, list_row, &l);
+        monitor_puts(mon, *last ? "\n" : "");
+        monitor_tone(mon, TONE_HEAD);
+        monitor_printf(mon, "%s:\n", l.group);
+        monitor_tone(mon, TONE_PLAIN);
+        command_each(hmp_command_tables, false, list_short, &l);
         last = l.group;
     }
+    monitor_puts(mon, "\n'help COMMAND' tells more, 'help info' what there is to see.\n");
 }
 
 /* --- help ------------------------------------------------------------------------------------------------------------- */

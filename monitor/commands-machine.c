@@ -8,6 +8,7 @@
 #include "core/mem.h"
 #include "hw/ignored.h"
 #include "hw/machine.h"
+#include "jobs/job.h"
 #include "monitor/handlers.h"
 
 static char *machine_name, *machine_uuid;
@@ -40,9 +41,34 @@ int co_system_reset(struct monitor *mon, json_t *args, json_t **result, struct e
     return 0;
 }
 
+/* A person may have forgotten what is going on.  Nobody else is asked. */
+static bool co_quit_is_meant(struct monitor *mon)
+{
+    AUTOFREE char *question = NULL;
+    const struct job *first = NULL;
+    unsigned count = 0;
+    struct job *job;
+
+    TAILQ_FOREACH(job, &all_jobs, link) {
+        if (!job_ended(job)) {
+            first = first ? first : job;
+            count++;
+        }
+    }
+    if (!count || !mon->co_ask) {
+        return true;
+    }
+    question = count > 1 ? mem_printf("%u jobs have not ended, and will be cancelled. Quit? (y/n) ", count)
+                         : mem_printf("Job '%s' (%s) has not ended, and will be cancelled. Quit? (y/n) ", first->id,
+                                      first->kind->name);
+    return mon->co_ask(mon, question);
+}
+
 int co_quit(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    monitor_quit_request(-1);
+    if (co_quit_is_meant(mon)) {
+        monitor_quit_request(-1);
+    }
     return 0;
 }
 

@@ -154,6 +154,9 @@ static int co_wait(struct monitor *mon, json_t *args, json_t **result, struct er
         mon->last_outcome = OUTCOME_TIMEOUT;
     } else if (ret == -EINTR) {
         error_set(err, "Interrupted");
+        if (!TAILQ_EMPTY(&all_jobs)) {
+            error_hint(err, "What was waited for goes on: info block-jobs -v");
+        }
     } else if (!ret) {
         ret = wait_result(mon, &w, err);
     }

@@ -256,7 +256,9 @@ int co_guards_look(struct monitor *mon, const struct command *cmd, const json_t 
     if (wrong && mon->is_qmp) {
         message("warning: %s", wrong); /* QMP has no place for it */
     } else if (wrong) {
+        monitor_tone(mon, TONE_WARNING);
         monitor_printf(mon, "Warning: %s\n", wrong);
+        monitor_tone(mon, TONE_PLAIN);
     }
     return 0;
 }

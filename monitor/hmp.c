@@ -573,7 +573,9 @@ int co_hmp_run(struct monitor *mon, const char *line)
     mon->last_outcome = OUTCOME_GOOD;
     ret = hmp_parse(mon, line, &call, &err);
     if (ret) {
+        monitor_tone(mon, TONE_ERROR);
         monitor_printf(mon, "%s\n", err.text);
+        monitor_tone(mon, TONE_PLAIN);
         monitor_hint(mon, &err);
     } else if (call.cmd) {
         ret = co_command_run(mon, call.cmd, call.args, &result, &err);

@@ -121,12 +121,15 @@ struct monitor {
     bool is_qmp;
     bool interactive;             /* a person on a terminal */
     bool compat;                  /* --qemu-compat */
+    bool colour;                  /* monitor_tone() colours what is written */
     bool on_stdout;               /* its text goes to the program's standard output */
     const char *name;             /* for traces: "stdio", "script FILE" */
     /* Text that a command prints, flushed when the command ends; also while it runs when it waits. */
     void (*write)(struct monitor *mon, const char *text, size_t len);
     void *arg;
     unsigned (*width)(struct monitor *mon); /* columns; NULL or 0: no limit */
+    /* Ask the person who sits there, yes or no; suspends.  NULL: nobody does. */
+    bool (*co_ask)(struct monitor *mon, const char *question);
     int last_status;              /* of the last command: 0 or -errno */
     enum outcome last_outcome;    /* of the last command */
     json_t *history;              /* lines typed in this session, oldest first */
@@ -139,6 +142,11 @@ void monitor_fini(struct monitor *mon);
 
 void monitor_printf(struct monitor *mon, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void monitor_puts(struct monitor *mon, const char *text);
+/* What follows is of this kind, until it is TONE_PLAIN again: a colour where there are colours, else nothing. */
+enum monitor_tone { TONE_PLAIN, TONE_ERROR, TONE_HINT, TONE_WARNING, TONE_NEWS, TONE_HEAD, TONE_GOOD };
+void monitor_tone(struct monitor *mon, enum monitor_tone tone);
+/* The same as an escape sequence, "" where there are no colours. */
+const char *monitor_tone_code(const struct monitor *mon, enum monitor_tone tone);
 /* "Error: text" and the hint lines. */
 void monitor_error(struct monitor *mon, const struct error *err);
 /* The hint lines alone; under compat only those that are QEMU's. */

@@ -54,11 +54,29 @@ void monitor_printf(struct monitor *mon, const char *fmt, ...)
     monitor_puts(mon, text);
 }
 
+const char *monitor_tone_code(const struct monitor *mon, enum monitor_tone tone)
+{
+    static const char *const codes[] = {
+        [TONE_PLAIN] = "\x1b[0m",   [TONE_ERROR] = "\x1b[31m", [TONE_HINT] = "\x1b[36m", [TONE_WARNING] = "\x1b[33m",
+        [TONE_NEWS] = "\x1b[35m", [TONE_HEAD] = "\x1b[1m",   [TONE_GOOD] = "\x1b[32m",
+    };
+
+    return mon->colour ? codes[tone] : "";
+}
+
+void monitor_tone(struct monitor *mon, enum monitor_tone tone)
+{
+    const char *code = monitor_tone_code(mon, tone);
+
+    mon->write(mon, code, strlen(code));
+}
+
 /* One line QEMU hints at itself. */
 #define QEMU_HINT "Is another process using the image ["
 
 void monitor_hint(struct monitor *mon, const struct error *err)
 {
+    monitor_tone(mon, TONE_HINT);
     for (const char *line = err->hint; line && *line;) {
         size_t len = strcspn(line, "\n");
 
@@ -67,12 +85,15 @@ void monitor_hint(struct monitor *mon, const struct error *err)
         }
         line += len + (line[len] == '\n');
     }
+    monitor_tone(mon, TONE_PLAIN);
 }
 
 void monitor_error(struct monitor *mon, const struct error *err)
 {
     if (err->text) {
+        monitor_tone(mon, TONE_ERROR);
         monitor_printf(mon, "Error: %s\n", err->text);
+        monitor_tone(mon, TONE_PLAIN);
         monitor_hint(mon, err);
     }
 }

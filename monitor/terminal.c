@@ -17,6 +17,7 @@
 #include "core/loop.h"
 #include "core/mem.h"
 #include "core/stream.h"
+#include "jobs/job.h"
 #include "monitor/completion.h"
 
 #define PROMPT "(qemu) "
@@ -25,6 +26,8 @@
 static struct monitor terminal;
 static struct loop_watch *input;
 static bool started, editing;
+static bool no_events;            /* `events off` */
+static bool asking, answered, yes; /* co_ask() */
 static char *history_path; /* NULL: none */
 static char *line_to_run;
 static struct loop_task resume_task;
@@ -44,15 +47,26 @@ static unsigned terminal_width(struct monitor *mon)
     return stream_columns(STDOUT_FILENO);
 }
 
+void terminal_set_events(bool on)
+{
+    no_events = !on;
+}
+
+bool terminal_events(void)
+{
+    return started && !no_events;
+}
+
 void terminal_notice(const char *text)
 {
-    if (!started) {
+    if (!terminal_events()) {
         return;
     }
     if (editing) {
         rl_clear_visible_line();
     }
-    fprintf(rl_outstream, "%s\n", text);
+    fprintf(rl_outstream, "%s%s%s\n", monitor_tone_code(&terminal, TONE_NEWS), text,
+            monitor_tone_code(&terminal, TONE_PLAIN));
     fflush(rl_outstream);
     if (editing) {
         rl_on_new_line();
@@ -75,7 +89,7 @@ char *terminal_history(void)
 static void history_start(void)
 {
     using_history();
-    history_path = terminal_history();
+    history_path = terminal.compat ? NULL : terminal_history();
     if (!history_path) {
         return;
     }
@@ -117,6 +131,10 @@ static char **complete(const char *text, int start, int end)
 {
     char **matches;
 
+    rl_attempted_completion_over = true;
+    if (asking) {
+        return NULL;
+    }
     found = completion_find(&terminal, rl_line_buffer, start, text);
     matches = found.count ? rl_completion_matches(text, next_word) : NULL;
     rl_attempted_completion_over = !found.files;
@@ -136,6 +154,9 @@ static void readline_start(void)
     rl_completer_word_break_characters = " \t";
     rl_completer_quote_characters = "\"";
     rl_filename_quote_characters = " \"";
+    if (terminal.compat) {
+        rl_variable_bind("enable-bracketed-paste", "off");
+    }
 }
 
 /* --- Lines ------------------------------------------------------------------------------------------------------------------ */
@@ -176,18 +197,22 @@ static void start_line(void *arg)
     co_start(run_line, NULL);
 }
 
+/* Behind a Ctrl-D. */
+static void end_line(void)
+{
+    const char *paste = rl_variable_value("enable-bracketed-paste");
+
+    if (!paste || strcmp(paste, "on")) { /* else readline has ended the line */
+        fputs("\n", stdout);
+        fflush(stdout);
+    }
+}
+
 static void line_typed(char *line)
 {
     if (!line) { /* Ctrl-D */
-        const char *paste = rl_variable_value("enable-bracketed-paste");
-
-        stop_editing();
-        if (!paste || strcmp(paste, "on")) { /* else readline ended the line */
-            fputs("\n", stdout);
-            fflush(stdout);
-        }
-        monitor_quit_request(-1);
-        return;
+        end_line();
+        line = mem_strdup("quit");
     }
     for (size_t len = strlen(line); len && (line[len - 1] == ' ' || line[len - 1] == '\t');) {
         line[--len] = '\0'; /* completion leaves a blank behind */
@@ -198,6 +223,43 @@ static void line_typed(char *line)
     loop_defer(&resume_task, start_line, NULL);
 }
 
+/* --- Questions ---------------------------------------------------------------------------------------------------------------- */
+
+/* A second Ctrl-D is a yes: else an input that has ended would be asked for ever. */
+static void answer_typed(char *line)
+{
+    if (!line) {
+        end_line();
+    }
+    yes = !line || !strcmp(line, "y") || !strcmp(line, "yes");
+    free(line);
+    answered = true;
+    stop_editing();
+    monitor_wake_waiters();
+}
+
+static bool is_answered(void *arg)
+{
+    return answered;
+}
+
+static bool co_terminal_ask(struct monitor *mon, const char *question)
+{
+    asking = true;
+    answered = yes = false;
+    editing = true;
+    rl_callback_handler_install(question, answer_typed);
+    loop_watch_events(input, LOOP_READ);
+    co_monitor_wait(mon, is_answered, NULL, UINT64_MAX);
+    if (started) { /* else terminal_stop() has done it */
+        stop_editing();
+    }
+    asking = false;
+    return yes;
+}
+
+/* --- Keys ----------------------------------------------------------------------------------------------------------------------- */
+
 static void input_ready(void *arg, unsigned events)
 {
     if (editing) {
@@ -205,10 +267,32 @@ static void input_ready(void *arg, unsigned events)
     }
 }
 
+/* Who presses the keys twice wants to be rid of the command, not of a merge of hours. */
+static bool job_goes_on(void)
+{
+    struct job *job;
+
+    TAILQ_FOREACH(job, &all_jobs, link) {
+        if (!job_ended(job)) {
+            printf("\nJob '%s' (%s) goes on, so Ctrl-C does not end the program; SIGTERM would.\n", job->id, job->kind->name);
+            fflush(stdout);
+            return true;
+        }
+    }
+    return false;
+}
+
 bool terminal_interrupt(void)
 {
     if (!started) {
         return false;
+    }
+    if (asking) { /* no */
+        rl_callback_sigcleanup();
+        fputs("^C\n", rl_outstream);
+        fflush(rl_outstream);
+        monitor_interrupt(&terminal);
+        return true;
     }
     if (editing) {
         rl_callback_sigcleanup();
@@ -220,7 +304,7 @@ bool terminal_interrupt(void)
         return true;
     }
     if (terminal.interrupted) {
-        return false;
+        return job_goes_on();
     }
     fputs("\n", stdout); /* behind the ^C that the terminal shows */
     fflush(stdout);
@@ -276,6 +360,14 @@ static void signals_stop(void)
 
 /* --- Life --------------------------------------------------------------------------------------------------------------------- */
 
+/* NO_COLOR: see no-color.org; a dumb terminal has none. */
+static bool colours_wanted(void)
+{
+    const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
+
+    return !(no && *no) && term && *term && strcmp(term, "dumb");
+}
+
 bool terminal_possible(void)
 {
     return stream_is_terminal(STDIN_FILENO) && stream_is_terminal(STDOUT_FILENO);
@@ -290,6 +382,8 @@ void terminal_start(bool compat)
         .name = "stdio",
         .write = terminal_write,
         .width = terminal_width,
+        .colour = !compat && colours_wanted(),
+        .co_ask = compat ? NULL : co_terminal_ask,
     };
     monitor_init(&terminal);
     started = true;

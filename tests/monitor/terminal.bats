@@ -6,26 +6,27 @@
 load ../lib.bash
 
 # on_terminal COLUMNS ARGS... <<STEPS: each step is a Python line that uses type(TEXT) and see(TEXT): wait until the screen's text
-# holds it (in what came since the last see).
+# holds it (in what came since the last see), raw: all that came, escape sequences included.  TERMINAL is its kind.
 on_terminal() {
     cat >steps.py
     python3 - "$MERGANSER" "$@" 3>&- <<'END'
 import fcntl, os, pty, re, select, signal, struct, sys, termios, time
 pid, fd = pty.fork()
 if pid == 0:
-    os.environ["TERM"] = "xterm"
+    os.environ["TERM"] = os.environ.get("TERMINAL", "xterm")
     fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, int(sys.argv[2]), 0, 0))
     signal.alarm(60) # timeout(1) would pass on the terminal's interrupts once more
     os.execvp(sys.argv[1], [sys.argv[1]] + sys.argv[3:])
-seen = ""
+seen = raw = ""
 def read(seconds):
-    global seen
+    global seen, raw
     if not select.select([fd], [], [], seconds)[0]:
         return True
     try:
         data = os.read(fd, 65536)
     except OSError:
         return False
+    raw += data.decode(errors="replace")
     seen += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", data.decode(errors="replace")).replace("\r", "")
     return bool(data)
 def type(text):
@@ -174,6 +175,230 @@ see("invalid size\n")
 see("(qemu) ")
 type("info chain virtio0\r")
 see("  [A] <- [B]\n")
+type("quit\r")
+ends(0)
+END
+}
+
+# --- Nothing is lost by accident ---------------------------------------------------------------------------------------
+
+@test "quit asks once when a job would be cancelled" {
+    image
+    on_terminal 80 "${DRIVE[@]}" <<'END'
+see("(qemu) ")
+type("block_stream virtio0 64k\r")
+see("(qemu) ")
+type("quit\r")
+see("Job 'virtio0' (stream) has not ended, and will be cancelled. Quit? (y/n) ")
+type("n\r")
+see("(qemu) ")
+type("info block-jobs\r")
+see("Streaming device virtio0")
+see("(qemu) ")
+type("quit\r")
+see("Quit? (y/n) ")
+type("\t\3")
+see("^C\n(qemu) ")
+type("quit\r")
+see("Quit? (y/n) ")
+type("y\r")
+ends(0)
+END
+}
+
+@test "Ctrl-D asks as well, and a second one is a yes" {
+    image
+    on_terminal 80 "${DRIVE[@]}" <<'END'
+see("(qemu) ")
+type("block_stream virtio0 64k\r")
+see("(qemu) ")
+type("\4")
+see("Job 'virtio0' (stream) has not ended, and will be cancelled. Quit? (y/n) ")
+type("\r")
+see("(qemu) ")
+type("\4")
+see("Quit? (y/n) ")
+type("\4")
+ends(0)
+END
+}
+
+@test "nobody is asked under --qemu-compat, nor in a script" {
+    image
+    on_terminal 80 --qemu-compat "${DRIVE[@]}" <<'END'
+see("(qemu) ")
+type("block_stream virtio0 64k\r")
+see("(qemu) ")
+type("quit\r")
+ends(0)
+END
+    run mg "${DRIVE[@]}" -c 'block_stream virtio0 64k' -c quit
+    assert_status 0
+    [[ $output != *"y/n"* ]]
+}
+
+@test "Ctrl-C leaves a wait and says that the job goes on" {
+    image
+    on_terminal 80 "${DRIVE[@]}" <<'END'
+see("(qemu) ")
+type("block_stream virtio0 64k\r")
+see("(qemu) ")
+type("wait\r")
+time.sleep(0.3)
+type("\3")
+see("Interrupted\nWhat was waited for goes on: info block-jobs -v\n(qemu) ")
+type("\3")
+see("^C\n(qemu) ")
+type("info block-jobs\r")
+see("Streaming device virtio0")
+type("quit\ry\r")
+ends(0)
+END
+}
+
+@test "Ctrl-C on a command that does not listen does not end the program while a job runs" {
+    image
+    mkfifo pipe
+    on_terminal 80 "${DRIVE[@]}" <<'END'
+see("(qemu) ")
+type("block_stream virtio0 64k\r")
+see("(qemu) ")
+pipe = os.open("pipe", os.O_RDWR)
+type("source pipe\r")
+time.sleep(0.3)
+type("\3")
+time.sleep(0.2)
+type("\3")
+see("Job 'virtio0' (stream) goes on, so Ctrl-C does not end the program; SIGTERM would.\n")
+os.close(pipe)
+see("(qemu) ")
+type("info block-jobs\r")
+see("Streaming device virtio0")
+type("quit\ry\r")
+ends(0)
+END
+}
+
+# --- News, colours -----------------------------------------------------------------------------------------------------
+
+@test "events off: no news, and events on: news again" {
+    image
+    on_terminal 100 "${DRIVE[@]}" <<'END'
+see("(qemu) ")
+type("events\r")
+see("events are on\n(qemu) ")
+type("events off\r")
+see("(qemu) ")
+type("block_stream virtio0\r")
+see("(qemu) ")
+type("wait\r")
+see("(qemu) ")
+type("events\r")
+see("events are off\n(qemu) ")
+assert "is done" not in raw
+type("events on\r")
+see("(qemu) ")
+type("snapshot_blkdev virtio0 new.img\r")
+see("(qemu) ")
+type("block_stream virtio0\r")
+see("Job 'virtio0' (stream) is done")
+type("quit\r")
+ends(0)
+END
+    run mg -drive if=none -c 'events off'
+    assert_status 3
+    assert_output "Error: News are for a terminal"
+}
+
+# wrong_word CHECK ARGS...: an error on a terminal, and a Python line about the bytes that came.
+wrong_word() {
+    on_terminal 80 "${@:2}" "${DRIVE[@]}" <<END
+see("(qemu) ")
+type("blok_stream\r")
+see("unknown command: 'blok_stream'")
+see("(qemu) ")
+$1
+type("quit\r")
+ends(0)
+END
+}
+
+@test "errors are red on a terminal" {
+    image
+    wrong_word 'assert "\x1b[31munknown command" in raw, raw'
+}
+
+@test "there is no colour with NO_COLOR, on a dumb terminal, under --qemu-compat, in a pipe" {
+    image
+    local none='assert not re.search(r"\x1b\[[0-9;]*m", raw), raw'
+    NO_COLOR=1 wrong_word "$none"
+    TERMINAL=dumb wrong_word "$none"
+    wrong_word "$none" --qemu-compat
+    run mg "${DRIVE[@]}" -c '-blok_stream'
+    assert_output "unknown command"
+    [[ $output != *$'\x1b'* ]]
+}
+
+@test "an empty NO_COLOR asks for nothing" {
+    image
+    NO_COLOR='' wrong_word 'assert "\x1b[31m" in raw, raw'
+}
+
+# --- History -----------------------------------------------------------------------------------------------------------
+
+@test "the history is its owner's alone, and -c, -f and --qemu-compat leave none" {
+    image
+    echo 'info name' >script
+    mg "${DRIVE[@]}" -c 'info uuid' -f script
+    on_terminal 80 --qemu-compat "${DRIVE[@]}" <<'END'
+see("(qemu) ")
+type("info status\rquit\r")
+ends(0)
+END
+    [ ! -e "$XDG_STATE_HOME/merganser/history" ]
+    on_terminal 80 "${DRIVE[@]}" <<'END'
+see("(qemu) ")
+type("info status\rquit\r")
+ends(0)
+END
+    [ "$(stat -c %a "$XDG_STATE_HOME/merganser/history")" = 600 ]
+    [ "$(cat "$XDG_STATE_HOME/merganser/history")" = $'info status\nquit' ]
+}
+
+@test "two that run at once keep the lines of both" {
+    image
+    on_terminal 80 "${DRIVE[@]}" <<'END'
+see("(qemu) ")
+type("info name\r")
+see("(qemu) ")
+other, there = pty.fork()
+if other == 0:
+    signal.alarm(30)
+    os.execvp(sys.argv[1], [sys.argv[1], "-drive", "if=none"])
+answer = b""
+while b"(qemu) " not in answer:
+    answer += os.read(there, 65536)
+os.write(there, b"info uuid\rquit\r")
+os.waitpid(other, 0)
+type("info status\rquit\r")
+ends(0)
+END
+    [ "$(cat "$XDG_STATE_HOME/merganser/history")" = $'info name\ninfo uuid\nquit\ninfo status\nquit' ]
+}
+
+@test "Ctrl-R finds a line of an earlier run" {
+    image
+    on_terminal 80 "${DRIVE[@]}" <<'END'
+see("(qemu) ")
+type("info block-jobs\rinfo name\rquit\r")
+ends(0)
+END
+    on_terminal 80 "${DRIVE[@]}" <<'END'
+see("(qemu) ")
+type("\x12jobs")
+time.sleep(0.3)
+type("\r")
+see("No active jobs\n(qemu) ")
 type("quit\r")
 ends(0)
 END
