@@ -21,6 +21,7 @@
 #include "block/chain-map.h"
 #include "block/disk.h"
 #include "block/file.h"
+#include "block/filter.h"
 #include "block/node.h"
 #include "block/qcow2.h"
 #include "core/co.h"
@@ -52,7 +53,9 @@
 #include "start/tables.h"
 #include "start/sandbox.h"
 
-static const struct driver *const drivers[] = { &driver_qcow2, &driver_raw, &driver_file, NULL };
+static const struct driver *const drivers[] = { &driver_qcow2, &driver_raw, &driver_file, &driver_blkdebug,
+                                                &driver_copy_on_read, &driver_null_aio, &driver_null_co, &driver_throttle,
+                                                NULL };
 
 /* How long commands may take to come back once the program is to end. */
 #define COMMANDS_END_NS (10 * NS_PER_S)

@@ -33,6 +33,9 @@ static bool wanted(const struct copier *c, const struct chain_extent *ext)
     if (ext->layer == c->target && ext->kind == EXTENT_OPAQUE) {
         return true;
     }
+    if (c->zeroes_too && ext->layer != c->target && (!c->base || (ext->layer && ext->depth < (unsigned)base_depth))) {
+        return true;
+    }
     if (!ext->layer || ext->layer == c->target || (c->base && ext->depth >= (unsigned)base_depth)) {
         return false;
     }
@@ -57,18 +60,18 @@ static uint64_t co_wanted_until(struct copier *c, uint64_t offset, uint64_t end)
 int co_copier_next(struct copier *c, uint64_t max, uint64_t *offset, uint64_t *len)
 {
     uint32_t unit = c->target->cluster_size;
-    uint64_t size = c->target->size;
+    uint64_t size = c->target->size, last = c->end ? MIN(ROUND_UP(c->end, unit), size) : size;
     struct chain_extent ext;
 
     *len = 0;
-    for (int step = 0; step < LOOK_AHEAD_STEPS && c->offset < size; step++) {
-        int ret = co_chain_map_find(c->map, c->offset, size - c->offset, &ext);
+    for (int step = 0; step < LOOK_AHEAD_STEPS && c->offset < last; step++) {
+        int ret = co_chain_map_find(c->map, c->offset, last - c->offset, &ext);
         if (ret < 0) {
             return ret;
         }
         if (wanted(c, &ext)) {
             uint64_t start = ROUND_DOWN(c->offset, unit);
-            uint64_t end = MIN(start + MAX(ROUND_DOWN(max, unit), unit), size);
+            uint64_t end = MIN(start + MAX(ROUND_DOWN(max, unit), unit), last);
 
             end = co_wanted_until(c, MIN(c->offset + ext.len, end), end);
             *offset = start;
@@ -185,7 +188,7 @@ static int co_mixed_wanted(struct copier *c, uint64_t offset, uint64_t len, bool
 static int co_add_run(struct copier *c, struct batch *b, uint64_t offset, uint64_t len,
                       const struct chain_extent *ext)
 {
-    if (ext->kind == EXTENT_ZERO) {
+    if (ext->kind == EXTENT_ZERO || ext->kind == EXTENT_NONE) {
         return co_write_zeroes(c, b, offset, len);
     }
     if (ext->kind == EXTENT_DATA && c->target->driver->co_copy_in) {
@@ -243,4 +246,9 @@ static int co_fill_window(struct node *target, uint64_t offset, uint64_t len, vo
 int co_copier_fill(struct copier *c, uint64_t offset, uint64_t len)
 {
     return co_node_populate(c->target, offset, len, co_fill_window, c);
+}
+
+int co_copier_fill_nested(struct copier *c, uint64_t offset, uint64_t len)
+{
+    return co_node_populate_nested(c->target, offset, len, co_fill_window, c);
 }

@@ -45,6 +45,7 @@ struct disk *disk_new(const char *id, struct node *root)
 void co_disk_free(struct disk *disk)
 {
     assert(disk->in_flight == 0);
+    throttle_member_leave(&disk->throttle);
     TAILQ_REMOVE(&all_disks, disk, link);
     chain_map_put(disk->map);
     co_node_unref(disk->root);
@@ -52,6 +53,31 @@ void co_disk_free(struct disk *disk)
     free(disk->label);
     free(disk->qdev);
     free(disk);
+}
+
+int disk_set_limits(struct disk *disk, const char *group, const json_t *limits, struct error *err)
+{
+    const char *now = disk->throttle.group ? throttle_member_group(&disk->throttle) : NULL;
+    struct throttle_limits wanted;
+
+    throttle_limits_init(&wanted);
+    if (throttle_limits_set(&wanted, limits, err) < 0) {
+        return -EINVAL;
+    }
+    if (now && (!throttle_limits_any(&wanted) || strcmp(now, group) != 0)) {
+        throttle_member_drain(&disk->throttle, true);
+        throttle_member_drain(&disk->throttle, false);
+        throttle_member_leave(&disk->throttle);
+        now = NULL;
+    }
+    if (!throttle_limits_any(&wanted)) {
+        return 0;
+    }
+    if (!now) {
+        throttle_member_join(&disk->throttle, group, true, NULL);
+    }
+    throttle_member_set_limits(&disk->throttle, &wanted);
+    return 0;
 }
 
 void disk_set_label(struct disk *disk, const char *label)
@@ -220,6 +246,9 @@ static int co_request(struct disk *disk, const struct disk_request *req)
     int ret;
 
     disk->in_flight++;
+    if (req->op == DISK_READ || req->op == DISK_WRITE) {
+        co_throttle(&disk->throttle, req->op == DISK_WRITE, req->len);
+    }
     do {
         ret = co_attempt(disk, req);
         tries++;
@@ -277,6 +306,9 @@ void disk_account_invalid(struct disk *disk, enum disk_op op)
 
 void disk_cancel(struct disk *disk, bool on)
 {
+    if (on != disk->cancelling) {
+        throttle_member_drain(&disk->throttle, on);
+    }
     disk->cancelling = on;
     if (on) {
         co_queue_wake_all(&disk->stopped);

@@ -9,6 +9,7 @@
 
 #include "block/latency-window.h"
 #include "block/node.h"
+#include "block/throttle-group.h"
 
 enum disk_policy { DISK_REPORT, DISK_IGNORE, DISK_STOP, DISK_ENOSPC /* stop on ENOSPC, else report */ };
 enum disk_op { DISK_READ, DISK_WRITE, DISK_FLUSH, DISK_UNMAP, DISK_OP_COUNT };
@@ -35,6 +36,7 @@ struct disk {
     struct co_queue stopped;   /* requests that failed under policy stop and wait for `cont` */
     bool cancelling;           /* see disk_cancel() */
     unsigned in_flight;
+    struct throttle_member throttle; /* limits for the device's reads and writes; in no group: none */
     /* The device's ear: the size changed, the medium changed.  May be NULL. */
     void (*on_resize)(struct disk *disk, void *arg);
     void *dev_arg;
@@ -47,6 +49,9 @@ extern struct disk_list all_disks;
 struct disk *disk_new(const char *id, struct node *root);
 void co_disk_free(struct disk *disk);
 struct disk *disk_find(const char *id); /* NULL for "" */
+/* Limits: as throttle_limits_set() has them, in the group of that name; all zero: none, and out of the group (the disk's requests that
+ * wait go on).  0 or -EINVAL with QEMU's words. */
+int disk_set_limits(struct disk *disk, const char *group, const json_t *limits, struct error *err);
 void disk_set_label(struct disk *disk, const char *label);
 /* By id, or else by label: for what is about the guest's side. */
 struct disk *disk_find_label(const char *label);

@@ -116,6 +116,7 @@ static void node_destroy(struct node *node)
 
 /* Children are let go of by a list instead of recursion: what is still to be unreferenced, the file of a node before
  * what lies below it. */
+    node_event_listeners -= node->driver->event != NULL;
 void co_node_unref(struct node *node)
 {
     struct node **todo = NULL;
@@ -141,6 +142,7 @@ void co_node_unref(struct node *node)
             todo[count++] = backing;
         }
         node = file ? file : backing;
+        node_drop_stand_in(node);
     }
     free(todo);
 }
@@ -210,4 +212,22 @@ int co_node_truncate(struct node *node, uint64_t size, struct error *err)
     chain_map_forget_layer(node);
     co_node_drain_end(drain);
     return ret;
+}
+    node_size_changed(node);
+
+void node_size_changed(struct node *node)
+{
+    struct node *n;
+    bool more = true;
+
+    while (more) { /* filters stand on filters */
+        more = false;
+        TAILQ_FOREACH(n, &all_nodes, link) {
+            if (n->driver->is_filter && n->file && n->size != n->file->size) {
+                n->size = n->file->size;
+                chain_map_forget_layer(n);
+                more = true;
+            }
+        }
+    }
 }

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "block/chain-map.h"
+#include "block/copy-on-read.h"
 #include "block/foreign.h"
 #include "block/node.h"
 #include "core/bytes.h"
@@ -166,6 +167,7 @@ static int co_read_extent(const struct chain_extent *ext, uint64_t offset, const
     case EXTENT_ZERO:
         return co_read_zeroes(iov, n);
     case EXTENT_DATA:
+        node_debug_event(ext->layer, EVENT_READ_AIO);
         return co_io_readv(node_host_file(ext->layer), ext->host, iov, n);
     case EXTENT_COMPRESSED:
     case EXTENT_OPAQUE:
@@ -223,7 +225,15 @@ static int co_read_parts(struct chain_map *map, uint64_t offset, const struct io
     return ret < 0 ? ret : children;
 }
 
-static int co_read_mapped(struct chain_map *map, uint64_t offset, const struct iovec *iov, int n)
+/* The layers above the one that has it look below themselves, as far as anybody listens. */
+static void tell_reads_of_backing(struct node *top, const struct chain_extent *ext)
+{
+    for (struct node *n = top; n->backing && n != ext->layer; n = n->backing) {
+        node_debug_event(n, EVENT_READ_BACKING_AIO);
+    }
+}
+
+static int co_read_mapped(struct chain_map *map, struct node *root, uint64_t offset, const struct iovec *iov, int n)
 {
     uint64_t len = iov_size(iov, n);
     struct chain_extent ext;
@@ -237,6 +247,9 @@ static int co_read_mapped(struct chain_map *map, uint64_t offset, const struct i
             return ret;
         }
     }
+    if (__builtin_expect(node_event_listeners != 0, 0)) {
+        tell_reads_of_backing(root, &ext);
+    }
     if (ext.len == len) {
         return co_read_extent(&ext, offset, iov, n);
     }
@@ -246,7 +259,7 @@ static int co_read_mapped(struct chain_map *map, uint64_t offset, const struct i
 int co_node_read_nested(struct node *node, uint64_t offset, const struct iovec *iov, int n)
 {
     struct chain_map *map = chain_map_get(node);
-    int ret = co_read_mapped(map, offset, iov, n);
+    int ret = co_read_mapped(map, node, offset, iov, n);
 
     chain_map_put(map);
     return ret;
@@ -315,7 +328,8 @@ int co_node_read(struct node *node, uint64_t offset, const struct iovec *iov, in
     co_enter(node, &epoch);
     node->stats.reads++;
     node->stats.bytes_read += len;
-    ret = co_node_read_nested(node, offset, iov, n);
+    ret = node->copy_on_read ? co_copy_on_read(node, offset, len, NULL) : 0;
+    ret = ret ? ret : co_node_read_nested(node, offset, iov, n);
     leave(node, &epoch);
     return ret;
 }
@@ -346,7 +360,7 @@ int co_node_map(struct node *node, uint64_t offset, uint64_t len, struct chain_e
 /* --- Writing ------------------------------------------------------------------------------------------------------- */
 
 /* Drivers without an operation of their own pass it to their file. */
-static int co_driver_write(struct node *node, uint64_t offset, const struct iovec *iov, int n)
+int co_driver_write(struct node *node, uint64_t offset, const struct iovec *iov, int n)
 {
     while (node && !node->driver->co_write) {
         node = node->file;
@@ -354,7 +368,7 @@ static int co_driver_write(struct node *node, uint64_t offset, const struct iove
     return node ? node->driver->co_write(node, offset, iov, n) : -ENOTSUP;
 }
 
-static int co_driver_zero(struct node *node, uint64_t offset, uint64_t len, unsigned flags)
+int co_driver_zero(struct node *node, uint64_t offset, uint64_t len, unsigned flags)
 {
     while (node && !node->driver->co_zero) {
         node = node->file;
@@ -362,10 +376,26 @@ static int co_driver_zero(struct node *node, uint64_t offset, uint64_t len, unsi
     return node ? node->driver->co_zero(node, offset, len, flags) : -ENOTSUP;
 }
 
+int co_driver_discard(struct node *node, uint64_t offset, uint64_t len)
+{
+    while (node && !node->driver->co_discard) {
+        node = node->file;
+    }
+    return node ? node->driver->co_discard(node, offset, len) : -ENOTSUP;
+}
+
+int co_driver_flush(struct node *node)
+{
+    while (node && !node->driver->co_flush) {
+        node = node->file;
+    }
+    return node ? node->driver->co_flush(node) : 0;
+}
+
 static int co_after_write(struct node *node, int ret)
 {
     if (ret == 0 && node->writethrough && !node->no_flush) {
-        ret = node->driver->co_flush ? node->driver->co_flush(node) : 0;
+        ret = co_driver_flush(node);
     }
     return ret;
 }
@@ -380,34 +410,50 @@ static bool all_zero(const struct iovec *iov, int n)
     return true;
 }
 
-int co_node_write(struct node *node, uint64_t offset, const struct iovec *iov, int n)
+/* It may have changed while we waited. */
+static int still_writable(const struct node *node)
+{
+    return node->corrupt ? -EIO : node->read_only ? -EPERM : 0;
+}
+
+int co_node_write_nested(struct node *node, uint64_t offset, const struct iovec *iov, int n)
 {
     uint64_t len = iov_size(iov, n);
     struct node_request req = { .offset = offset, .len = len };
-    struct epoch_entry epoch;
-    int ret = check_writable(node, offset, len);
+    int ret;
 
-    if (ret < 0 || len == 0) {
-        return ret;
+    if (len == 0) {
+        return 0;
     }
     if (guarded(node, offset, iov, n, len)) {
         return -EPERM;
     }
     bool zero = node->detect_zeroes && all_zero(iov, n);
     req.serialising = zero;
-    co_enter(node, &epoch);
     co_request_begin(node, &req);
     node->stats.writes++;
     node->stats.bytes_written += len;
-    if (node->read_only || node->corrupt) { /* it changed while we waited */
-        ret = node->corrupt ? -EIO : -EPERM;
-    } else if (zero) {
+    ret = still_writable(node);
+    if (ret == 0 && zero) {
         ret = co_driver_zero(node, offset, len, node->detect_zeroes == 2 ? NODE_MAY_UNMAP : 0);
-    } else {
+    } else if (ret == 0) {
         ret = co_driver_write(node, offset, iov, n);
     }
     ret = co_after_write(node, ret);
     request_end(&req);
+    return ret;
+}
+
+int co_node_write(struct node *node, uint64_t offset, const struct iovec *iov, int n)
+{
+    struct epoch_entry epoch;
+    int ret = check_writable(node, offset, iov_size(iov, n));
+
+    if (ret < 0) {
+        return ret;
+    }
+    co_enter(node, &epoch);
+    ret = co_node_write_nested(node, offset, iov, n);
     leave(node, &epoch);
     return ret;
 }
@@ -418,24 +464,17 @@ int co_node_write_buf(struct node *node, uint64_t offset, const void *buf, size_
     return co_node_write(node, offset, &iov, 1);
 }
 
-int co_node_zero(struct node *node, uint64_t offset, uint64_t len, unsigned flags)
+int co_node_zero_nested(struct node *node, uint64_t offset, uint64_t len, unsigned flags)
 {
     struct node_request req = { .offset = offset, .len = len, .serialising = true };
-    struct epoch_entry epoch;
-    int ret = check_writable(node, offset, len);
+    int ret;
 
-    if (ret < 0 || len == 0) {
-        return ret;
+    if (len == 0) {
+        return 0;
     }
-    if (!node->discard_unmap) {
-        flags &= ~(unsigned)NODE_MAY_UNMAP;
-    }
-    co_enter(node, &epoch);
     co_request_begin(node, &req);
     node->stats.zeroes++;
-    if (node->read_only || node->corrupt) {
-        ret = node->corrupt ? -EIO : -EPERM;
-    }
+    ret = still_writable(node);
     for (uint64_t done = 0; done < len && ret == 0;) {
         uint64_t part = MIN(len - done, (uint64_t)NODE_REQUEST_MAX);
         ret = co_driver_zero(node, offset + done, part, flags);
@@ -443,71 +482,87 @@ int co_node_zero(struct node *node, uint64_t offset, uint64_t len, unsigned flag
     }
     ret = co_after_write(node, ret);
     request_end(&req);
+    return ret;
+}
+
+int co_node_zero(struct node *node, uint64_t offset, uint64_t len, unsigned flags)
+{
+    struct epoch_entry epoch;
+    int ret = check_writable(node, offset, len);
+
+    if (ret < 0) {
+        return ret;
+    }
+    co_enter(node, &epoch);
+    ret = co_node_zero_nested(node, offset, len, node->discard_unmap ? flags : flags & ~(unsigned)NODE_MAY_UNMAP);
     leave(node, &epoch);
     return ret;
 }
 
-int co_node_discard(struct node *node, uint64_t offset, uint64_t len)
+int co_node_discard_nested(struct node *node, uint64_t offset, uint64_t len)
 {
     struct node_request req = { .offset = offset, .len = len, .serialising = true };
-    struct epoch_entry epoch;
-    struct node *target = node;
-    int ret = check_writable(node, offset, len);
+    int ret;
 
-    if (ret < 0 || len == 0 || !node->discard_unmap) {
-        return ret; /* a hint: without discard=unmap it is ignored, as QEMU does */
-    }
-    while (target && !target->driver->co_discard) {
-        target = target->file;
-    }
-    if (!target) {
+    if (len == 0) {
         return 0;
     }
-    co_enter(node, &epoch);
     co_request_begin(node, &req);
     node->stats.discards++;
-    if (node->read_only || node->corrupt) {
-        ret = node->corrupt ? -EIO : -EPERM;
-    }
+    ret = still_writable(node);
     for (uint64_t done = 0; done < len && ret == 0;) {
         uint64_t part = MIN(len - done, (uint64_t)NODE_REQUEST_MAX);
-        ret = target->driver->co_discard(target, offset + done, part);
+        ret = co_driver_discard(node, offset + done, part);
         done += part;
     }
     request_end(&req);
-    leave(node, &epoch);
     return ret == -EOPNOTSUPP || ret == -ENOTSUP ? 0 : ret;
+}
+
+int co_node_discard(struct node *node, uint64_t offset, uint64_t len)
+{
+    struct epoch_entry epoch;
+    int ret = check_writable(node, offset, len);
+
+    if (ret < 0 || !node->discard_unmap) {
+        return ret; /* a hint: without discard=unmap it is ignored, as QEMU does */
+    }
+    co_enter(node, &epoch);
+    ret = co_node_discard_nested(node, offset, len);
+    leave(node, &epoch);
+    return ret;
+}
+
+int co_node_flush_nested(struct node *node)
+{
+    if (node->read_only || node->no_flush) {
+        return 0;
+    }
+    node->stats.flushes++;
+    node_debug_event(node, EVENT_FLUSH_TO_OS);
+    node_debug_event(node, EVENT_FLUSH_TO_DISK);
+    return co_driver_flush(node);
 }
 
 int co_node_flush(struct node *node)
 {
     struct epoch_entry epoch;
-    struct node *target = node;
     int ret;
 
     if (node->read_only || node->no_flush) {
         return 0;
     }
-    while (target && !target->driver->co_flush) {
-        target = target->file;
-    }
-    if (!target) {
-        return 0;
-    }
     co_enter(node, &epoch);
-    node->stats.flushes++;
-    ret = target->driver->co_flush(target);
+    ret = co_node_flush_nested(node);
     leave(node, &epoch);
     return ret;
 }
 
-int co_node_populate(struct node *node, uint64_t offset, uint64_t len, node_populate_fn *co_fill, void *arg)
+int co_node_populate_nested(struct node *node, uint64_t offset, uint64_t len, node_populate_fn *co_fill, void *arg)
 {
     struct node_request req = { .offset = offset, .len = len, .serialising = true };
-    struct epoch_entry epoch;
     int ret;
 
-    co_enter(node, &epoch);
     co_request_begin(node, &req);
     node->stats.copies++;
     ret = check_writable(node, offset, len);
@@ -515,40 +570,98 @@ int co_node_populate(struct node *node, uint64_t offset, uint64_t len, node_popu
         ret = co_fill(node, offset, len, arg);
     }
     request_end(&req);
+    return ret;
+}
+
+int co_node_populate(struct node *node, uint64_t offset, uint64_t len, node_populate_fn *co_fill, void *arg)
+{
+    struct epoch_entry epoch;
+    int ret;
+
+    co_enter(node, &epoch);
+    ret = co_node_populate_nested(node, offset, len, co_fill, arg);
     leave(node, &epoch);
     return ret;
 }
 
 /* --- Drain ------------------------------------------------------------------------------------------------------------ */
 
-static bool has_in_chain(const struct node *root, const struct node *wanted)
+static bool mark_above(struct node *n)
 {
-    for (const struct node *n = root; n; n = n->backing) {
-        if (n == wanted || n->file == wanted) {
-            return true;
+    if (n->marked || !((n->file && n->file->marked) || (n->backing && n->backing->marked))) {
+        return false;
+    }
+    n->marked = true;
+    return true;
+}
+
+/* Mark those from which `wanted` can be reached, by any edges.  Children are older than what was opened above them and younger
+ * than what was opened above and found its backing file later, so few passes are needed, however deep chains are. */
+static void mark_reaching(const struct node *wanted)
+{
+    struct node *n;
+    bool more = true;
+
+    TAILQ_FOREACH(n, &all_nodes, link) {
+        n->marked = n == wanted;
+    }
+    while (more) {
+        more = false;
+        TAILQ_FOREACH(n, &all_nodes, link) {
+            more |= mark_above(n);
+        }
+        TAILQ_FOREACH_REVERSE(n, &all_nodes, node_list, link) {
+            more |= mark_above(n);
         }
     }
-    return false;
 }
 
 struct node_drain {
     struct node **nodes; /* a reference each */
     size_t count;
+    struct node **holders; /* a reference each: whose driver has been told */
+    size_t holder_count;
 };
 
-/* O(nodes * depth); a drain happens once a snapshot or a job's end. */
+static void drain_add(struct node ***list, size_t *count, struct node *node)
+{
+    *list = mem_reallocarray(*list, *count + 1, sizeof(node));
+    (*list)[(*count)++] = node_ref(node);
+}
+
+/* A driver that holds requests up at its pleasure must not do so while somebody waits for their end. */
+static void tell_holders(struct node_drain *drain)
+{
+    struct node *n;
+
+    TAILQ_FOREACH(n, &all_nodes, link) {
+        if (!node_alive(n) || !n->driver->drained) {
+            continue;
+        }
+        mark_reaching(n);
+        for (size_t i = 0; i < drain->count; i++) {
+            if (drain->nodes[i]->marked) {
+                drain_add(&drain->holders, &drain->holder_count, n);
+                n->driver->drained(n, true);
+                break;
+            }
+        }
+    }
+}
+
 struct node_drain *co_node_drain_begin(struct node *node)
 {
     struct node_drain *drain = mem_zalloc(sizeof(*drain));
     struct node *n;
 
+    mark_reaching(node);
     TAILQ_FOREACH(n, &all_nodes, link) {
-        if (node_alive(n) && has_in_chain(n, node)) {
-            drain->nodes = mem_reallocarray(drain->nodes, drain->count + 1, sizeof(n));
-            drain->nodes[drain->count++] = node_ref(n);
+        if (node_alive(n) && n->marked) {
+            drain_add(&drain->nodes, &drain->count, n);
             n->drained++;
         }
     }
+    tell_holders(drain);
     for (size_t i = 0; i < drain->count; i++) {
         while (drain->nodes[i]->in_flight > 0) {
             co_queue_wait(&drain->nodes[i]->idle_queue);
@@ -568,6 +681,11 @@ void co_node_drain_end(struct node_drain *drain)
         }
         co_node_unref(n);
     }
+    for (size_t i = 0; i < drain->holder_count; i++) {
+        drain->holders[i]->driver->drained(drain->holders[i], false);
+        co_node_unref(drain->holders[i]);
+    }
     free(drain->nodes);
+    free(drain->holders);
     free(drain);
 }

@@ -15,6 +15,7 @@
 #include "core/keyval.h"
 #include "core/loop.h"
 #include "core/mem.h"
+#include "core/size.h"
 
 #define NODE_NAME_MAX 31
 
@@ -39,6 +40,26 @@ bool node_option_bool(struct node *node, const char *key, bool fallback)
         return keyval_switch(text, &on) == 0 && on;
     }
     return value ? json_is_true(value) : fallback;
+}
+
+int node_option_size(struct node *node, const char *key, uint64_t *out, struct error *err)
+{
+    json_t *value = json_object_get(node->options, key);
+    const char *text = node_option_str(node, key);
+
+    if (!value) {
+        return 0;
+    }
+    if (json_is_integer(value) && json_integer_value(value) >= 0) {
+        *out = json_integer_value(value);
+        return 0;
+    }
+    if (!text || size_parse(text, 1, out, NULL)) {
+        error_set(err, "Parameter '%s' expects a non-negative number below 2^64", key);
+        error_hint(err, "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\nand exabytes, respectively.");
+        return -EINVAL;
+    }
+    return 0;
 }
 
 /* A boolean that must be well-formed, "on" or "off" as people write it. */
@@ -260,6 +281,7 @@ struct node *co_node_finish_open(struct node *node, struct error *err)
         co_node_discard_unopened(node);
         return NULL;
     }
+    node_event_listeners += node->driver->event != NULL;
     json_decref(node->unused);
     node->unused = NULL;
     TAILQ_INSERT_TAIL(&all_nodes, node, link);

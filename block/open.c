@@ -101,10 +101,18 @@ static const char *first_foreign(json_t *options)
     return NULL;
 }
 
+/* A format that is not named is guessed, and has a "file". */
+static const char *child_key(json_t *options)
+{
+    const struct driver *driver = driver_find(json_string_value(json_object_get(options, "driver")) ?: "");
+
+    return driver ? node_child_key(driver) : "file";
+}
+
 /* The options of the file child: what the user said, and what is taken over from the node and from the overlay. */
 static json_t *file_options(const struct open_request *req, json_t *options)
 {
-    json_t *asked = json_object_get(options, "file");
+    json_t *asked = json_object_get(options, child_key(options));
     json_t *file = json_is_object(asked) ? json_copy(asked) : json_object();
     static const char *const down[] = { "cache", "force-share", "auto-read-only" };
     static const char *const along[] = { "aio", "locking" };
@@ -164,6 +172,13 @@ static int check_shared(const struct node *file, const char *name, bool read_onl
     return 0;
 }
 
+/* Formats stand on files and what passes for one: filters, and raw, of which a part may be meant.  Filters stand on anything. */
+static bool may_stand_on(const struct driver *driver, const struct node *file)
+{
+    return file->driver->is_protocol || file->driver->is_filter || file->driver == &driver_raw ||
+           (driver && driver->is_filter);
+}
+
 /* A node that is there already, as the file of a new one. */
 static struct node *file_by_name(const char *name, json_t *options, bool read_only, struct error *err)
 {
@@ -175,7 +190,7 @@ static struct node *file_by_name(const char *name, json_t *options, bool read_on
         error_set(err, "Cannot find device='%s' nor node-name='%s'", name, name);
         return NULL;
     }
-    if (!file->driver->is_protocol && !file->driver->is_filter && !(driver && driver->is_filter)) {
+    if (!may_stand_on(driver, file)) {
         error_set(err, "Node '%s' cannot be used as the file of an image", name);
         return NULL;
     }
@@ -189,21 +204,28 @@ static struct node *file_by_name(const char *name, json_t *options, bool read_on
 static struct node *co_open_file_child(const struct open_request *req, json_t *options, const char *filename,
                                        bool read_only, struct error *err)
 {
-    const char *ref = json_string_value(json_object_get(options, "file"));
+    const char *key = child_key(options), *ref = json_string_value(json_object_get(options, key));
     struct node *file;
 
     if (ref) {
         return file_by_name(ref, options, read_only, err);
     }
     json_t *child = file_options(req, options);
-    const char *own = json_string_value(json_object_get(child, "filename"));
+    const char *own = json_string_value(json_object_get(json_object_get(options, key) ? child : options, "filename"));
+    const struct driver *driver = driver_find(json_string_value(json_object_get(child, "driver")) ?: "file");
+
+    if (driver && driver->is_protocol && driver != &driver_file) { /* on no file */
+        file = co_open_protocol(filename, child, read_only, err);
+        json_decref(child);
+        return file;
+    }
     if (!filename) {
         filename = own;
     }
     if (!filename) {
         error_set(err, json_object_get(options, "driver")
-                           ? "A block device must be specified for \"file\""
-                           : "Must specify either driver or file");
+                           ? "A block device must be specified for \"%s\""
+                           : "Must specify either driver or file", key);
         json_decref(child);
         return NULL;
     }
@@ -257,6 +279,7 @@ static int co_claim_file(const struct open_request *req, struct node *node, stru
     enum file_user user = req->backing ? FILE_USER_BACKING
                           : node->driver == &driver_raw || node->driver->is_filter ? FILE_USER_RAW
                                                                                    : FILE_USER_FORMAT;
+    struct node *bottom;
 
     if (file->read_only && !node->read_only && file->want_read_only) {
         if (node->driver != &driver_raw && !node->driver->is_filter) {
@@ -265,7 +288,10 @@ static int co_claim_file(const struct open_request *req, struct node *node, stru
         }
         node->read_only = node->want_read_only = true;
     }
-    if (file->driver == &driver_file && file_lock(file, user, err) < 0) {
+    for (bottom = file; bottom->driver->is_filter || bottom->driver == &driver_raw;) {
+        bottom = bottom->file;
+    }
+    if (bottom->driver == &driver_file && file_lock(bottom, user, err) < 0) {
         return -EAGAIN;
     }
     /* A file that was opened by itself with auto-read-only=on. */
@@ -350,15 +376,60 @@ static struct node *co_open_pair(const struct open_request *req, json_t *options
 }
 
 /* The options of a child that is more than a file: it has a driver of its own above its file.  Below a filter a format
- * may be guessed, below a format it must be named.  Borrowed, or NULL. */
-static json_t *nested_child(json_t *options)
+ * may be guessed, but not when that filter is itself in the place of a format's file.  Borrowed, or NULL. */
+static json_t *nested_child(json_t *options, bool below_format)
 {
-    const struct driver *driver = driver_find(json_string_value(json_object_get(options, "driver")) ?: "");
-    json_t *child = driver && !driver->is_protocol ? json_object_get(options, node_child_key(driver)) : NULL;
+    const char *own = json_string_value(json_object_get(options, "driver"));
+    const struct driver *driver = own ? driver_find(own) : NULL;
+    json_t *child = own && (!driver || driver->is_protocol) ? NULL : json_object_get(options, child_key(options));
     const char *name = json_string_value(json_object_get(child, "driver"));
     const struct driver *below = name ? driver_find(name) : NULL;
+    bool nested = name ? !below || !below->is_protocol : driver && driver->is_filter && !below_format;
 
-    return json_is_object(child) && (name ? !below || !below->is_protocol : driver->is_filter) ? child : NULL;
+    return json_is_object(child) && nested ? child : NULL;
+}
+
+/* "null-co://", "blkdebug:rules:image": names that a driver knows how to read.  The options that they mean come in their place:
+ * as those of the child, or of the node itself if it is of that driver (or of none, below a filter or format). */
+static int expand_name(json_t *options, const char *filename, bool as_child, struct error *err)
+{
+    size_t len = filename ? path_protocol_length(filename) : 0;
+    AUTOFREE char *name = mem_printf("%.*s", (int)len, filename ? filename : "");
+    const struct driver *driver = driver_find(name);
+    json_t *meant, *target;
+    int ret;
+
+    if (!driver || !driver->parse_name) {
+        return 0;
+    }
+    meant = json_pack("{s:s}", "driver", name);
+    ret = driver->parse_name(filename + len + 1, meant, err);
+    if (ret == 0 && as_child) {
+        target = json_object_get(options, child_key(options));
+        target = json_is_object(target) ? json_copy(target) : json_object();
+        json_object_update(target, meant);
+        json_object_del(target, "filename");
+        json_object_set_new(options, child_key(options), target);
+    } else if (ret == 0) {
+        json_object_update(options, meant);
+        json_object_del(options, "filename");
+    }
+    json_decref(meant);
+    return ret == 0 ? 1 : ret;
+}
+
+/* A file name in the options of the child, or of this node. */
+static int expand_own_name(json_t *options, struct error *err)
+{
+    json_t *child = json_object_get(options, child_key(options));
+    json_t *name = json_object_get(child, "filename");
+
+    if (json_is_object(child) && !json_object_get(child, "driver")) {
+        AUTOFREE char *kept = mem_strdup(json_string_value(name));
+
+        return expand_name(options, kept, true, err);
+    }
+    return 0;
 }
 
 /* Open the nodes of levels[0..n-1], one above the other, the innermost first. */
@@ -380,9 +451,9 @@ static struct node *co_open_levels(const struct open_request *req, json_t **leve
     }
     node = co_open_pair(&inner, levels[n - 1], filename, read_only[n - 1], err);
     for (size_t i = n - 1; node && i-- > 0;) {
-        const struct driver *driver = driver_find(json_string_value(json_object_get(levels[i], "driver")));
+        const struct driver *driver = driver_find(json_string_value(json_object_get(levels[i], "driver")) ?: "");
 
-        if (driver->is_filter || node->driver->is_filter) {
+        if (may_stand_on(driver, node)) {
             node = co_open_format(req, levels[i], node, read_only[i], err);
         } else {
             error_set(err, "Node '%s' cannot be used as the file of an image", node->name);
@@ -393,6 +464,21 @@ static struct node *co_open_levels(const struct open_request *req, json_t **leve
     return node;
 }
 
+/* The name that was given beside the options, and the one in them.  Deeper ones are no shorthand: they name drivers. */
+static int expand_all(const char **filename, json_t *options, struct error *err)
+{
+    const char *own = json_string_value(json_object_get(options, "driver"));
+    const struct driver *driver = own ? driver_find(own) : NULL;
+    size_t len = *filename ? path_protocol_length(*filename) : 0;
+    bool itself = driver && len == strlen(own) && !strncmp(*filename, own, len);
+    int ret = expand_name(options, *filename, !itself, err);
+
+    if (ret > 0) {
+        *filename = NULL;
+    }
+    return ret ? ret : expand_own_name(options, err);
+}
+
 /* One layer: its format, what filters stand above it, and its file; not yet what lies below. */
 static struct node *co_open_layer(const struct open_request *req, struct error *err)
 {
@@ -400,10 +486,18 @@ static struct node *co_open_layer(const struct open_request *req, struct error *
     json_t *options = merge_json_name(&filename, req->options, err), *child;
     json_t **levels = mem_calloc(1, sizeof(*levels));
     struct node *node = NULL;
+    bool below_format = false;
     size_t n = 1;
 
     levels[0] = options;
-    while (options && (child = nested_child(levels[n - 1]))) {
+    if (options && expand_all(&filename, options, err) < 0) {
+        json_decref(options);
+        options = NULL;
+    }
+    while (options && (child = nested_child(levels[n - 1], below_format))) {
+        const struct driver *above = driver_find(json_string_value(json_object_get(levels[n - 1], "driver")) ?: "");
+
+        below_format = below_format || !above || above->is_format;
         levels = mem_reallocarray(levels, n + 1, sizeof(*levels));
         levels[n++] = child;
     }

@@ -322,25 +322,6 @@ static int co_qcow2_set_writable(struct node *node, bool writable, struct error 
 
 /* --- Open and close --------------------------------------------------------------------------- */
 
-static int take_size(struct node *node, const char *key, uint64_t *out, struct error *err)
-{
-    json_t *value = json_object_get(node->options, key);
-    const char *text = node_option_str(node, key);
-
-    if (!value) {
-        return 0;
-    }
-    if (json_is_integer(value) && json_integer_value(value) >= 0) {
-        *out = json_integer_value(value);
-        return 0;
-    }
-    if (!text || size_parse(text, 1, out, NULL)) {
-        error_set(err, "Parameter '%s' expects a non-negative number below 2^64", key);
-        return -EINVAL;
-    }
-    return 0;
-}
-
 /* `both` bytes for both caches: who was not given a part of its own gets what is left, counts a quarter of all at most. */
 static int divide_budget(struct qcow2 *q, uint64_t both, struct error *err)
 {
@@ -370,7 +351,7 @@ static int take_idle_options(struct node *node, struct error *err)
     uint64_t ignored;
 
     for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
-        if (take_size(node, numbers[i], &ignored, err)) {
+        if (node_option_size(node, numbers[i], &ignored, err)) {
             return -EINVAL;
         }
     }
@@ -395,12 +376,12 @@ static int take_idle_options(struct node *node, struct error *err)
 static int take_options(struct qcow2 *q, struct error *err)
 {
     uint64_t both = 0;
-    int ret = take_size(q->node, "l2-cache-size", &q->l2_budget, err);
+    int ret = node_option_size(q->node, "l2-cache-size", &q->l2_budget, err);
 
     /* A permission that is never used: counts are always kept exactly. */
     (void)node_option_bool(q->node, "lazy-refcounts", false);
-    ret = ret ? ret : take_size(q->node, "refcount-cache-size", &q->refcount_budget, err);
-    ret = ret ? ret : take_size(q->node, "cache-size", &both, err);
+    ret = ret ? ret : node_option_size(q->node, "refcount-cache-size", &q->refcount_budget, err);
+    ret = ret ? ret : node_option_size(q->node, "cache-size", &both, err);
     ret = ret ? ret : take_idle_options(q->node, err);
     return ret || !both ? ret : divide_budget(q, both, err);
 }
@@ -414,7 +395,7 @@ static int co_load(struct qcow2 *q, struct error *err)
     if (ret) {
         return ret;
     }
-    q->file = node_host_file(node->file);
+    q->file = node_as_file(node->file);
     if (!q->file) {
         error_set(err, "qcow2 needs a file of its own below it");
         return -ENOTSUP;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * raw: the file's bytes are the guest's.  Every operation falls through to the file child; what is left is
- * the size, and the answer to "where is it?" that lets the chain map point straight into the file.
+ * raw: the file's bytes are the guest's, or with `offset` and `size` a part of them.  Every operation goes on to the file
+ * child; what is left is the size, and the answer to "where is it?" that lets the chain map point straight into the file.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "block/blockdev.h"
@@ -17,24 +18,62 @@ static int raw_probe(const uint8_t *head, size_t len, const char *filename)
     return 1; /* anything is raw, if nothing else claims it */
 }
 
+struct raw {
+    uint64_t offset; /* bytes of the file before our first */
+    bool sized;      /* `size` was given: it stays */
+};
+
+static int take_place(struct node *node, struct raw *s, struct error *err)
+{
+    uint64_t file = node->file->size, size = UINT64_MAX;
+
+    if (node_option_size(node, "offset", &s->offset, err) < 0 || node_option_size(node, "size", &size, err) < 0) {
+        return -EINVAL;
+    }
+    s->sized = size != UINT64_MAX;
+    if (s->offset > file) {
+        error_set(err, "Offset (%" PRIu64 ") cannot be greater than size of the containing file (%" PRIu64 ")", s->offset, file);
+    } else if (s->sized && file - s->offset < size) {
+        error_set(err, "The sum of offset (%" PRIu64 ") and size (%" PRIu64 ") has to be smaller or equal to the  actual size "
+                  "of the containing file (%" PRIu64 ")", s->offset, size, file);
+    } else if (s->sized && size % NODE_SECTOR) {
+        error_set(err, "Specified size is not multiple of %u", NODE_SECTOR);
+    } else {
+        node->size = ROUND_UP(s->sized ? size : file - s->offset, NODE_SECTOR);
+        return 0;
+    }
+    return -EINVAL;
+}
+
 static int co_raw_open(struct node *node, struct error *err)
 {
-    node->state = node;
-    node->size = node->file->size;
+    struct raw *s = mem_zalloc(sizeof(*s));
+
+    if (take_place(node, s, err) < 0) {
+        free(s);
+        return -EINVAL;
+    }
+    node->state = s;
     node->cluster_size = NODE_SECTOR;
     return 0;
 }
 
 static void co_raw_close(struct node *node)
 {
+    free(node->state);
     node->state = NULL;
+}
+
+static uint64_t place(const struct node *node, uint64_t offset)
+{
+    return offset + ((struct raw *)node->state)->offset;
 }
 
 /* On the way to read-only: what was written while the node was writable is durable from now on, so that an overlay need not
  * flush what lies below it. */
 static int co_raw_set_writable(struct node *node, bool writable, struct error *err)
 {
-    int ret = writable || node->no_flush ? 0 : node->file->driver->co_flush(node->file);
+    int ret = writable || node->no_flush ? 0 : co_driver_flush(node->file);
 
     if (ret < 0) {
         error_set_errno(err, ret, "Could not flush '%s'", node->filename);
@@ -44,25 +83,64 @@ static int co_raw_set_writable(struct node *node, bool writable, struct error *e
 
 static int co_raw_map(struct node *node, uint64_t offset, uint64_t len, struct extent *out)
 {
-    if (!node->read_only) { /* holes that a guest fills would have to be patched in: all is data */
-        *out = (struct extent){ .kind = EXTENT_DATA, .len = len, .host = offset };
-        return 0;
+    uint64_t at = place(node, offset);
+
+    /* Holes that a guest fills would have to be patched in: all is data then. */
+    if (node->read_only && node->file->driver->is_protocol && node->file->driver->co_map) {
+        return node->file->driver->co_map(node->file, at, len, out);
     }
-    return node->file->driver->co_map(node->file, offset, len, out);
+    *out = (struct extent){ .kind = EXTENT_DATA, .len = len, .host = at };
+    return 0;
+}
+
+static struct io_file *raw_host_file(struct node *node)
+{
+    return node_as_file(node->file);
 }
 
 static int co_raw_read(struct node *node, uint64_t offset, const struct iovec *iov, int n)
 {
-    return node->file->driver->co_read(node->file, offset, iov, n);
+    return co_io_readv(raw_host_file(node), place(node, offset), iov, n);
+}
+
+/* A file is written as any other node below would be. */
+static int co_raw_write(struct node *node, uint64_t offset, const struct iovec *iov, int n)
+{
+    node_debug_event(node, EVENT_WRITE_AIO);
+    return co_driver_write(node->file, place(node, offset), iov, n);
+}
+
+static int co_raw_zero(struct node *node, uint64_t offset, uint64_t len, unsigned flags)
+{
+    return co_driver_zero(node->file, place(node, offset), len, flags);
+}
+
+static int co_raw_discard(struct node *node, uint64_t offset, uint64_t len)
+{
+    return co_driver_discard(node->file, place(node, offset), len);
 }
 
 static int co_raw_truncate(struct node *node, uint64_t size, struct error *err)
 {
-    int ret = node->file->driver->co_truncate(node->file, size, err);
+    struct raw *s = node->state;
+    int ret;
 
+    if (s->sized) {
+        error_set(err, "Cannot resize fixed-size raw disks");
+        return -ENOTSUP;
+    }
+    if (size > INT64_MAX - s->offset) {
+        error_set(err, "Disk size too large for the chosen offset");
+        return -EINVAL;
+    }
+    if (!node->file->driver->co_truncate) {
+        error_set(err, "Image format driver does not support resize");
+        return -ENOTSUP;
+    }
+    ret = node->file->driver->co_truncate(node->file, s->offset + size, err);
     if (ret == 0) {
-        node->size = node->file->size;
-        ret = node->file->driver->co_flush(node->file); /* success is said when it stays */
+        node->size = ROUND_UP(node->file->size - s->offset, NODE_SECTOR);
+        ret = co_driver_flush(node->file); /* success is said when it stays */
         if (ret < 0) {
             error_set_errno(err, ret, "Failed to flush the resized file");
         }
@@ -186,7 +264,12 @@ static int co_raw_create(const char *path, json_t *options, struct error *err)
     return ret;
 }
 
-static const struct block_key raw_keys[] = { BLOCK_KEY_FILE, { 0 } };
+static const struct block_key raw_keys[] = {
+    BLOCK_KEY_FILE,
+    { .name = "offset", .kind = KEY_SIZE, .help = "where in the file it begins, in bytes" },
+    { .name = "size", .kind = KEY_SIZE, .help = "bytes of the file that it has; all unless given" },
+    { 0 },
+};
 
 const struct driver driver_raw = {
     .name = "raw",
@@ -197,7 +280,11 @@ const struct driver driver_raw = {
     .co_close = co_raw_close,
     .co_set_writable = co_raw_set_writable,
     .co_read = co_raw_read,
+    .co_write = co_raw_write,
+    .co_zero = co_raw_zero,
+    .co_discard = co_raw_discard,
     .co_map = co_raw_map,
+    .host_file = raw_host_file,
     .co_truncate = co_raw_truncate,
     .co_set_backing = co_raw_set_backing,
     .check_backing = raw_check_backing,

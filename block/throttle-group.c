@@ -135,7 +135,6 @@ static struct throttle_group *make(const char *name)
 
     g->name = mem_strdup(name);
     throttle_limits_init(&g->limits);
-    g->limits.since = loop_now();
     TAILQ_INIT(&g->members);
     loop_timer_init(&g->timers[0], time_for_reads, g);
     loop_timer_init(&g->timers[1], time_for_writes, g);
@@ -152,14 +151,22 @@ static void drop_unused(struct throttle_group *g)
     }
 }
 
-static int set_limits(struct throttle_group *g, const json_t *limits, struct error *err)
+static void use_limits(struct throttle_group *g, const struct throttle_limits *limits)
 {
-    throttle_limits_wait(&g->limits, false, loop_now()); /* time is counted from now */
-    if (throttle_limits_set(&g->limits, limits, err) < 0) {
-        return -EINVAL;
-    }
+    g->limits = *limits;
+    g->limits.since = 0; /* the buckets are empty, however long ago */
     dispatch(g, false);
     dispatch(g, true);
+}
+
+static int set_limits(struct throttle_group *g, const json_t *named, struct error *err)
+{
+    struct throttle_limits limits = g->limits;
+
+    if (throttle_limits_set(&limits, named, err) < 0) {
+        return -EINVAL;
+    }
+    use_limits(g, &limits);
     return 0;
 }
 
@@ -209,9 +216,9 @@ json_t *throttle_member_limits(const struct throttle_member *m)
     return throttle_limits_get(&m->group->limits);
 }
 
-int throttle_member_set_limits(struct throttle_member *m, const json_t *limits, struct error *err)
+void throttle_member_set_limits(struct throttle_member *m, const struct throttle_limits *limits)
 {
-    return set_limits(m->group, limits, err);
+    use_limits(m->group, limits);
 }
 
 /* --- The object ------------------------------------------------------------------------------------------ */

@@ -54,7 +54,7 @@ void throttle_member_leave(struct throttle_member *m);
 const char *throttle_member_group(const struct throttle_member *m);
 /* The limits of the member's group, and other ones for it. */
 json_t *throttle_member_limits(const struct throttle_member *m);
-int throttle_member_set_limits(struct throttle_member *m, const json_t *limits, struct error *err);
+void throttle_member_set_limits(struct throttle_member *m, const struct throttle_limits *limits);
 /* Before a request: suspends until it may go. */
 void co_throttle(struct throttle_member *m, bool write, uint64_t bytes);
 /* A drain begins: what waits goes, and what comes is not held up until it ends. */

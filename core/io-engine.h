@@ -91,6 +91,8 @@ struct io_engine {
     int (*co_flush)(struct io_file *file); /* fdatasync */
     /* -EOPNOTSUPP: never on this file; -EINVAL: not this range (devices want whole sectors). */
     int (*co_range)(struct io_file *file, enum io_range how, uint64_t offset, uint64_t len);
+    /* Optional: a discard that is not a punch, as what is read there later may be anything.  Without it co_io_discard() punches. */
+    int (*co_discard)(struct io_file *file, uint64_t offset, uint64_t len);
     /* Optional.  Both files are this engine's and ask for no alignment.  Bytes copied, perhaps
      * fewer than asked; 0 when `src_off` is at or beyond the end of `src`; -EOPNOTSUPP to decline
      * this pair (the front then reads and writes). */

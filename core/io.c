@@ -456,7 +456,8 @@ int co_io_discard(struct io_file *file, uint64_t offset, uint64_t len)
         return ret;
     }
     io_stats.discards++;
-    return co_range(file, IO_RANGE_PUNCH, offset, len);
+    return file->engine->co_discard ? file->engine->co_discard(file, offset, len)
+                                    : co_range(file, IO_RANGE_PUNCH, offset, len);
 }
 
 int co_io_allocate(struct io_file *file, uint64_t offset, uint64_t len)

@@ -45,7 +45,7 @@ static json_t *co_image_tree(struct node *node, const char *filename)
     set_text(tree, "filename", filename);
     set_text(tree, "format", node->driver->name);
     set(tree, "virtual-size", json_integer(node->size));
-    if (!co_io_allocated(node_host_file(node), &bytes)) {
+    if (node_host_file(node) && !co_io_allocated(node_host_file(node), &bytes)) {
         set(tree, "actual-size", json_integer(bytes));
     }
     set(tree, "dirty-flag", json_false());

@@ -10,13 +10,16 @@
 
 #include "block/disk.h"
 #include "block/file.h"
+#include "block/filter.h"
 #include "block/qcow2.h"
 #include "core/io.h"
 #include "core/loop.h"
 #include "core/mem.h"
 #include "img/command.h"
 
-static const struct driver *const drivers[] = { &driver_qcow2, &driver_raw, &driver_file, NULL };
+static const struct driver *const drivers[] = { &driver_qcow2, &driver_raw, &driver_file, &driver_blkdebug,
+                                                &driver_copy_on_read, &driver_null_aio, &driver_null_co, &driver_throttle,
+                                                NULL };
 
 static void image_corrupted(struct node *node, const char *device, const char *msg, uint64_t offset, uint64_t size, bool fatal)
 {

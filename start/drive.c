@@ -11,12 +11,12 @@
 
 #include "block/blockdev.h"
 #include "block/disk.h"
+#include "block/filter.h"
 #include "core/io.h"
 #include "core/keyval.h"
 #include "core/mem.h"
 #include "core/message.h"
 #include "hw/device.h"
-#include "hw/ignored.h"
 #include "monitor/monitor.h"
 #include "start/drive-keys.h"
 
@@ -208,24 +208,17 @@ static struct node *co_add_temporary(struct node *base, struct error *err)
 
 /* --- From keys to a disk ------------------------------------------------------------------------ */
 
-/* What stands between a disk and its image.  The one place where a filter is put above a drive's root: drivers
- * "throttle" and "copy-on-read", once there are such. */
-static struct node *co_add_filters(struct node *root, const struct drive_settings *s, const char *shown,
-                                   struct error *err)
+/* What stands between a disk's device and its image, though it is no node: copies on read, limits. */
+static int apply_settings(struct disk *disk, const struct drive_settings *s, const char *shown, struct error *err)
 {
+    const char *group = json_string_value(json_object_get(s->throttling, "group"));
+
     if (s->copy_on_read && s->read_only) {
         message("%s: warning: disabling copy-on-read on read-only drive", shown);
-    } else if (s->copy_on_read) {
-        AUTOFREE char *text = mem_printf("%s: copy-on-read", shown);
-
-        ignored_note(text);
+    } else if (s->copy_on_read && disk->root) {
+        filter_skip(disk->root)->copy_on_read = true;
     }
-    if (s->throttling) {
-        AUTOFREE char *text = mem_printf("%s: throttling", shown);
-
-        ignored_note(text);
-    }
-    return root;
+    return s->throttling ? disk_set_limits(disk, group ? group : disk->id, s->throttling, err) : 0;
 }
 
 static struct node *co_open_root(json_t *keys, const struct drive_settings *s, struct error *err)
@@ -266,7 +259,6 @@ static int co_make_disk(const char *id, json_t *keys, const struct drive_setting
 
     if (json_object_size(keys) > 0) {
         node = co_open_root(keys, s, err);
-        node = node ? co_add_filters(node, s, shown, err) : NULL;
         if (!node) {
             return -EINVAL;
         }
@@ -280,7 +272,7 @@ static int co_make_disk(const char *id, json_t *keys, const struct drive_setting
     (*disk)->werror = s->werror;
     (*disk)->rerror = s->rerror;
     (*disk)->removable = true; /* until a device without a tray has it */
-    return 0;
+    return apply_settings(*disk, s, shown, err);
 }
 
 static int co_drive_start(const struct drives *all, size_t n, struct place *places, struct error *err)
@@ -386,6 +378,7 @@ int co_drives_end(struct error *err)
 
     TAILQ_FOREACH(disk, &all_disks, link) {
         disk->werror = disk->rerror = DISK_REPORT; /* nobody will say `cont` any more */
+        throttle_member_drain(&disk->throttle, true);
     }
     while ((dev = TAILQ_LAST(&all_devices, device_list))) {
         dev->own_disk = false; /* below, with the others */
