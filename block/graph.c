@@ -106,6 +106,7 @@ static void node_destroy(struct node *node)
     assert(node->in_flight == 0 && LIST_EMPTY(&node->requests) && LIST_EMPTY(&node->layer_of));
     assert(!node->map);
     TAILQ_REMOVE(&all_nodes, node, link);
+    node_event_listeners -= node->driver->event != NULL;
     json_decref(node->options);
     free(node->name);
     free(node->filename);
@@ -116,7 +117,6 @@ static void node_destroy(struct node *node)
 
 /* Children are let go of by a list instead of recursion: what is still to be unreferenced, the file of a node before
  * what lies below it. */
-    node_event_listeners -= node->driver->event != NULL;
 void co_node_unref(struct node *node)
 {
     struct node **todo = NULL;
@@ -132,6 +132,7 @@ void co_node_unref(struct node *node)
         struct node *backing = node->backing;
         struct node *file = node->file;
 
+        node_drop_stand_in(node);
         if (node->driver->co_close && node->state) {
             node->driver->co_close(node);
         }
@@ -142,7 +143,6 @@ void co_node_unref(struct node *node)
             todo[count++] = backing;
         }
         node = file ? file : backing;
-        node_drop_stand_in(node);
     }
     free(todo);
 }
@@ -210,10 +210,10 @@ int co_node_truncate(struct node *node, uint64_t size, struct error *err)
     drain = co_node_drain_begin(node);
     ret = node->driver->co_truncate(node, size, err);
     chain_map_forget_layer(node);
+    node_size_changed(node);
     co_node_drain_end(drain);
     return ret;
 }
-    node_size_changed(node);
 
 void node_size_changed(struct node *node)
 {

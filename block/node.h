@@ -112,13 +112,13 @@ struct driver {
     int (*co_truncate)(struct node *node, uint64_t size, struct error *err);
     /* Format-specific details as in QMP's ImageInfoSpecific (new reference), may be NULL. */
     json_t *(*describe)(struct node *node);
-    /* Make a new image: path exists not or is overwritten; options are QEMU's creation options ("size", "backing_file",
     /* It may hold requests up (throttling): until the end of a drain (begin == false) it does not.  NULL: it never does. */
     void (*drained)(struct node *node, bool begin);
     /* It listens to what happens in the node that has it as its `file` (blkdebug).  Suspends never. */
     void (*event)(struct node *node, enum node_event event);
     /* What "name:rest" as a file name means, when `name` is the driver's: put it into options.  NULL: no such names. */
     int (*parse_name)(const char *rest, json_t *options, struct error *err);
+    /* Make a new image: path exists not or is overwritten; options are QEMU's creation options ("size", "backing_file",
      * "backing_fmt", "cluster_size", "compat", ...).  Durable, directory entry included, on return. */
     int (*co_create)(const char *path, json_t *options, struct error *err);
 };
@@ -166,12 +166,12 @@ struct node {
     unsigned detect_zeroes;      /* 0 off, 1 on, 2 unmap */
     bool cache_direct;           /* cache=none|directsync: O_DIRECT */
 
-    struct chain_map *map;       /* resolved chain as seen from here, while somebody uses it */
-    LIST_HEAD(, chain_layer) layer_of; /* the maps in which this node is a layer (chain-map.c) */
     struct io_file *stand_in;    /* what parents see that work on files (node_as_file()), once one has asked */
     struct chain_map *held_map;  /* a reference to `map` for a filter above; see node_hold_map() */
     bool copy_on_read;           /* what is read from below is kept (copy-on-read.h) */
     bool marked;                 /* co_node_drain_begin()'s */
+    struct chain_map *map;       /* resolved chain as seen from here, while somebody uses it */
+    LIST_HEAD(, chain_layer) layer_of; /* the maps in which this node is a layer (chain-map.c) */
 
     LIST_HEAD(, node_request) requests; /* writes, zeroes, discards, copies in flight */
     unsigned in_flight;          /* counted requests that entered here, reads too */
@@ -204,12 +204,10 @@ int co_node_map(struct node *node, uint64_t offset, uint64_t len, struct chain_e
  * look at the map, then call the driver's operations directly. */
 typedef int node_populate_fn(struct node *node, uint64_t offset, uint64_t len, void *arg);
 int co_node_populate(struct node *node, uint64_t offset, uint64_t len, node_populate_fn *co_fill, void *arg);
-/* Uncounted: for drivers, inside a request.  The content of a range as the chain from `node` on shows it. */
-int co_node_read_nested(struct node *node, uint64_t offset, const struct iovec *iov, int n);
 /* The same inside a request that is counted already. */
 int co_node_populate_nested(struct node *node, uint64_t offset, uint64_t len, node_populate_fn *co_fill, void *arg);
-/* Uncounted: the content that lies BELOW `node` (its backing chain), zeroes where nothing does or beyond the backing file's end. */
-int co_node_read_below(struct node *node, uint64_t offset, const struct iovec *iov, int n);
+/* Uncounted: for drivers, inside a request.  The content of a range as the chain from `node` on shows it. */
+int co_node_read_nested(struct node *node, uint64_t offset, const struct iovec *iov, int n);
 /* Uncounted, for filters: as their namesakes, but nobody waits for a drain here, as the request is counted above.  Discard
  * and unmapping are not subject to the node's `discard` option. */
 int co_node_write_nested(struct node *node, uint64_t offset, const struct iovec *iov, int n);
@@ -223,10 +221,6 @@ int co_driver_discard(struct node *node, uint64_t offset, uint64_t len);
 int co_driver_flush(struct node *node);
 /* The host file that carries EXTENT_DATA of this layer, NULL when the driver cannot say. */
 struct io_file *node_host_file(struct node *node);
-
-/* --- In-flight epochs: when may a freed host cluster be used again? -------------------------------------- */
-/* Every request takes a number when it starts.  A cluster unlinked now may still be read or written by requests that
- * resolved it before: it is free for others once node_epoch_oldest() > the node_epoch_now() of its unlinking. */
 /* The node as a file for a format above it: the host's where there is nothing between, else one that is made of the
  * node's operations (node-file.c).  It stays the node's. */
 struct io_file *node_as_file(struct node *node);
@@ -244,6 +238,10 @@ static inline void node_debug_event(struct node *node, enum node_event event)
         node_tell_event(node, event);
     }
 }
+
+/* --- In-flight epochs: when may a freed host cluster be used again? -------------------------------------- */
+/* Every request takes a number when it starts.  A cluster unlinked now may still be read or written by requests that
+ * resolved it before: it is free for others once node_epoch_oldest() > the node_epoch_now() of its unlinking. */
 uint64_t node_epoch_now(void);
 uint64_t node_epoch_oldest(void); /* UINT64_MAX when nothing is in flight */
 
@@ -275,12 +273,12 @@ void co_node_set_backing_edge(struct node *node, struct node *below);
 int node_check_free(const struct node *node, struct error *err);
 /* Another size: drains, asks the driver, forgets what the chain maps knew.  Bytes.  Suspends. */
 int co_node_truncate(struct node *node, uint64_t size, struct error *err);
+/* A node's size changed: the filters above it have another one, too. */
+void node_size_changed(struct node *node);
 /* Switch a node (and its file) to read-write or back, locks included. */
 int co_node_set_writable(struct node *node, bool writable, struct error *err);
 
 /* --- Opening (open.c) --------------------------------------------------------------------------------------- */
-/* A node's size changed: the filters above it have another one, too. */
-void node_size_changed(struct node *node);
 /* Open an image and its whole backing chain (iteratively; 1,000 layers are fine; a loop is refused).
  * `options` (borrowed, may be NULL) is QEMU's option tree: {"driver", "node-name", "read-only", "filename" or
  * "file": {"driver", "filename", "node-name", "aio", "locking", ...}, "backing": {...} | null | "node-name",
@@ -294,8 +292,8 @@ bool id_wellformed(const char *id);
 /* Options for drivers: take a value out of node->options; unknown rest is refused by co_node_open(). */
 const char *node_option_str(struct node *node, const char *key);
 bool node_option_bool(struct node *node, const char *key, bool fallback);
-
-#endif
 /* A number of bytes or of something else; as text ("64k") or a number.  *out stays when it is not there.  0 or -EINVAL with QEMU's
  * words. */
 int node_option_size(struct node *node, const char *key, uint64_t *out, struct error *err);
+
+#endif
