@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What an image holds: through a chain of layers, decompressed where it must be, and in its internal
- * snapshots.  See checker.h.
+ * What an image holds: through a chain of layers, decompressed where it must be, and in its
+ * internal snapshots.  See checker.h.
  */
 #include <string.h>
 #include <xxhash.h>
@@ -140,8 +140,11 @@ bool checker_read(struct checker_image *const *chain, unsigned n, uint64_t offse
             read_at(im, host, out, piece);
         } else if (kind == CHECKER_ZERO) {
             memset(out, 0, piece);
-        } else if (kind == CHECKER_COMPRESSED ? !read_compressed(im, host, offset, out, piece)
-                                              : !checker_read(chain + 1, n - 1, offset, out, piece)) {
+        } else if (kind == CHECKER_COMPRESSED) {
+            if (!read_compressed(im, host, offset, out, piece)) {
+                return false;
+            }
+        } else if (!checker_read(chain + 1, n - 1, offset, out, piece)) {
             return false;
         }
         offset += piece;

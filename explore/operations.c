@@ -69,7 +69,8 @@ static void judge_request(struct world *w, const struct operation *op, unsigned 
 }
 
 /* What is no request of the guest. */
-static void judge_verb(struct world *w, const struct operation *op, int ret, const struct error *err)
+static void judge_verb(struct world *w, const struct operation *op, int ret,
+                       const struct error *err)
 {
     if (ret < 0 && !w->faulty) {
         world_break(w, 18, "%s: %s", op->name, err->text);
