@@ -510,6 +510,7 @@ static void run(struct program *p)
     }
     io_init();
     node_set_drivers(drivers);
+    drive_set_maker(co_drive_hot_add);
     machine_init(MACHINE_RAM_DEFAULT);
     outcome_init();
     events_init();

@@ -148,6 +148,35 @@ void disk_set_root(struct disk *disk, struct node *root)
     disk->root = root;
 }
 
+void co_disk_take_medium(struct disk *disk)
+{
+    struct node *root = disk->root;
+    struct node_drain *drain;
+
+    if (!root) {
+        return;
+    }
+    drain = co_node_drain_begin(root);
+    disk->root = NULL;
+    chain_map_put(disk->map);
+    disk->map = NULL;
+    co_node_drain_end(drain); /* whoever waited finds that there is none */
+    co_node_unref(root);
+}
+
+void disk_put_medium(struct disk *disk, struct node *root)
+{
+    assert(!disk->root);
+    disk->root = root;
+    disk->read_only = root->read_only;
+    disk->map = chain_map_get(root);
+}
+
+bool disk_has_tray(const struct disk *disk)
+{
+    return disk->removable && disk->qdev;
+}
+
 uint64_t disk_size(const struct disk *disk)
 {
     return disk->root ? disk->root->size : 0;

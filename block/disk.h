@@ -30,6 +30,8 @@ struct disk {
     struct chain_map *map;     /* kept for the disk's life, so that it stays filled */
     enum disk_policy rerror, werror;
     bool read_only, removable, locked, tray_open;
+    bool id_given;             /* by a person */
+    unsigned bus, index;       /* where a -drive was put; 0: nowhere (start/drive.c) */
     bool io_status_failed, io_status_nospace;
     struct disk_stats stats;
     struct latency_window latencies; /* of the device's requests lately, all kinds; without those that waited for `cont` */
@@ -61,6 +63,13 @@ struct node *disk_or_node(const char *name, struct error *err);
 
 /* A snapshot: `root` (whose backing node is the old root) becomes the root; takes its own reference.  The disk is drained. */
 void disk_set_root(struct disk *disk, struct node *root);
+
+/* The medium goes: requests in flight end first, later ones fail with -ENOMEDIUM.  Nothing happens without one.  Suspends. */
+void co_disk_take_medium(struct disk *disk);
+/* A medium for a disk that has none; takes over the reference. */
+void disk_put_medium(struct disk *disk, struct node *root);
+/* A device with a tray has it? */
+bool disk_has_tray(const struct disk *disk);
 
 uint64_t disk_size(const struct disk *disk); /* bytes; 0 without a medium */
 /* Requests of devices: bytes, multiples of NODE_SECTOR checked by the device.  They obey the error policy: with `stop` they raise

@@ -96,6 +96,8 @@ struct driver {
     int (*co_zero)(struct node *node, uint64_t offset, uint64_t len, unsigned flags);
     int (*co_discard)(struct node *node, uint64_t offset, uint64_t len);
     int (*co_flush)(struct node *node);
+    /* Let go of all that this layer holds in the range (whole clusters, or up to the end): what lies below shows.  NULL: it cannot. */
+    int (*co_empty)(struct node *node, uint64_t offset, uint64_t len);
     /* Take the pieces (ranges of host files, and memory) as the content from `offset` on: allocate the target's run at
      * once, move the bytes with co_io_gather(), update the tables once.  Offset and the sum of the lengths are
      * multiples of node->cluster_size (subcluster size with extended L2) or end at node->size. */

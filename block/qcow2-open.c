@@ -534,6 +534,7 @@ const struct driver driver_qcow2 = {
     .co_write = co_qcow2_write,
     .co_zero = co_qcow2_zero,
     .co_discard = co_qcow2_discard,
+    .co_empty = co_qcow2_empty,
     .co_flush = co_qcow2_flush,
     .co_copy_in = co_qcow2_copy_in,
     .co_map = co_qcow2_map,

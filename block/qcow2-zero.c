@@ -34,6 +34,7 @@
 
 struct wish {
     bool discard;
+    bool empty; /* a discard after which this layer says nothing at all, not even "zero" */
     bool unmap;
     bool backing;
 };
@@ -90,6 +91,9 @@ static struct l2_value discarded(const struct qcow2 *q, const struct wish *wish,
 static struct l2_value outcome(const struct qcow2 *q, const struct wish *wish, struct l2_value old,
                                uint64_t bits)
 {
+    if (wish->empty) {
+        return (struct l2_value){ 0 };
+    }
     if (wish->discard) {
         return discarded(q, wish, old);
     }
@@ -377,6 +381,14 @@ int co_qcow2_discard_all(struct node *node, uint64_t offset, uint64_t len)
 {
     struct qcow2 *q = node->state;
     struct wish wish = { .discard = true, .unmap = true };
+
+    return co_change_range(q, &wish, offset, ROUND_UP(offset + len, (uint64_t)q->cluster_size));
+}
+
+int co_qcow2_empty(struct node *node, uint64_t offset, uint64_t len)
+{
+    struct qcow2 *q = node->state;
+    struct wish wish = { .empty = true };
 
     return co_change_range(q, &wish, offset, ROUND_UP(offset + len, (uint64_t)q->cluster_size));
 }

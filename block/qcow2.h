@@ -352,6 +352,8 @@ int co_qcow2_zero(struct node *node, uint64_t offset, uint64_t len, unsigned fla
 int co_qcow2_discard(struct node *node, uint64_t offset, uint64_t len);
 /* Clusters behind a new end: nothing of them stays, not even zeroes that hide a backing file. */
 int co_qcow2_discard_all(struct node *node, uint64_t offset, uint64_t len);
+/* Whole clusters of which nothing stays, so that the backing file shows. */
+int co_qcow2_empty(struct node *node, uint64_t offset, uint64_t len);
 int co_qcow2_copy_in(struct node *node, uint64_t offset, const struct io_piece *pieces, int n);
 enum qcow2_hold {
     QCOW2_HOLD_NOTHING,

@@ -62,7 +62,7 @@ struct guest {
     TAILQ_ENTRY(guest) link;
     struct machine_device *dev;
     const struct guest_driver *driver;
-    const char *id;   /* the disk's */
+    char *id;         /* the disk's at first; it stays */
     uint64_t id_hash; /* the mark in its stamps, and the source of its default seed */
 
     struct guest_settings settings;

@@ -291,7 +291,7 @@ struct guest *guest_new(struct machine_device *dev, const struct guest_driver *d
     }
     g->dev = dev;
     g->driver = driver;
-    g->id = dev->disk->label;
+    g->id = mem_strdup(dev->disk->label);
     g->id_hash = XXH64(g->id, strlen(g->id), loop_random());
     g->table.kind = "none";
     co_queue_init(&g->life);
@@ -339,6 +339,7 @@ void co_guest_free(struct guest *g)
     guest_iolog_free(g->log);
     free(g->ranges.list);
     free(g->why);
+    free(g->id);
     free(g);
 }
 

@@ -13,11 +13,11 @@
 #include "monitor/hmp.h"
 
 const struct command *const hmp_command_tables[] = {
-    job_commands, block_commands, export_commands, guest_commands, script_commands, machine_commands, help_commands,
-    terminal_commands, NULL,
+    job_commands, block_commands, drive_commands, export_commands, guest_commands, script_commands, machine_commands,
+    help_commands, terminal_commands, NULL,
 };
 const struct command *const info_command_tables[] = {
-    job_topics, block_topics, guest_topics, machine_topics, counter_topics, help_topics, NULL,
+    job_topics, block_topics, drive_topics, guest_topics, machine_topics, counter_topics, help_topics, NULL,
 };
 
 /* --- Lists ----------------------------------------------------------------------------------------------------------- */

@@ -72,7 +72,17 @@ void monitor_tone(struct monitor *mon, enum monitor_tone tone)
 }
 
 /* One line QEMU hints at itself. */
-#define QEMU_HINT "Is another process using the image ["
+static const char *const qemu_hints[] = { "Is another process using the image [", "Identifiers consist of " };
+
+static bool is_qemu_hint(const char *line)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(qemu_hints); i++) {
+        if (!strncmp(line, qemu_hints[i], strlen(qemu_hints[i]))) {
+            return true;
+        }
+    }
+    return false;
+}
 
 void monitor_hint(struct monitor *mon, const struct error *err)
 {
@@ -80,7 +90,7 @@ void monitor_hint(struct monitor *mon, const struct error *err)
     for (const char *line = err->hint; line && *line;) {
         size_t len = strcspn(line, "\n");
 
-        if (!mon->compat || !strncmp(line, QEMU_HINT, strlen(QEMU_HINT))) {
+        if (!mon->compat || is_qemu_hint(line)) {
             monitor_printf(mon, "%.*s\n", (int)len, line);
         }
         line += len + (line[len] == '\n');

@@ -20,8 +20,11 @@
 #include "monitor/monitor.h"
 #include "start/drive-keys.h"
 
-enum bus { BUS_IDE, BUS_VIRTIO, BUS_NONE };
-static const char *const bus_names[] = { "ide", "virtio", "none" };
+enum bus { BUS_NOWHERE, BUS_IDE, BUS_VIRTIO, BUS_NONE };
+static const struct {
+    const char *name;
+    int type; /* the number that QEMU has for it */
+} buses[] = { [BUS_IDE] = { "ide", 1 }, [BUS_VIRTIO] = { "virtio", 7 }, [BUS_NONE] = { "none", 0 } };
 
 struct place {
     enum bus bus;
@@ -32,10 +35,12 @@ struct place {
 
 /* --- Where does it go? ------------------------------------------------------------------------ */
 
-static bool place_taken(const struct place *places, size_t n, enum bus bus, unsigned index)
+static bool place_taken(enum bus bus, unsigned index)
 {
-    for (size_t i = 0; i < n; i++) {
-        if (places[i].bus == bus && places[i].index == index) {
+    struct disk *disk;
+
+    TAILQ_FOREACH(disk, &all_disks, link) {
+        if (disk->bus == bus && disk->index == index) {
             return true;
         }
     }
@@ -50,7 +55,7 @@ static int choose_bus(json_t *keys, struct place *place, struct error *err)
     place->bus = BUS_IDE;
     if (value) {
         for (place->bus = BUS_IDE; place->bus <= BUS_NONE; place->bus++) {
-            if (strcmp(value, bus_names[place->bus]) == 0) {
+            if (strcmp(value, buses[place->bus].name) == 0) {
                 break;
             }
         }
@@ -68,9 +73,8 @@ static int choose_bus(json_t *keys, struct place *place, struct error *err)
     return 0;
 }
 
-static int choose_index(json_t *keys, struct place *places, size_t n, struct error *err)
+static int choose_index(json_t *keys, struct place *place, struct error *err)
 {
-    struct place *place = &places[n];
     unsigned units = place->bus == BUS_IDE ? 2 : 1, bus = 0, unit = 0;
     AUTOFREE char *index = NULL, *bus_text = NULL, *unit_text = NULL;
 
@@ -94,11 +98,11 @@ static int choose_index(json_t *keys, struct place *places, size_t n, struct err
     if (bus_text || unit_text) {
         place->index = bus * units + unit;
     } else if (!index || strcmp(index, "-1") == 0) {
-        for (place->index = 0; place_taken(places, n, place->bus, place->index);) {
+        for (place->index = 0; place_taken(place->bus, place->index);) {
             place->index++;
         }
     }
-    if (place_taken(places, n, place->bus, place->index)) {
+    if (place_taken(place->bus, place->index)) {
         error_set(err, "drive with bus=%u, unit=%u (index=%u) exists", place->index / units,
                   place->index % units, place->index);
         return -EEXIST;
@@ -114,6 +118,7 @@ static int choose_index(json_t *keys, struct place *places, size_t n, struct err
 static char *choose_id(json_t *keys, const struct place *place, struct error *err)
 {
     AUTOFREE char *given = NULL;
+    const struct disk *other;
     char *id;
 
     drive_take(keys, "id", &given);
@@ -129,10 +134,11 @@ static char *choose_id(json_t *keys, const struct place *place, struct error *er
         id = mem_printf("ide%u-%s%u", place->index / 2, place->cdrom ? "cd" : "hd",
                         place->index % 2);
     } else {
-        id = mem_printf("%s%s%u", bus_names[place->bus], place->cdrom ? "-cd" : "", place->index);
+        id = mem_printf("%s%s%u", buses[place->bus].name, place->cdrom ? "-cd" : "", place->index);
     }
-    if (disk_find(id)) {
-        error_set(err, given ? "Duplicate ID '%s' for drive" : "Device with id '%s' already exists",
+    other = disk_find(id);
+    if (other) {
+        error_set(err, given && other->id_given ? "Duplicate ID '%s' for drive" : "Device with id '%s' already exists",
                   id);
         free(id);
         return NULL;
@@ -271,26 +277,32 @@ static int co_make_disk(const char *id, json_t *keys, const struct drive_setting
     *disk = disk_new(id, node);
     (*disk)->werror = s->werror;
     (*disk)->rerror = s->rerror;
+    (*disk)->read_only = node ? node->read_only : s->read_only;
     (*disk)->removable = true; /* until a device without a tray has it */
     return apply_settings(*disk, s, shown, err);
 }
 
-static int co_drive_start(const struct drives *all, size_t n, struct place *places, struct error *err)
+static int co_drive_start(const struct drive *drive, bool snapshot, struct place *place, struct error *err)
 {
-    struct place *place = &places[n];
-    json_t *keys = json_copy(all->drives[n].keys);
+    json_t *keys = json_copy(drive->keys);
+    bool id_given = json_object_get(keys, "id");
     const char *file = json_string_value(json_object_get(keys, "file"));
-    struct drive_settings s = { .snapshot = all->snapshot };
+    struct drive_settings s = { .snapshot = snapshot };
     AUTOFREE char *id = NULL;
     int ret = -EINVAL;
 
     if (file && !*file) {
         json_object_del(keys, "file"); /* an empty name is no name */
     }
-    if (choose_bus(keys, place, err) == 0 && choose_index(keys, places, n, err) == 0 &&
+    if (choose_bus(keys, place, err) == 0 && choose_index(keys, place, err) == 0 &&
         (id = choose_id(keys, place, err)) && drive_take_settings(keys, &s, err) == 0) {
         s.read_only = s.read_only || place->cdrom;
-        ret = co_make_disk(id, keys, &s, all->drives[n].shown, &place->disk, err);
+        ret = co_make_disk(id, keys, &s, drive->shown, &place->disk, err);
+    }
+    if (ret == 0) {
+        place->disk->id_given = id_given;
+        place->disk->bus = place->bus;
+        place->disk->index = place->index;
     }
     drive_settings_free(&s);
     json_decref(keys);
@@ -356,7 +368,7 @@ int co_drives_start(const struct drives *all, const char **failed, struct error 
     }
     for (size_t i = 0; i < all->drive_count; i++) {
         warn_of_old_null(all->drives[i].keys, all->drives[i].shown);
-        if (co_drive_start(all, i, places, err) < 0) {
+        if (co_drive_start(&all->drives[i], all->snapshot, &places[i], err) < 0) {
             *failed = all->drives[i].shown;
             return -EINVAL;
         }
@@ -366,6 +378,40 @@ int co_drives_start(const struct drives *all, const char **failed, struct error 
         return -EINVAL;
     }
     return 0;
+}
+
+/* --- While it runs ------------------------------------------------------------------------------ */
+
+int co_drive_hot_add(const char *words, char **help, int *type, struct error *err)
+{
+    struct drive drive = { .shown = (char *)words, .keys = keyval_parse(words, NULL, err) };
+    struct place place = { 0 };
+    int ret = -EINVAL;
+    size_t len;
+    FILE *out;
+
+    *help = NULL;
+    *type = 0;
+    if (!drive.keys) {
+        return ret;
+    }
+    out = open_memstream(help, &len);
+    if (drive_help(drive.keys, out)) {
+        ret = 0;
+    }
+    fclose(out);
+    if (ret < 0) {
+        free(*help);
+        *help = NULL;
+        warn_of_old_null(drive.keys, words);
+        ret = co_drive_start(&drive, false, &place, err);
+        *type = ret == 0 ? buses[place.bus].type : 0;
+    }
+    if (place.disk && place.bus != BUS_NONE) {
+        co_disk_free(place.disk); /* no device of its own can come now */
+    }
+    json_decref(drive.keys);
+    return ret;
 }
 
 /* --- The end ------------------------------------------------------------------------------------ */

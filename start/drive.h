@@ -36,6 +36,9 @@ struct drives {
  * disks' devices, as QEMU does.  `failed` is the option that the error is about, NULL: none.
  * Suspends. */
 int co_drives_start(const struct drives *all, const char **failed, struct error *err);
+/* A drive from the words of -drive while the program runs.  `*help` (free()) is what was asked for in
+ * its place, NULL: a drive was made, and stays when its *type is 0 (if=none).  Suspends. */
+int co_drive_hot_add(const char *words, char **help, int *type, struct error *err);
 /* Detach everything: guests end, devices go, disks and nodes are flushed and closed, temporary
  * overlays removed.  0, or the first error (said in err). */
 int co_drives_end(struct error *err);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A stream under a writing guest on the simulated disk: the power is cut at every flush, and the process killed,
+ * A stream, or a commit, under a writing guest on the simulated disk: the power is cut at every flush, and the process killed,
  * then the chain is opened again and every sector judged.
  *
  * The model: each write of a block has a version.  A sector may show any version from the last one that was flushed to the last one
@@ -16,6 +16,7 @@
 
 #include <cmocka.h>
 
+#include "block/commit.h"
 #include "block/disk.h"
 #include "block/file.h"
 #include "block/qcow2.h"
@@ -38,6 +39,7 @@ struct variant {
     const char *cluster_size, *compat, *extended_l2;
     const char *base; /* NULL: flatten */
     bool intermediate;
+    bool commit; /* no stream: the top goes down into the layer below it */
 };
 
 struct point { /* a moment in which the power could have gone */
@@ -172,12 +174,39 @@ static void on_completed(struct job_listener *l, struct job *job)
     run.completed = true;
 }
 
-static void co_run_stream(void)
+/* Each crash leaves something that can be committed, too. */
+static void co_commit_again(struct node *node, const uint8_t *content)
 {
-    struct job_listener listener = { .completed = on_completed };
+    AUTOFREE uint8_t *got = mem_alloc(SIZE);
+    struct error err = ERROR_INIT;
+
+    if (co_commit(node, NULL, NULL, &err) < 0) {
+        fail_msg("%s", err.text);
+    }
+    assert_int_equal(co_node_read_buf(node, 0, got, SIZE), 0);
+    assert_memory_equal(got, content, SIZE);
+}
+
+static void co_stream_or_commit(void)
+{
     struct stream_args args = { .device = run.variant->intermediate ? "mid" : "virtio0", .base = run.variant->base,
                                 .job_id = "job", .has_speed = true, .speed = 16 << 20, .auto_finalize = true,
                                 .auto_dismiss = true };
+    struct error err = ERROR_INIT;
+    int ret = run.variant->commit ? co_commit(run.disk->root, NULL, NULL, &err) : co_stream_start(&args, &err);
+
+    if (ret < 0) {
+        fail_msg("%s", err.text);
+    }
+    while (job_any()) {
+        co_sleep_ns(NS_PER_MS);
+    }
+    run.completed = run.completed || run.variant->commit;
+}
+
+static void co_run_stream(void)
+{
+    struct job_listener listener = { .completed = on_completed };
     struct error err = ERROR_INIT;
     json_t *options = json_pack("{s:s, s:{s:s}}", "driver", "qcow2", "backing", "node-name", "mid");
     struct node *node = co_node_open("/D.img", options, &err);
@@ -192,12 +221,7 @@ static void co_run_stream(void)
         co_start(co_guest, NULL);
     }
     co_sleep_ns(5 * NS_PER_MS);
-    if (co_stream_start(&args, &err) < 0) {
-        fail_msg("%s", err.text);
-    }
-    while (job_any()) {
-        co_sleep_ns(NS_PER_MS);
-    }
+    co_stream_or_commit();
     assert_true(run.completed);
     co_sleep_ns(20 * NS_PER_MS);
     run.stop_writers = true;
@@ -264,7 +288,7 @@ static void co_judge(const struct point *p, size_t number, unsigned cut)
     if (!node) {
         fail_msg("%s %s: %s", run.variant->name, where, err.text);
     }
-    if (p->completed && !run.variant->intermediate) {
+    if (p->completed && !run.variant->intermediate && !run.variant->commit) {
         assert_int_equal(node->backing != NULL, run.variant->base != NULL);
     }
     assert_int_equal(co_node_read_buf(node, 0, got, SIZE), 0);
@@ -272,6 +296,9 @@ static void co_judge(const struct point *p, size_t number, unsigned cut)
         for (unsigned s = 0; s < BLOCK / NODE_SECTOR; s++) {
             judge_sector(p, b, s, got + b * BLOCK + s * NODE_SECTOR, where);
         }
+    }
+    if (run.variant->commit && cut == number % CUTS_A_POINT) {
+        co_commit_again(node, got);
     }
     co_node_unref(node);
 }
@@ -312,32 +339,47 @@ static void crash(const struct variant *variant)
 
 static void flattening_survives_every_cut(void **state)
 {
-    crash(&(struct variant){ "flatten", "4096", "1.1", "off", NULL, false });
+    crash(&(struct variant){ "flatten", "4096", "1.1", "off", NULL, false, false });
 }
 
 static void flattening_with_small_clusters_survives_every_cut(void **state)
 {
-    crash(&(struct variant){ "flatten-512", "512", "1.1", "off", NULL, false });
+    crash(&(struct variant){ "flatten-512", "512", "1.1", "off", NULL, false, false });
 }
 
 static void flattening_version_2_survives_every_cut(void **state)
 {
-    crash(&(struct variant){ "flatten-v2", "4096", "0.10", "off", NULL, false });
+    crash(&(struct variant){ "flatten-v2", "4096", "0.10", "off", NULL, false, false });
 }
 
 static void flattening_with_extended_l2_survives_every_cut(void **state)
 {
-    crash(&(struct variant){ "flatten-extl2", "65536", "1.1", "on", NULL, false });
+    crash(&(struct variant){ "flatten-extl2", "65536", "1.1", "on", NULL, false, false });
 }
 
 static void keeping_the_base_survives_every_cut(void **state)
 {
-    crash(&(struct variant){ "base", "4096", "1.1", "off", "A.img", false });
+    crash(&(struct variant){ "base", "4096", "1.1", "off", "A.img", false, false });
 }
 
 static void an_intermediate_stream_survives_every_cut(void **state)
 {
-    crash(&(struct variant){ "intermediate", "4096", "1.1", "off", "A.img", true });
+    crash(&(struct variant){ "intermediate", "4096", "1.1", "off", "A.img", true, false });
+}
+
+static void a_commit_survives_every_cut(void **state)
+{
+    crash(&(struct variant){ "commit", "4096", "1.1", "off", NULL, false, true });
+}
+
+static void a_commit_of_version_2_survives_every_cut(void **state)
+{
+    crash(&(struct variant){ "commit-v2", "4096", "0.10", "off", NULL, false, true });
+}
+
+static void a_commit_with_extended_l2_survives_every_cut(void **state)
+{
+    crash(&(struct variant){ "commit-extl2", "65536", "1.1", "on", NULL, false, true });
 }
 
 int main(void)
@@ -349,6 +391,9 @@ int main(void)
         cmocka_unit_test(flattening_with_extended_l2_survives_every_cut),
         cmocka_unit_test(keeping_the_base_survives_every_cut),
         cmocka_unit_test(an_intermediate_stream_survives_every_cut),
+        cmocka_unit_test(a_commit_survives_every_cut),
+        cmocka_unit_test(a_commit_of_version_2_survives_every_cut),
+        cmocka_unit_test(a_commit_with_extended_l2_survives_every_cut),
     };
     return cmocka_run_group_tests_name("stream-crash", tests, NULL, NULL);
 }

@@ -1,0 +1,636 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Commands that change what a disk is: commit, block_resize, drive_add, drive_del, eject, change; info snapshots.
+ *
+ * Some of QEMU's human commands say what went wrong without "Error: " in front; those print it themselves (complain()).
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "block/blockdev.h"
+#include "block/commit.h"
+#include "block/qcow2.h"
+#include "core/keyval.h"
+#include "core/mem.h"
+#include "core/size.h"
+#include "export/nbd-server.h"
+#include "hw/device.h"
+#include "monitor/handlers.h"
+#include "monitor/hints.h"
+
+static const char *str_arg(const json_t *args, const char *key)
+{
+    return json_string_value(json_object_get(args, key));
+}
+
+static bool bool_arg(const json_t *args, const char *key)
+{
+    return json_is_true(json_object_get(args, key));
+}
+
+/* The error as it is, with its hints; it is clear afterwards. */
+static void complain(struct monitor *mon, struct error *err)
+{
+    if (error_is_set(err)) {
+        monitor_printf(mon, "%s\n", err->text);
+        monitor_hint(mon, err);
+        error_clear(err);
+    }
+}
+
+/* "Device 'x' not found", and what there is. */
+static int not_found(struct monitor *mon, const char *device)
+{
+    struct error err = ERROR_INIT;
+    struct disk *disk;
+
+    error_set(&err, "Device '%s' not found", device);
+    TAILQ_FOREACH(disk, &all_disks, link) {
+        if (*disk->id) {
+            error_hint(&err, "There is '%s'.", disk->id);
+        }
+    }
+    complain(mon, &err);
+    return -ENODEV;
+}
+
+/* --- commit ---------------------------------------------------------------------------------------------------------- */
+
+static bool wants_to_stop(void *mon)
+{
+    return ((struct monitor *)mon)->interrupted || monitor_quit_requested();
+}
+
+static int co_commit_disk(struct monitor *mon, struct disk *disk, struct error *err)
+{
+    struct node *top = disk->root;
+
+    while (top->driver->is_filter && top->file) {
+        top = top->file;
+    }
+    return co_commit(top, wants_to_stop, mon, err);
+}
+
+/* All that have a backing file; the first that fails ends it. */
+static int co_commit_every(struct monitor *mon, struct error *err)
+{
+    json_t *ids = json_array(), *id;
+    struct disk *disk;
+    size_t i;
+    int ret = 0;
+
+    TAILQ_FOREACH(disk, &all_disks, link) { /* while we wait they may come and go */
+        if (disk->root && disk->root->backing) {
+            json_array_append_new(ids, json_string(disk->label));
+        }
+    }
+    json_array_foreach(ids, i, id) {
+        disk = disk_find_label(json_string_value(id));
+        if (ret == 0 && disk && disk->root && disk->root->backing) {
+            ret = co_commit_disk(mon, disk, err);
+        }
+    }
+    json_decref(ids);
+    return ret;
+}
+
+static int co_hmp_commit(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    const char *device = str_arg(args, "device");
+    struct error why = ERROR_INIT;
+    struct disk *disk = disk_find(device);
+    int ret;
+
+    if (!strcmp(device, "all")) {
+        ret = co_commit_every(mon, &why);
+    } else if (!disk) {
+        return not_found(mon, device);
+    } else if (!disk->root) {
+        monitor_printf(mon, "Device '%s' has no medium\n", device);
+        return -ENOMEDIUM;
+    } else {
+        ret = co_commit_disk(mon, disk, &why);
+    }
+    complain(mon, &why);
+    if (ret == -EINTR && !mon->compat) {
+        monitor_printf(mon, "'commit' of '%s' was interrupted: what is done is done, the same command does the rest\n", device);
+    } else if (ret < 0) {
+        monitor_printf(mon, "'commit' error for '%s': %s\n", device, strerror(-ret));
+    }
+    return ret;
+}
+
+/* --- block_resize ------------------------------------------------------------------------------------------------------ */
+
+/* QEMU's words for a node that nobody may resize. */
+static int check_resizable(const struct node *node, const struct disk *disk, const char *device, struct error *err)
+{
+    const struct disk *user = disk ? disk : disk_of_root(node);
+
+    if (node->busy_reason || node->backing_frozen) {
+        error_set(err, "Device '%s' is in use", device);
+        return -EBUSY;
+    }
+    if (user && disk_has_tray(user)) {
+        error_set(err,
+                  "Permission conflict on node '%s': permissions 'resize' are both required by an unnamed block device (uses "
+                  "node '%s' as 'root' child) and unshared by block device '%s' (uses node '%s' as 'root' child).",
+                  node->name, node->name, user->label, node->name);
+        return -EPERM;
+    }
+    return 0;
+}
+
+int co_block_resize(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    const char *device = str_arg(args, "device"), *name = str_arg(args, "node-name");
+    int64_t size = json_integer_value(json_object_get(args, "size"));
+    struct disk *disk = device ? disk_find(device) : NULL;
+    struct node *node = disk ? disk->root : name ? node_find(name) : NULL;
+    int ret;
+
+    if (disk && !node) {
+        error_set(err, "Device '%s' has no medium", device);
+        return -ENOMEDIUM;
+    }
+    if (!node) {
+        error_set(err, "Cannot find device='%s' nor node-name='%s'", device ? device : "", name ? name : "");
+        return -ENODEV;
+    }
+    if (size < 0) {
+        error_set(err, "Parameter 'size' expects a >0 size");
+        return -EINVAL;
+    }
+    ret = check_resizable(node, disk, device ? device : name, err);
+    if (ret < 0) {
+        return ret;
+    }
+    node_ref(node);
+    node->busy_reason = "block device is being resized";
+    ret = co_node_truncate(node, size, err);
+    node->busy_reason = NULL;
+    disk = disk_of_root(node);
+    if (ret == 0 && disk && disk->on_resize) {
+        disk->on_resize(disk, disk->dev_arg);
+    }
+    co_node_unref(node);
+    return ret;
+}
+
+/* --- Media ------------------------------------------------------------------------------------------------------------- */
+
+static struct disk *find_disk(const json_t *args, struct error *err)
+{
+    const char *device = str_arg(args, "device"), *id = str_arg(args, "id");
+    struct disk *disk;
+
+    if (!device == !id) {
+        error_set(err, "Need exactly one of 'device' and 'id'");
+        return NULL;
+    }
+    disk = device ? disk_find(device) : NULL;
+    if (id) {
+        struct device *dev = device_find(id);
+
+        disk = dev ? dev->disk : NULL;
+    }
+    if (!disk) {
+        error_set_class(err, ERROR_DEVICE_NOT_FOUND, "Device '%s' not found", device ? device : id);
+    }
+    return disk;
+}
+
+/* Who reads it over the network reads it no more. */
+static void co_end_exports(const struct disk *disk)
+{
+    struct nbd_export *e;
+
+again:
+    TAILQ_FOREACH(e, &nbd_exports, link) {
+        if (e->disk == disk && !e->closing) {
+            co_nbd_export_remove(e, true, NULL);
+            goto again; /* the list may be another one now */
+        }
+    }
+}
+
+static int open_tray(struct disk *disk, const char *name, struct error *err)
+{
+    if (!disk->removable) {
+        error_set(err, "Device '%s' is not removable", name);
+        return -ENOTSUP;
+    }
+    if (disk->root && node_check_free(disk->root, err) < 0) {
+        return -EBUSY;
+    }
+    disk->tray_open = disk_has_tray(disk);
+    return 0;
+}
+
+static const char *name_of(const json_t *args)
+{
+    return str_arg(args, "device") ? str_arg(args, "device") : str_arg(args, "id");
+}
+
+int co_eject(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    struct disk *disk = find_disk(args, err);
+
+    if (!disk || open_tray(disk, name_of(args), err) < 0) {
+        return -EINVAL;
+    }
+    co_end_exports(disk);
+    co_disk_take_medium(disk);
+    return 0;
+}
+
+static bool wants_read_only(const struct disk *disk, const json_t *args)
+{
+    const char *mode = str_arg(args, "read-only-mode");
+
+    return !mode || !strcmp(mode, "retain") ? disk->read_only : !strcmp(mode, "read-only");
+}
+
+/* As the medium before it was opened, but for what is asked. */
+static struct node *co_open_medium(const struct disk *disk, const json_t *args, struct error *err)
+{
+    json_t *options = json_pack("{s:b}", "read-only", wants_read_only(disk, args));
+    const char *format = str_arg(args, "format");
+    const struct node *before = disk->root;
+    struct node *node;
+
+    if (format) {
+        json_object_set_new(options, "driver", json_string(format));
+    }
+    if (before) {
+        json_object_set_new(options, "cache",
+                            json_pack("{s:b, s:b}", "direct", before->cache_direct, "no-flush", before->no_flush));
+    }
+    node = co_node_open(str_arg(args, "filename"), options, err);
+    if (node && before) {
+        node->writethrough = before->writethrough;
+    }
+    json_decref(options);
+    return node;
+}
+
+int co_blockdev_change_medium(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    struct disk *disk = find_disk(args, err);
+    struct node *node = disk ? co_open_medium(disk, args, err) : NULL;
+
+    if (!node) {
+        return -EINVAL;
+    }
+    disk = find_disk(args, err); /* opening took a while */
+    if (!disk || open_tray(disk, name_of(args), err) < 0) {
+        co_node_unref(node);
+        return -EINVAL;
+    }
+    co_end_exports(disk);
+    co_disk_take_medium(disk);
+    if (disk->root) { /* another one was faster */
+        error_set(err, "There already is a medium in the device");
+        co_node_unref(node);
+        return -EEXIST;
+    }
+    disk_put_medium(disk, node);
+    disk->tray_open = false;
+    return 0;
+}
+
+static const char *const read_only_modes[] = { "retain", "read-only", "read-write", NULL };
+
+static int co_hmp_change(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    const char *mode = str_arg(args, "read-only-mode");
+
+    for (size_t i = 0; mode && (!read_only_modes[i] || strcmp(read_only_modes[i], mode)); i++) {
+        if (!read_only_modes[i]) {
+            error_set(err, "invalid parameter value: %s", mode);
+            return -EINVAL;
+        }
+    }
+    return co_blockdev_change_medium(mon, args, result, err);
+}
+
+/* --- drive_add, drive_del ------------------------------------------------------------------------------------------------ */
+
+static co_drive_maker *co_make_drive;
+
+void drive_set_maker(co_drive_maker *co_make)
+{
+    co_make_drive = co_make;
+}
+
+/* -n: a node, as with -blockdev, but in the spelling of -drive. */
+static int co_add_node(const char *words, struct error *err)
+{
+    json_t *flat = keyval_parse(words, NULL, err), *tree = flat ? keyval_nest(flat, err) : NULL;
+    const json_t *driver = json_object_get(tree, "driver");
+    int ret = -EINVAL;
+
+    if (tree && !json_object_get(tree, "node-name")) {
+        error_set(err, "'node-name' needs to be specified");
+    } else if (json_is_string(driver) && !driver_find(json_string_value(driver))) {
+        error_set(err, "Unknown driver '%s'", json_string_value(driver));
+    } else if (tree) {
+        ret = co_blockdev_add(tree, true, err) ? 0 : -EINVAL;
+    }
+    json_decref(flat);
+    monitor_free_json(tree);
+    return ret;
+}
+
+static int co_hmp_drive_add(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    const char *words = str_arg(args, "options");
+    struct error why = ERROR_INIT;
+    char *help = NULL;
+    int type = 0, ret;
+
+    if (bool_arg(args, "node")) {
+        ret = co_add_node(words, &why);
+    } else {
+        ret = co_make_drive(words, &help, &type, &why);
+        if (help) {
+            monitor_puts(mon, help);
+        } else if (ret == 0 && type) {
+            monitor_printf(mon, "Can't hot-add drive to type %d\n", type);
+            ret = -ENOTSUP;
+        } else if (ret == 0) {
+            monitor_puts(mon, "OK\n");
+        }
+        free(help);
+    }
+    complain(mon, &why);
+    return ret;
+}
+
+/* A device that has it keeps it, without a name and without a medium: the guest sees errors. */
+static int co_drop_disk(struct disk *disk, struct error *err)
+{
+    if (disk->root && node_check_free(disk->root, err) < 0) {
+        return -EBUSY;
+    }
+    co_end_exports(disk);
+    co_disk_take_medium(disk);
+    if (!disk->qdev) {
+        co_disk_free(disk);
+        return 0;
+    }
+    disk->id[0] = '\0';
+    disk_set_label(disk, disk->qdev);
+    disk->werror = disk->rerror = DISK_REPORT;
+    return 0;
+}
+
+static int co_hmp_drive_del(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    const char *id = str_arg(args, "id");
+    struct error why = ERROR_INIT;
+    struct disk *disk = disk_find(id);
+    int ret;
+
+    if (node_find(id)) {
+        ret = co_blockdev_del(id, &why);
+    } else if (!disk) {
+        return not_found(mon, id);
+    } else {
+        ret = co_drop_disk(disk, &why);
+    }
+    complain(mon, &why);
+    return ret;
+}
+
+/* --- info snapshots -------------------------------------------------------------------------------------------------------- */
+
+static const struct qcow2 *snapshots_of(const struct disk *disk)
+{
+    const struct node *root = disk->root;
+
+    while (root && root->driver->is_filter) {
+        root = root->file;
+    }
+    return root && root->driver == &driver_qcow2 ? root->state : NULL;
+}
+
+/* The state of a machine goes to the first disk that can hold one. */
+static const struct disk *disk_for_state(void)
+{
+    const struct disk *disk;
+
+    TAILQ_FOREACH(disk, &all_disks, link) {
+        if (snapshots_of(disk) && !disk->read_only) {
+            return disk;
+        }
+    }
+    return NULL;
+}
+
+/* A snapshot of the machine is one that every disk has that the guest can write. */
+static bool on_all_disks(const struct qcow2_snapshot *s)
+{
+    const struct disk *disk;
+
+    TAILQ_FOREACH(disk, &all_disks, link) {
+        const struct qcow2 *q = snapshots_of(disk);
+
+        if (disk->root && !disk->read_only && (!q || !qcow2_snapshot_find(q, s->name, false))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int co_info_snapshots(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    const struct disk *disk = disk_for_state(), *other;
+    const struct qcow2 *q;
+
+    if (!disk) {
+        monitor_puts(mon, "no block device can store vmstate for snapshot\n");
+        return mon->compat ? 0 : -ENOTSUP;
+    }
+    *result = json_array();
+    TAILQ_FOREACH(other, &all_disks, link) {
+        q = snapshots_of(other);
+        for (uint32_t i = 0; q && i < q->h.nb_snapshots; i++) {
+            const struct qcow2_snapshot *s = &q->snapshots[i];
+            bool global = on_all_disks(s);
+
+            if (global && other != disk) {
+                continue;
+            }
+            json_array_append_new(
+                *result, json_pack("{s:s, s:s, s:s*, s:I, s:I, s:I, s:I}", "id", s->id, "name", s->name, "device",
+                                   global ? NULL : other->label, "vm-state-size", (json_int_t)s->vm_state_size, "date-sec",
+                                   (json_int_t)s->date_sec, "vm-clock-nsec", (json_int_t)s->vm_clock_nsec, "icount",
+                                   (json_int_t)(s->icount == UINT64_MAX ? -1 : (json_int_t)s->icount)));
+        }
+    }
+    return 0;
+}
+
+static int64_t int_of(const json_t *tree, const char *key)
+{
+    return json_integer_value(json_object_get(tree, key));
+}
+
+static void print_snapshot(struct monitor *mon, const json_t *s, const char *id)
+{
+    char date[32], icount[24] = "", size[32];
+    time_t when = int_of(s, "date-sec");
+    uint64_t clock_ms = (uint64_t)int_of(s, "vm-clock-nsec") / 1000000, seconds = clock_ms / 1000;
+    struct tm tm;
+
+    localtime_r(&when, &tm);
+    strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S", &tm);
+    if (int_of(s, "icount") >= 0) {
+        snprintf(icount, sizeof(icount), "%lld", (long long)int_of(s, "icount"));
+    }
+    AUTOFREE char *clock = mem_printf("%02llu:%02llu:%02llu.%03llu", (unsigned long long)seconds / 3600,
+                                      (unsigned long long)seconds / 60 % 60, (unsigned long long)seconds % 60,
+                                      (unsigned long long)clock_ms % 1000);
+
+    monitor_printf(mon, "%-9s %-16s %8s%20s%13s%11s\n", id, str_arg(s, "name"),
+                   size_format(int_of(s, "vm-state-size"), size), date, clock, icount);
+}
+
+static void print_heading(struct monitor *mon, const char *words)
+{
+    monitor_printf(mon, "%s\n%-10s%-17s%8s%20s%13s%11s\n", words, "ID", "TAG", "VM SIZE", "DATE", "VM CLOCK", "ICOUNT");
+}
+
+static void print_snapshots(struct monitor *mon, const json_t *args, const json_t *result)
+{
+    const char *last = "";
+    bool any = false;
+    size_t i;
+    json_t *s;
+
+    json_array_foreach(result, i, s) {
+        any = any || !str_arg(s, "device");
+    }
+    if (any) {
+        print_heading(mon, "List of snapshots present on all disks:");
+    } else {
+        monitor_puts(mon, json_array_size(result) ? "None\n" : "There is no snapshot available.\n");
+    }
+    json_array_foreach(result, i, s) {
+        if (!str_arg(s, "device")) {
+            print_snapshot(mon, s, "--");
+        }
+    }
+    json_array_foreach(result, i, s) {
+        const char *device = str_arg(s, "device");
+
+        if (!device) {
+            continue;
+        }
+        if (strcmp(last, device)) {
+            AUTOFREE char *words = mem_printf("\nList of partial (non-loadable) snapshots on '%s':", device);
+
+            print_heading(mon, words);
+        }
+        print_snapshot(mon, s, str_arg(s, "id"));
+        last = device;
+    }
+}
+
+/* --- Rows --------------------------------------------------------------------------------------------------------------------- */
+
+#define MIB (1ull << 20)
+
+const struct command drive_commands[] = {
+    {
+        .name = "commit",
+        .args = { { "device", ARG_DEVICE, .doc = "a disk, or all for every one that has a backing file" } },
+        .params = "device|all",
+        .help = "commit changes to the disk images (if -snapshot is used) or backing files",
+        .group = "Disks and images",
+        .example = "commit virtio0",
+        .co_run = co_hmp_commit,
+    },
+    {
+        .name = "block_resize",
+        .args = {
+            { "device", ARG_DEVICE, .doc = "the disk" },
+            { "size", ARG_SIZE, .unit = MIB, .doc = "its new size (10G, 512M; MiB without a suffix)" },
+        },
+        .params = "device size",
+        .help = "resize a block image",
+        .group = "Disks and images",
+        .example = "block_resize virtio0 20G",
+        .co_run = co_block_resize,
+    },
+    {
+        .name = "drive_add",
+        .args = {
+            { "node", ARG_FLAG, .letter = 'n', .doc = "a node instead of a disk" },
+            { "pci_addr", ARG_STRING, .doc = "means nothing: 0" },
+            { "options", ARG_STRING, .doc = "as with -drive; if=none" },
+        },
+        .params = "[-n] [[<domain>:]<bus>:]<slot>\n"
+                  "[file=file][,if=type][,bus=n]\n"
+                  "[,unit=m][,media=d][,index=i]\n"
+                  "[,snapshot=on|off][,cache=on|off]\n"
+                  "[,readonly=on|off][,copy-on-read=on|off]",
+        .help = "add drive to PCI storage controller",
+        .group = "Disks and images",
+        .example = "drive_add 0 if=none,id=data,file=data.qcow2",
+        .co_run = co_hmp_drive_add,
+    },
+    {
+        .name = "drive_del",
+        .args = { { "id", ARG_DEVICE_OR_NODE, .doc = "the disk; a device that has it sees errors from then on" } },
+        .params = "device",
+        .help = "remove host block device",
+        .group = "Disks and images",
+        .example = "drive_del data",
+        .co_run = co_hmp_drive_del,
+    },
+    {
+        .name = "eject",
+        .args = {
+            { "force", ARG_FLAG, .letter = 'f', .doc = "also when the guest has locked it" },
+            { "device", ARG_DEVICE, .doc = "a drive with a tray, or a disk that no device has" },
+        },
+        .params = "[-f] device",
+        .help = "eject a removable medium (use -f to force it)",
+        .group = "Disks and images",
+        .example = "eject ide1-cd0",
+        .co_run = co_eject,
+    },
+    {
+        .name = "change",
+        .args = {
+            { "device", ARG_DEVICE, .doc = "a drive with a tray, or a disk that no device has" },
+            { "force", ARG_FLAG, .letter = 'f', .doc = "also when the guest has locked it" },
+            { "filename", ARG_FILE, .doc = "the medium" },
+            { "format", ARG_FORMAT, .optional = true, .doc = "its format, guessed unless given" },
+            { "read-only-mode", ARG_STRING, .optional = true, .choices = read_only_modes,
+              .doc = "retain (as the one before), read-only or read-write" },
+        },
+        .params = "device [-f] filename [format [read-only-mode]]",
+        .help = "change a removable medium, optional format, use -f to force the operation",
+        .group = "Disks and images",
+        .example = "change ide1-cd0 other.iso raw",
+        .co_run = co_hmp_change,
+    },
+    { 0 },
+};
+
+const struct command drive_topics[] = {
+    {
+        .name = "snapshots",
+        .params = "",
+        .help = "show the currently saved VM snapshots",
+        .group = "Disks and images",
+        .co_run = co_info_snapshots,
+        .print = print_snapshots,
+    },
+    { 0 },
+};

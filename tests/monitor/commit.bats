@@ -1,0 +1,79 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# commit: what an overlay holds goes down into its backing file, judged by the real qemu-img and qemu-io.
+
+load ../lib.bash
+
+setup() {
+    common_setup
+    qemu-img create -q -f qcow2 a.img 64M
+    qemu-io -c 'write -P 1 0 4M' a.img >/dev/null
+    qemu-img create -q -f qcow2 -b a.img -F qcow2 b.img
+    qemu-io -c 'write -P 2 1M 2M' -c 'write -z 3M 1M' -c 'write -P 3 40M 20M' b.img >/dev/null
+    qemu-img convert -O raw b.img before.raw
+}
+
+@test "what was in the overlay is in the backing file, and the overlay holds nothing any more" {
+    run mg -drive file=b.img,if=virtio,format=qcow2 -guest profile=none -c 'commit virtio0'
+    [ "$status" -eq 0 ]
+    [ "$(qemu-img map --output=json b.img | jq '[.[] | select(.depth == 0)] | length')" = 0 ]
+    qemu-img compare -q a.img before.raw
+    qemu-img compare -q b.img before.raw
+    qemu-img check -q a.img
+    qemu-img check -q b.img
+}
+
+@test "a guest that writes meanwhile finds what it wrote" {
+    run mg -drive file=b.img,if=virtio,format=qcow2 -guest rw=randrw,bs=4k,iodepth=8 -c 'sleep 0.1' -c 'commit virtio0' \
+        -c 'sleep 0.1' -c 'commit all' -c 'expect guest clean'
+    [ "$status" -eq 0 ]
+    qemu-img check -q a.img
+    qemu-img check -q b.img
+}
+
+@test "a commit that is killed changes no content, and the next one does the rest" {
+    local i
+    for i in 0.02 0.05 0.1; do
+        timeout -s KILL "$i" "$MERGANSER" -drive file=b.img,if=virtio,format=qcow2 -guest profile=none -c 'commit virtio0' \
+            </dev/null >/dev/null 2>&1 3>&- || true
+        sleep 0.1 # whoever was killed keeps the lock until its requests have ended
+        qemu-img compare -q b.img before.raw
+    done
+    run mg -drive file=b.img,if=virtio,format=qcow2 -guest profile=none -c 'commit virtio0'
+    [ "$status" -eq 0 ]
+    qemu-img compare -q a.img before.raw
+}
+
+@test "a smaller backing file grows, and what lay behind its end reads as zeroes where nobody wrote" {
+    qemu-img create -q -f qcow2 low.img 64M
+    qemu-io -c 'write -P 9 0 64M' low.img >/dev/null
+    qemu-img create -q -f qcow2 -b low.img -F qcow2 short.img 16M
+    qemu-img create -q -f qcow2 -b short.img -F qcow2 top.img 64M
+    qemu-io -c 'write -P 4 30M 1M' top.img >/dev/null
+    qemu-img convert -O raw top.img was.raw
+    run mg -drive file=top.img,if=virtio,format=qcow2 -guest profile=none -c 'commit virtio0'
+    [ "$status" -eq 0 ]
+    qemu-img compare -q top.img was.raw
+    qemu-img compare -q short.img was.raw
+}
+
+@test "a raw backing file takes it, too" {
+    qemu-img create -q -f raw base.raw 8M
+    qemu-img create -q -f qcow2 -b base.raw -F raw over.img
+    qemu-io -c 'write -P 7 1M 1M' over.img >/dev/null
+    qemu-img convert -O raw over.img was.raw
+    run mg -drive file=over.img,if=virtio,format=qcow2 -guest profile=none -c 'commit virtio0'
+    [ "$status" -eq 0 ]
+    cmp base.raw was.raw
+}
+
+@test "an overlay beside it that sees the same backing file forbids it" {
+    qemu-img create -q -f qcow2 -b a.img -F qcow2 c.img
+    run mg -blockdev driver=qcow2,node-name=a,read-only=on,file.driver=file,file.filename=a.img \
+        -blockdev driver=qcow2,node-name=c,backing=a,file.driver=file,file.filename=c.img \
+        -drive file=b.img,if=virtio,format=qcow2,backing=a -guest profile=none -c 'commit virtio0'
+    [ "$status" -eq 3 ]
+    [[ $output == *"Permission conflict on node 'a'"*"'commit' error for 'virtio0': Operation not permitted"* ]]
+    qemu-img compare -q b.img before.raw
+}
