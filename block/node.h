@@ -79,6 +79,7 @@ struct driver {
     bool supports_backing;
     const char *child;    /* the option that says what the `file` child is; NULL: "file" */
     const struct block_key *keys; /* its own options (blockdev.h), ends at name == NULL; may be NULL */
+    const struct block_key *create_keys; /* what blockdev-create makes an image of it from; NULL: it makes none */
     /* How surely is this our format? 0 = no, 100 = surely.  `head` is the start of the image, `len` bytes of it. */
     int (*probe)(const uint8_t *head, size_t len, const char *filename);
 
@@ -128,6 +129,7 @@ struct driver {
 struct node_stats {
     uint64_t reads, writes, flushes, zeroes, discards, copies;
     uint64_t bytes_read, bytes_written;
+    uint64_t host_discards, host_discards_failed, host_discarded_bytes; /* a file's holes, on protocol nodes */
     uint64_t highest_written; /* QEMU's wr_highest_offset, on protocol nodes */
 };
 
@@ -221,6 +223,10 @@ int co_driver_write(struct node *node, uint64_t offset, const struct iovec *iov,
 int co_driver_zero(struct node *node, uint64_t offset, uint64_t len, unsigned flags);
 int co_driver_discard(struct node *node, uint64_t offset, uint64_t len);
 int co_driver_flush(struct node *node);
+/* Uncounted: the content that lies BELOW `node` (its backing chain), zeroes where nothing does or beyond the backing file's end. */
+int co_node_read_below(struct node *node, uint64_t offset, const struct iovec *iov, int n);
+/* A hole was punched into the file of this node, or was not (ret). */
+void node_note_host_discard(struct node *file, uint64_t len, int ret);
 /* The host file that carries EXTENT_DATA of this layer, NULL when the driver cannot say. */
 struct io_file *node_host_file(struct node *node);
 /* The node as a file for a format above it: the host's where there is nothing between, else one that is made of the
