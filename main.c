@@ -202,6 +202,7 @@ static int open_monitors(struct program *p, struct chardev **places)
         bool terminal = place->spec.kind == CHARDEV_STDIO && place->use != PLACE_QMP;
 
         place->style.compat = p->options.compat;
+        place->style.echo = p->options.compat && !place->spec.telnet;
         if (terminal || place->spec.kind == CHARDEV_NONE) {
             continue;
         }
@@ -353,9 +354,13 @@ static bool co_run_scripts(struct program *p, struct monitor *mon)
 /* Commands come from standard input until its end. */
 static void co_run_stdin(struct program *p, struct monitor *mon)
 {
-    enum outcome outcome =
-        co_script_stream(mon, "standard input", STDIN_FILENO, p->options.on_error == ERRORS_STOP);
+    bool plain = p->options.compat && !p->options.script_count; /* QEMU's monitor knows no scripts */
+    enum outcome outcome;
 
+    if (plain) {
+        monitor_banner(mon);
+    }
+    outcome = co_script_stream(mon, "standard input", STDIN_FILENO, p->options.on_error == ERRORS_STOP, plain);
     if (outcome == OUTCOME_GOOD || p->options.on_error != ERRORS_STOP) {
         co_outcome_wait_jobs(mon);
     }

@@ -114,6 +114,7 @@ enum outcome {
 struct monitor_style {
     bool compat; /* --qemu-compat */
     bool pretty; /* QMP: indented */
+    bool echo;   /* HMP: what is typed is shown by us */
 };
 struct script_frame;
 struct monitor {

@@ -74,9 +74,22 @@ struct script_frame {
     const char *path;
     bool stop;
     bool sourced;         /* its end is the `source` command's answer, and no one else's business */
+    bool plain;           /* lines for a monitor, no script */
     unsigned line;
     enum outcome outcome; /* of the first line that failed */
 };
+
+static bool co_plain_line(struct monitor *mon, char *line)
+{
+    size_t len = strlen(line);
+
+    if (len && line[len - 1] == '\r') {
+        line[len - 1] = '\0';
+    }
+    monitor_printf(mon, "(qemu) %s\n", line);
+    co_hmp_run(mon, line);
+    return !monitor_quit_requested();
+}
 
 /* Run a line, keep count.  False: the script is over. */
 static bool co_script_line(struct monitor *mon, struct script_frame *frame, char *line)
@@ -84,6 +97,9 @@ static bool co_script_line(struct monitor *mon, struct script_frame *frame, char
     enum outcome outcome;
     size_t len = strlen(line);
 
+    if (frame->plain) {
+        return co_plain_line(mon, line);
+    }
     frame->line++;
     while (len && isspace((unsigned char)line[len - 1])) {
         line[--len] = '\0';
@@ -260,9 +276,9 @@ static void co_stream_lines(struct monitor *mon, struct script_frame *frame, int
     free(s.buf);
 }
 
-enum outcome co_script_stream(struct monitor *mon, const char *name, int fd, bool stop)
+enum outcome co_script_stream(struct monitor *mon, const char *name, int fd, bool stop, bool plain)
 {
-    struct script_frame frame = { .path = name, .stop = stop };
+    struct script_frame frame = { .path = name, .stop = stop, .plain = plain };
 
     push(mon, &frame);
     co_stream_lines(mon, &frame, fd);
@@ -336,7 +352,7 @@ enum outcome co_script_file(struct monitor *mon, const char *path, bool stop)
     struct error err = ERROR_INIT;
 
     if (!strcmp(path, "-")) {
-        return co_script_stream(mon, "standard input", STDIN_FILENO, stop);
+        return co_script_stream(mon, "standard input", STDIN_FILENO, stop, false);
     }
     if (co_run_file(mon, &frame, &err) < 0) {
         fflush(stdout);

@@ -18,8 +18,9 @@
 enum outcome co_script_file(struct monitor *mon, const char *path, bool stop);
 /* -c COMMAND: one line, or several. */
 enum outcome co_script_text(struct monitor *mon, const char *name, const char *text, bool stop);
-/* Lines from a descriptor to its end, or until the program is to end. */
-enum outcome co_script_stream(struct monitor *mon, const char *name, int fd, bool stop);
+/* Lines from a descriptor to its end, or until the program is to end.  `plain`: as QEMU's monitor reads them: what begins
+ * with #, - or ! is a command like any other, and one that fails does not count in the exit code. */
+enum outcome co_script_stream(struct monitor *mon, const char *name, int fd, bool stop, bool plain);
 /* The command `source FILE`: stops at the first failing line and fails then. */
 int co_script_source(struct monitor *mon, const char *path, struct error *err);
 

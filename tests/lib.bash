@@ -124,6 +124,9 @@ def answer():
         if not piece:
             break
         data += piece
+    first, newline, rest = data.partition(b"\r\n")
+    if b"\x1b[K" in first:  # --qemu-compat: the line, drawn anew with each character
+        data = rest
     return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", data.decode(errors="replace")).replace("\r", "")
 
 

@@ -179,3 +179,74 @@ help foo
 help info status
 END
 }
+
+# --- As bytes ----------------------------------------------------------------------------------------------------------
+
+# on_socket PROGRAM ARGS...: every byte that comes back on a unix socket to the lines of keys.txt.
+on_socket() {
+    python3 - "$@" 3>&- <<'END'
+import os, select, socket, subprocess, sys, time
+program = subprocess.Popen(["timeout", "-k", "5", "60"] + sys.argv[1:] +
+                           ["-display", "none", "-nodefaults", "-monitor", "unix:keys.sock,server=on,wait=off"],
+                           stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+conn = socket.socket(socket.AF_UNIX)
+for i in range(400):
+    try:
+        conn.connect("keys.sock")
+        break
+    except OSError:
+        time.sleep(0.05)
+def answer(text=b""):
+    while not text.endswith(b"\r\n(qemu) ") and select.select([conn], [], [], 10)[0]:
+        piece = conn.recv(65536)
+        if not piece:
+            break
+        text += piece
+    return text
+print(answer())
+for line in open("keys.txt", "rb").read().split(b"|"):
+    conn.sendall(line)
+    print(answer())
+conn.close()
+program.terminate()
+program.wait()
+END
+}
+
+@test "on a socket each byte is QEMU's: the greeting, what is typed drawn anew, backspace, long lines, answers" {
+    printf '%s' "foo
+|info  status  
+|
+|xx \"y
+|infox$(printf '\x7f') $(printf '\b') status
+|x$(printf '\x1b')[Cy
+|ab$(printf '\xc3\xa4\x07')
+|$(printf 'a%.0s' {1..300})
+|block_stream zz
+" >keys.txt
+    on_socket qemu-system-x86_64 -S -accel tcg >qemu.out
+    rm -f keys.sock
+    on_socket "$MERGANSER" --qemu-compat -S -drive if=none >ours.out
+    [ "$(wc -l <qemu.out)" = 10 ]
+    diff qemu.out ours.out >&2 || fail "the bytes differ"
+}
+
+@test "in a pipe there is QEMU's greeting, and its prompt for every line, whatever the line begins with" {
+    run timeout 20 "$MERGANSER" --qemu-compat -S -drive if=none <<'END'
+# no comment
+-foo
+
+info status
+quit
+END
+    assert_status 0
+    [ "$output" = "QEMU 7.2.22 monitor - type 'help' for more information
+(qemu) # no comment
+unknown command: '#'
+(qemu) -foo
+unknown command: '-foo'
+(qemu) 
+(qemu) info status
+VM status: paused (prelaunch)
+(qemu) quit" ]
+}

@@ -256,8 +256,12 @@ import socket
 conn = socket.socket(socket.AF_UNIX)
 conn.settimeout(20)
 conn.connect("hmp")
-want = b"QEMU 7.2.22 monitor - type 'help' for more information\r\n(qemu) VM status: paused (prelaunch)\r\n(qemu) "
-conn.sendall(b"info status\n")
+line = b"info status"
+# Each character draws the line anew.
+echo = b"".join(b"\x1b[D" * i + line[:i + 1] + b"\x1b[K" for i in range(len(line)))
+want = (b"QEMU 7.2.22 monitor - type 'help' for more information\r\n(qemu) " + echo +
+        b"\r\nVM status: paused (prelaunch)\r\n(qemu) ")
+conn.sendall(line + b"\n")
 text = b""
 while len(text) < len(want):
     text += conn.recv(1000)
