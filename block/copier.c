@@ -23,10 +23,10 @@ void copier_fini(struct copier *c)
 
 /*
  * Does the target need this extent for itself?  Its own content: no.  The base's or what lies below it: no, that
- * stays readable.  Zeroes of a layer that goes: only when a base stays that could have something else there.  Where the
- * target's own tables could not be read, nobody knows whether it has anything there: whoever tries to find out gets the error.
+ * stays readable.  Zeroes of a layer that goes: only when a base stays that could have something else there, which it has
+ * not beyond its own end.  Where the target's own tables could not be read, nobody knows whether it has anything there: whoever tries to find out gets the error.
  */
-static bool wanted(const struct copier *c, const struct chain_extent *ext)
+static bool wanted(const struct copier *c, uint64_t offset, const struct chain_extent *ext)
 {
     int base_depth = c->base ? node_depth(c->target, c->base) : -1;
 
@@ -39,7 +39,15 @@ static bool wanted(const struct copier *c, const struct chain_extent *ext)
     if (!ext->layer || ext->layer == c->target || (c->base && ext->depth >= (unsigned)base_depth)) {
         return false;
     }
-    return ext->kind != EXTENT_ZERO || c->base;
+    return ext->kind != EXTENT_ZERO || (c->base && offset < c->base->size);
+}
+
+/* What lies at `offset`; an extent does not go across the base's end. */
+static int co_look(struct copier *c, uint64_t offset, uint64_t len, struct chain_extent *ext)
+{
+    uint64_t edge = c->base ? c->base->size : 0;
+
+    return co_chain_map_find(c->map, offset, offset < edge ? MIN(len, edge - offset) : len, ext);
 }
 
 /* How far what is wanted at `offset` goes on, not beyond `end`.  What cannot be read ends it: whoever comes there sees
@@ -49,7 +57,7 @@ static uint64_t co_wanted_until(struct copier *c, uint64_t offset, uint64_t end)
     struct chain_extent ext;
 
     for (int step = 0; step < LOOK_AHEAD_STEPS && offset < end; step++) {
-        if (co_chain_map_find(c->map, offset, end - offset, &ext) < 0 || !wanted(c, &ext)) {
+        if (co_look(c, offset, end - offset, &ext) < 0 || !wanted(c, offset, &ext)) {
             break;
         }
         offset += ext.len;
@@ -65,11 +73,11 @@ int co_copier_next(struct copier *c, uint64_t max, uint64_t *offset, uint64_t *l
 
     *len = 0;
     for (int step = 0; step < LOOK_AHEAD_STEPS && c->offset < last; step++) {
-        int ret = co_chain_map_find(c->map, c->offset, last - c->offset, &ext);
+        int ret = co_look(c, c->offset, last - c->offset, &ext);
         if (ret < 0) {
             return ret;
         }
-        if (wanted(c, &ext)) {
+        if (wanted(c, c->offset, &ext)) {
             uint64_t start = ROUND_DOWN(c->offset, unit);
             uint64_t end = MIN(start + MAX(ROUND_DOWN(max, unit), unit), last);
 
@@ -175,11 +183,11 @@ static int co_mixed_wanted(struct copier *c, uint64_t offset, uint64_t len, bool
 
     *any = false;
     for (uint64_t done = 0; done < len && !*any; done += ext.len) {
-        int ret = co_chain_map_find(c->map, offset + done, len - done, &ext);
+        int ret = co_look(c, offset + done, len - done, &ext);
         if (ret < 0) {
             return ret;
         }
-        *any = wanted(c, &ext);
+        *any = wanted(c, offset + done, &ext);
     }
     return 0;
 }
@@ -204,7 +212,7 @@ static int co_add(struct copier *c, struct batch *b, uint64_t offset, uint64_t e
     uint32_t unit = c->target->cluster_size;
     uint64_t cluster = MIN((uint64_t)unit, end - offset);
     struct chain_extent ext;
-    int ret = co_chain_map_find(c->map, offset, end - offset, &ext);
+    int ret = co_look(c, offset, end - offset, &ext);
 
     if (ret < 0) {
         return ret;
@@ -215,7 +223,7 @@ static int co_add(struct copier *c, struct batch *b, uint64_t offset, uint64_t e
         return ret == 0 && *any ? co_add_by_reading(c, b, offset, cluster) : ret;
     }
     *len = offset + ext.len == end ? ext.len : MAX(ROUND_DOWN(ext.len, unit), cluster);
-    *any = wanted(c, &ext);
+    *any = wanted(c, offset, &ext);
     return *any ? co_add_run(c, b, offset, *len, &ext) : 0;
 }
 

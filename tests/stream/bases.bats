@@ -71,3 +71,17 @@ stream_to() {
     assert_clean top.img
     same_content merged.raw top.img
 }
+
+@test "behind the end of the base nothing is written, not even where zeroes would have to be data" {
+    qemu-img create -q -f qcow2 -o compat=0.10 base.img 1M
+    qemu-io -c 'write -q -P 1 0 1M' base.img
+    qemu-img create -q -f qcow2 -o compat=0.10 -b base.img -F qcow2 middle.img 1G
+    qemu-io -c 'write -q -P 2 512k 64k' middle.img
+    qemu-img create -q -f qcow2 -o compat=0.10 -b middle.img -F qcow2 top.img
+    qemu-img convert -O raw top.img before.raw
+    run mg -guest profile=none -drive file=top.img,if=virtio,format=qcow2 -c 'block_stream virtio0 base.img' -c 'wait virtio0 done 60s' -c quit
+    assert_status 0
+    qemu-img compare -q top.img before.raw
+    assert_clean top.img
+    [ "$(stat -c %s top.img)" -lt 1000000 ]
+}
