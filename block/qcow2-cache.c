@@ -281,6 +281,7 @@ static struct piece *add(struct qcow2_cache *c, uint64_t offset)
 static int co_load(struct qcow2_cache *c, struct piece *piece)
 {
     piece->loading = true;
+    node_debug_event(c->q->node, c == c->q->l2_cache ? EVENT_L2_LOAD : EVENT_REFBLOCK_LOAD);
     piece->error = co_io_read(c->q->file, piece->p.offset, piece->bytes, c->piece_size);
     piece->loading = false;
     if (piece->error < 0 && !piece->forgotten) {
@@ -403,6 +404,8 @@ static CO_ENTRY void co_write_runs(void *arg)
     int ret = 0;
 
     while (ret == 0 && f->group.error == 0 && (run = take_run(f, &first)) > 0) {
+        node_debug_event(f->cache->q->node,
+                         f->cache == f->cache->q->l2_cache ? EVENT_L2_UPDATE : EVENT_REFBLOCK_UPDATE_PART);
         ret = co_io_write(f->cache->q->file, f->pieces[first]->p.offset, f->data + first * size,
                           run * size);
         table_counters.bytes_written += run * size;

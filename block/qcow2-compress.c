@@ -185,6 +185,7 @@ int co_qcow2_read_compressed(struct qcow2 *q, uint64_t l2_entry, uint8_t *out)
 
     /* The last sector may stick out of the file.  A descriptor that points beyond its end gets
      * zeroes, and neither format has a stream that begins with those. */
+    node_debug_event(q->node, EVENT_READ_COMPRESSED);
     ret = co_io_read(q->file, offset, in, len);
     if (ret) {
         return ret;

@@ -52,6 +52,7 @@ static int co_read(struct qcow2 *q, uint64_t guest, uint64_t len, uint8_t **out)
     int ret = bytes ? 0 : -ENOMEM;
 
     if (ret == 0 && visible) {
+        node_debug_event(q->node, EVENT_COW_READ);
         ret = co_qcow2_read(q->node, guest, &iov, 1);
     }
     if (ret < 0) {

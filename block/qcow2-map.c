@@ -316,9 +316,11 @@ static int co_write_table(struct qcow2 *q, uint64_t old, uint64_t offset)
     int ret = 0;
 
     if (old != 0) { /* shared, so nothing in the cache is newer */
+        node_debug_event(q->node, EVENT_L2_ALLOC_COW_READ);
         ret = co_io_read(q->file, old, table, q->cluster_size);
     }
     qcow2_cache_forget(q->l2_cache, offset, q->cluster_size);
+    node_debug_event(q->node, EVENT_L2_ALLOC_WRITE);
     return ret < 0 ? ret : co_io_write(q->file, offset, table, q->cluster_size);
 }
 

@@ -172,7 +172,10 @@ int co_qcow2_load_reftable(struct qcow2 *q)
 {
     uint32_t entries = ((uint64_t)q->h.reftable_clusters << q->h.cluster_bits) / 8;
     uint64_t *table;
-    int ret = co_load_table(q, q->h.reftable_offset, entries, &table);
+    int ret;
+
+    node_debug_event(q->node, EVENT_REFTABLE_LOAD);
+    ret = co_load_table(q, q->h.reftable_offset, entries, &table);
 
     if (ret) {
         return ret;

@@ -63,8 +63,10 @@ static int co_read_run(struct node *node, uint64_t offset, const struct iovec *i
     parts = iov_slice(part, iov, n, 0, e.len);
     switch (e.kind) {
     case EXTENT_NONE:
+        node_debug_event(node, EVENT_READ_BACKING_AIO);
         return co_node_read_below(node, offset, part, parts);
     case EXTENT_DATA:
+        node_debug_event(node, EVENT_READ_AIO);
         return co_io_readv(q->file, e.host, part, parts);
     default:
         iov_memset(part, parts, 0, 0, e.len);

@@ -404,19 +404,25 @@ static int co_alloc(struct qcow2 *q, uint64_t want, uint64_t enough, uint64_t *o
 
 int co_qcow2_alloc_clusters(struct qcow2 *q, uint64_t want, uint64_t *offset, uint64_t *got)
 {
+    node_debug_event(q->node, EVENT_CLUSTER_ALLOC);
     return co_alloc(q, want, MIN(want, run_wanted(q)), offset, got);
 }
 
 int co_qcow2_alloc_exact(struct qcow2 *q, uint64_t n, uint64_t *offset)
 {
     uint64_t got;
+
+    node_debug_event(q->node, EVENT_CLUSTER_ALLOC);
     return co_alloc(q, n, n, offset, &got);
 }
 
 int co_qcow2_free_unlinked(struct qcow2 *q, uint64_t offset, uint64_t n_clusters)
 {
     uint64_t first = offset / q->cluster_size, done;
-    int ret = co_set_counts(q, first, n_clusters, 0, &done);
+    int ret;
+
+    node_debug_event(q->node, EVENT_CLUSTER_FREE);
+    ret = co_set_counts(q, first, n_clusters, 0, &done);
 
     assert(q->lock.holder == co_self());
     if (done > 0) {

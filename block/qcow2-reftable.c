@@ -109,6 +109,7 @@ static int co_grow(struct qcow2 *q, uint64_t t, uint64_t upto)
     uint64_t need = MAX(t, upto / q->refblock_entries) + 1;
     uint64_t entries = need + need / 2;
 
+    node_debug_event(q->node, EVENT_REFTABLE_GROW);
     if (refs->placing) {
         return -EFBIG; /* cannot be with half of the table empty, but never recurse */
     }
@@ -158,6 +159,7 @@ static int co_write_block(struct qcow2 *q, uint64_t t, uint64_t at)
 {
     AUTOFREE uint8_t *block = mem_zalloc(q->cluster_size);
 
+    node_debug_event(q->node, EVENT_REFBLOCK_ALLOC_WRITE);
     if (at / q->refblock_entries == t) {
         qcow2_refcount_store(q, block, at % q->refblock_entries, 1);
     }
@@ -168,6 +170,8 @@ int co_qcow2_refblock_create(struct qcow2 *q, uint64_t t, uint64_t at, uint64_t 
 {
     bool own = at / q->refblock_entries == t;
     uint64_t offset = at * q->cluster_size;
+
+    node_debug_event(q->node, EVENT_REFBLOCK_ALLOC);
     int ret = co_qcow2_guard_check(q, offset, q->cluster_size);
 
     if (ret < 0) {
@@ -243,11 +247,14 @@ static int co_move(struct qcow2 *q, struct qcow2_reftable_copy *copy)
 {
     uint64_t old_offset = q->h.reftable_offset;
     uint32_t old_clusters = q->h.reftable_clusters;
-    int ret = co_qcow2_table_copy_write(q, &copy->table, copy->place);
+    int ret;
 
+    node_debug_event(q->node, EVENT_REFBLOCK_ALLOC_WRITE_TABLE);
+    ret = co_qcow2_table_copy_write(q, &copy->table, copy->place);
     if (ret < 0) {
         return ret;
     }
+    node_debug_event(q->node, EVENT_REFBLOCK_ALLOC_SWITCH_TABLE);
     q->h.reftable_offset = copy->place;
     q->h.reftable_clusters = copy->place_clusters;
     ret = co_qcow2_write_header_sector(q);
@@ -274,6 +281,7 @@ int co_qcow2_reftable_write(struct qcow2 *q)
     }
     ret = q->node->no_flush ? 0 : co_io_flush(q->file);
     if (ret == 0) {
+        node_debug_event(q->node, EVENT_REFBLOCK_ALLOC_HOOKUP);
         ret = co_qcow2_table_copy_write(q, &refs->copy->table, q->h.reftable_offset);
     }
     return ret < 0 || q->node->no_flush ? ret : co_io_flush(q->file);

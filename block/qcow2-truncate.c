@@ -30,6 +30,7 @@ static int co_write_l1(struct qcow2 *q, uint64_t place, uint64_t entries, uint64
     if (!bytes) {
         return -ENOMEM;
     }
+    node_debug_event(q->node, EVENT_L1_GROW_WRITE_TABLE);
     for (uint64_t i = 0; i < MIN(entries, (uint64_t)q->h.l1_size); i++) {
         store_be64(bytes + i * 8, q->l1[i]);
     }
@@ -66,6 +67,7 @@ static int co_grow_l1(struct qcow2 *q, uint64_t entries)
     uint32_t old_entries = q->h.l1_size;
     int ret = co_qcow2_writeback_all(q); /* the table on disk is the one in memory */
 
+    node_debug_event(q->node, EVENT_L1_GROW_ALLOC_TABLE);
     if (!ret) {
         ret = co_alloc(q, clusters, &place);
     }
@@ -81,6 +83,7 @@ static int co_grow_l1(struct qcow2 *q, uint64_t entries)
     resize_l1(q, entries);
     q->h.l1_offset = place;
     q->h.l1_size = entries;
+    node_debug_event(q->node, EVENT_L1_GROW_ACTIVATE_TABLE);
     ret = co_qcow2_write_header_sector(q); /* flushes before */
     if (ret) {                              /* whichever stands on disk is whole; the new place may leak */
         q->h.l1_offset = old;

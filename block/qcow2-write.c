@@ -159,6 +159,7 @@ static int co_copy(struct qcow2 *q, const struct payload *p, uint64_t guest, uin
 
     for (uint64_t done = 0; done < len && ret == 0; done += COPY_MAX) {
         int n = slice_pieces(list, p, guest - p->guest + done, MIN(len - done, (uint64_t)COPY_MAX));
+        node_debug_event(q->node, EVENT_WRITE_AIO);
         ret = co_io_gather(list, n, q->file, host + done);
     }
     return ret;
@@ -179,6 +180,7 @@ static int co_write_list(struct qcow2 *q, const struct payload *p, uint64_t gues
     n = qcow2_fill_list(head, list);
     n += iov_slice(list + n, p->iov, p->n, guest - p->guest, len);
     n += qcow2_fill_list(tail, list + n);
+    node_debug_event(q->node, EVENT_WRITE_AIO);
     ret = co_io_writev(q->file, host, list, n);
     if (list != few) {
         free(list);
@@ -194,6 +196,7 @@ static int co_write_fill(struct qcow2 *q, const struct qcow2_fill *f, uint64_t h
     if (f->len == 0) {
         return 0;
     }
+    node_debug_event(q->node, EVENT_COW_WRITE);
     if (f->bytes) {
         return co_io_write(q->file, host, f->bytes, f->len);
     }

@@ -191,6 +191,7 @@ static int co_stages(struct qcow2 *q, struct generation *g)
         ret = ret < 0 ? ret : co_flush(q);
     }
     if (ret == 0 && g->l1_any) {
+        node_debug_event(q->node, EVENT_L1_UPDATE);
         ret = co_qcow2_table_copy_write(q, &g->l1, q->h.l1_offset);
         ret = ret < 0 ? ret : co_flush(q);
     }

@@ -128,6 +128,21 @@ static void print_device(struct monitor *mon, const json_t *info)
     }
 }
 
+static void print_limits(struct monitor *mon, const json_t *inserted)
+{
+    static const char *const members[] = { "bps", "bps_rd", "bps_wr", "bps_max", "bps_rd_max", "bps_wr_max", "iops", "iops_rd",
+                                           "iops_wr", "iops_max", "iops_rd_max", "iops_wr_max", "iops_size" };
+
+    if (!text_of(inserted, "group")) {
+        return;
+    }
+    monitor_puts(mon, "    I/O throttling:  ");
+    for (size_t i = 0; i < sizeof(members) / sizeof(*members); i++) {
+        monitor_printf(mon, " %s=%lld", members[i], int_of(inserted, members[i]));
+    }
+    monitor_printf(mon, " group=%s\n", text_of(inserted, "group"));
+}
+
 void block_tree_print(struct monitor *mon, const json_t *info, const json_t *inserted, bool verbose)
 {
     const json_t *cache = json_object_get(inserted, "cache");
@@ -165,6 +180,7 @@ void block_tree_print(struct monitor *mon, const json_t *info, const json_t *ins
     if (zeroes && strcmp(zeroes, "off")) {
         monitor_printf(mon, "    Detect zeroes:    %s\n", zeroes);
     }
+    print_limits(mon, inserted);
     if (verbose) {
         print_images(mon, json_object_get(inserted, "image"));
     }

@@ -232,6 +232,74 @@ json_t *co_node_tree(struct image_memo *memo, struct node *node, bool flat)
     return tree;
 }
 
+/* "bps-total-max" is "bps_max" here, "iops-read" is "iops_rd". */
+static void limit_name(const char *limit, char out[32])
+{
+    static const char *const parts[][2] = { { "-total", "" }, { "-read", "_rd" }, { "-write", "_wr" } };
+    const char *dash = strchr(limit, '-');
+
+    strcpy(out, limit);
+    for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
+        size_t len = strlen(parts[i][0]);
+
+        if (!strncmp(dash, parts[i][0], len)) {
+            snprintf(out, 32, "%.*s%s%s", (int)(dash - limit), limit, parts[i][1], dash + len);
+        }
+    }
+    for (char *p = out; *p; p++) {
+        *p = *p == '-' ? '_' : *p;
+    }
+}
+
+/* The limits as members: all averages, and what goes with a burst where there is one. */
+static json_t *limit_members(const struct throttle_member *m)
+{
+    json_t *limits = throttle_member_limits(m), *out = json_object(), *value;
+    const char *key;
+    char name[32];
+
+    json_object_foreach(limits, key, value) {
+        AUTOFREE char *max = strstr(key, "-max-length") ? mem_printf("%.*s", (int)(strlen(key) - 7), key) : NULL;
+        bool average = !strstr(key, "-max") && strcmp(key, "iops-size") != 0;
+
+        limit_name(key, name);
+        if (average || json_integer_value(max ? json_object_get(limits, max) : value)) {
+            json_object_set(out, name, value);
+        }
+    }
+    json_decref(limits);
+    set_text(out, "group", throttle_member_group(m));
+    return out;
+}
+
+/* A node's tree with a disk's limits in it, in QEMU's order.  Takes both over; no limits: NULL. */
+static json_t *with_limits(json_t *tree, json_t *limits)
+{
+    static const char *const order[] = {
+        "iops_rd", "detect_zeroes", "iops_max_length", "bps_max_length", "image", "iops_wr", "group", "ro", "node-name",
+        "bps_wr_max_length", "iops_size", "backing_file_depth", "bps_wr_max", "bps_rd_max_length", "iops_rd_max_length",
+        "drv", "iops_rd_max", "bps_max", "iops", "bps_wr", "bps_rd_max", "write_threshold", "backing_file", "encrypted",
+        "bps", "bps_rd", "cache", "iops_max", "file", "iops_wr_max_length", "iops_wr_max",
+    };
+    json_t *all;
+
+    if (!limits) {
+        return tree;
+    }
+    all = json_object();
+    for (size_t i = 0; i < ARRAY_SIZE(order); i++) {
+        json_t *value = json_object_get(limits, order[i]) ?: json_object_get(tree, order[i]);
+
+        if (value) {
+            json_object_set(all, order[i], value);
+        }
+    }
+    json_object_update_missing(all, tree);
+    json_decref(limits);
+    json_decref(tree);
+    return all;
+}
+
 json_t *co_disk_tree(struct image_memo *memo, struct disk *disk)
 {
     json_t *tree = json_object();
@@ -246,7 +314,9 @@ json_t *co_disk_tree(struct image_memo *memo, struct disk *disk)
     set(tree, "locked", json_boolean(disk->locked));
     set(tree, "removable", json_boolean(removable));
     if (disk->root) {
-        set(tree, "inserted", co_node_tree(memo, disk->root, false)); /* `disk` may be gone now */
+        json_t *limits = disk->throttle.group ? limit_members(&disk->throttle) : NULL;
+
+        set(tree, "inserted", with_limits(co_node_tree(memo, disk->root, false), limits)); /* `disk` may be gone now */
     }
     if (removable) {
         set(tree, "tray_open", json_boolean(tray_open));
@@ -335,6 +405,11 @@ static json_t *node_stats_tree(const struct node *node, const struct disk_stats 
         set_text(tree, "node-name", node->name);
     }
     return tree;
+}
+
+json_t *node_stats_alone(const struct node *node)
+{
+    return node_stats_tree(node, &no_stats, NULL);
 }
 
 json_t *disk_stats_tree(const struct disk *disk)
