@@ -36,6 +36,7 @@
 #include "export/nbd-server.h"
 #include "hw/guest.h"
 #include "hw/ignored.h"
+#include "hw/object.h"
 #include "hw/machine.h"
 #include "jobs/job.h"
 #include "monitor/chardev.h"
@@ -571,6 +572,7 @@ int main(int argc, char **argv)
     }
     process_remove_pid();
     ignored_forget();
+    objects_end();
     options_free(&p.options);
     return p.exit_code;
 }

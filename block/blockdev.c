@@ -35,13 +35,18 @@ const struct block_key block_common_keys[] = {
     { 0 },
 };
 
+const struct block_key block_create_keys[] = {
+    { .name = "driver", .kind = KEY_STRING, .required = true, .help = "who makes the image" },
+    { 0 },
+};
+
 /* --- The check --------------------------------------------------------------------------------- */
 
 /* An object to be looked at. */
 struct item {
     json_t *object;
-    char *path;                      /* "file." */
-    const struct block_key *members; /* NULL: a node */
+    char *path;                 /* "file." */
+    const struct block_key *as; /* what it has to be */
 };
 struct check {
     struct item *items;
@@ -51,10 +56,10 @@ struct check {
 };
 
 static void add_item(struct check *c, json_t *object, const struct item *in, const char *name,
-                     const struct block_key *members)
+                     const struct block_key *as)
 {
     c->items = mem_reallocarray(c->items, c->count + 1, sizeof(*c->items));
-    c->items[c->count++] = (struct item){ object, mem_printf("%s%s.", in ? in->path : "", name), members };
+    c->items[c->count++] = (struct item){ object, mem_printf("%s%s.", in ? in->path : "", name), as };
     if (!in) {
         c->items[c->count - 1].path[0] = '\0';
     }
@@ -139,7 +144,7 @@ static int check_list(struct check *c, struct item in, const struct block_key *k
         if (!json_is_object(element)) {
             return wrong_type(c, &in, name, "object");
         }
-        add_item(c, element, &in, name, key->members);
+        add_item(c, element, &in, name, key);
     }
     return 0;
 }
@@ -158,20 +163,28 @@ static int check_value(struct check *c, struct item in, const struct block_key *
     case KEY_INT:
     case KEY_SIZE:
         return check_number(c, &in, key->name, value, key->kind == KEY_SIZE);
+    case KEY_UINT64:
+        if (!json_is_integer(value)) {
+            error_set(c->err, "Parameter '%s%s' expects uint64", in.path, key->name);
+            return -EINVAL;
+        }
+        return 0;
     case KEY_ENUM:
         return check_enum(c, &in, key, value);
     case KEY_LIST:
+    case KEY_NODES:
         return check_list(c, in, key, value);
     case KEY_OBJECT:
+    case KEY_CREATE:
         if (!json_is_object(value)) {
             return wrong_type(c, &in, key->name, "object");
         }
-        add_item(c, value, &in, key->name, key->members);
+        add_item(c, value, &in, key->name, key);
         return 0;
     case KEY_NODE:
     case KEY_NODE_OR_NULL:
         if (json_is_object(value)) {
-            add_item(c, value, &in, key->name, NULL);
+            add_item(c, value, &in, key->name, key);
         } else if (!json_is_string(value) && !(json_is_null(value) && key->kind == KEY_NODE_OR_NULL)) {
             return wrong_type(c, &in, key->name, key->kind == KEY_NODE ? "BlockdevRef" : "BlockdevRefOrNull");
         }
@@ -206,26 +219,67 @@ static int check_keys(struct check *c, struct item in, const struct block_key *k
     return 0;
 }
 
+/* The members that an object has because of the value of its tag; the tag itself has been checked. */
+static int find_variant(struct check *c, const struct item *in, const struct block_key **own)
+{
+    bool is_variant = in->as->kind == KEY_OBJECT || in->as->kind == KEY_LIST;
+    const char *tag = is_variant ? in->as->tag : "driver";
+    const char *value = tag ? json_string_value(json_object_get(in->object, tag)) : NULL;
+    const struct driver *driver = value && !is_variant ? driver_find(value) : NULL;
+
+    *own = NULL;
+    if (!tag) {
+        return 0;
+    }
+    if (driver) {
+        *own = in->as->kind == KEY_CREATE ? driver->create_keys : driver->keys;
+        return 0;
+    }
+    for (const struct block_variant *v = in->as->variants; v && v->value; v++) {
+        if (!strcmp(v->value, value)) {
+            *own = v->members;
+            return 0;
+        }
+    }
+    error_set(c->err, "Parameter '%s' does not accept value '%s'", tag, value);
+    return -EINVAL;
+}
+
+static int check_zeroes(struct check *c, const json_t *node)
+{
+    const char *zeroes = json_string_value(json_object_get(node, "detect-zeroes"));
+    const char *discard = json_string_value(json_object_get(node, "discard"));
+
+    if (zeroes && !strcmp(zeroes, "unmap") && (!discard || strcmp(discard, "unmap"))) {
+        error_set(c->err, "setting detect-zeroes to unmap is not allowed without setting discard operation to unmap");
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static const struct block_key *common_members(const struct block_key *as)
+{
+    switch (as->kind) {
+    case KEY_OBJECT:
+    case KEY_LIST:
+        return as->members;
+    case KEY_CREATE:
+        return block_create_keys;
+    default:
+        return block_common_keys;
+    }
+}
+
 static int check_item(struct check *c, struct item in)
 {
-    const struct block_key *common = in.members ? in.members : block_common_keys, *own = NULL;
+    const struct block_key *common = common_members(in.as), *own;
     json_t *value;
     const char *name;
 
-    if (check_keys(c, in, common) < 0) {
+    if (check_keys(c, in, common) < 0 || find_variant(c, &in, &own) < 0 || check_keys(c, in, own) < 0) {
         return -EINVAL;
     }
-    if (!in.members) {
-        const char *wanted = json_string_value(json_object_get(in.object, "driver"));
-        const struct driver *driver = driver_find(wanted);
-
-        if (!driver) {
-            error_set(c->err, "Parameter 'driver' does not accept value '%s'", wanted);
-            return -EINVAL;
-        }
-        own = driver->keys;
-    }
-    if (check_keys(c, in, own) < 0) {
+    if (common == block_common_keys && check_zeroes(c, in.object) < 0) {
         return -EINVAL;
     }
     json_object_foreach(in.object, name, value) {
@@ -237,20 +291,42 @@ static int check_item(struct check *c, struct item in)
     return 0;
 }
 
-int blockdev_check(json_t *tree, bool from_words, struct error *err)
+static int check_all(struct check *c)
 {
-    struct check c = { .from_words = from_words, .err = err };
     int ret = 0;
 
-    add_item(&c, tree, NULL, "", NULL);
-    for (size_t i = 0; i < c.count && ret == 0; i++) {
-        ret = check_item(&c, c.items[i]);
+    for (size_t i = 0; i < c->count && ret == 0; i++) {
+        ret = check_item(c, c->items[i]);
     }
-    for (size_t i = 0; i < c.count; i++) {
-        free(c.items[i].path);
+    for (size_t i = 0; i < c->count; i++) {
+        free(c->items[i].path);
     }
-    free(c.items);
+    free(c->items);
     return ret;
+}
+
+int blockdev_check(json_t *tree, bool from_words, struct error *err)
+{
+    static const struct block_key node = { .kind = KEY_NODE };
+
+    return blockdev_check_object(tree, from_words, &node, err);
+}
+
+int blockdev_check_object(json_t *tree, bool from_words, const struct block_key *as, struct error *err)
+{
+    struct check c = { .from_words = from_words, .err = err };
+
+    add_item(&c, tree, NULL, "", as);
+    return check_all(&c);
+}
+
+int blockdev_check_member(json_t *object, const struct block_key *key, struct error *err)
+{
+    struct block_key rows[] = { *key, { 0 } };
+    struct check c = { .err = err };
+    int ret = check_keys(&c, (struct item){ .object = object, .path = "" }, rows);
+
+    return check_all(&c) < 0 ? -EINVAL : ret;
 }
 
 /* --- Nodes of the monitor ------------------------------------------------------------------------ */
@@ -265,6 +341,11 @@ struct node *co_blockdev_add(json_t *tree, bool from_words, struct error *err)
     }
     if (!json_object_get(tree, "node-name")) {
         error_set(err, "'node-name' must be specified for the root node");
+        return NULL;
+    }
+    if (!json_is_object(json_object_get(tree, "file")) &&
+        node_find(json_string_value(json_object_get(tree, "node-name")))) { /* before its file is found to be in use */
+        error_set(err, "Duplicate nodes with node-name='%s'", json_string_value(json_object_get(tree, "node-name")));
         return NULL;
     }
     backing = json_object_get(tree, "backing");
@@ -286,7 +367,7 @@ static bool in_use(const struct node *node)
 
 int co_blockdev_del(const char *node_name, struct error *err)
 {
-    struct node *node = node_find(node_name);
+    struct node *node = node_find(node_name), *over;
 
     if (!node) {
         error_set(err, "Failed to find node with node-name='%s'", node_name);
@@ -298,6 +379,12 @@ int co_blockdev_del(const char *node_name, struct error *err)
     }
     if (node_check_free(node, err) < 0) {
         return -EBUSY;
+    }
+    TAILQ_FOREACH(over, &all_nodes, link) {
+        if (over->backing == node) {
+            error_set(err, "Node '%s' is busy: node is used as backing hd of '%s'", node->name, over->name);
+            return -EBUSY;
+        }
     }
     if (!node->monitor_owned) {
         error_set(err, "Node %s is not owned by the monitor", node_name);

@@ -23,11 +23,19 @@ enum block_key_kind {
     KEY_BOOL,
     KEY_INT,          /* 64 bits, may be negative */
     KEY_SIZE,         /* bytes, or another number that is not negative */
+    KEY_UINT64,       /* in JSON a negative number stands for a large one */
     KEY_ENUM,         /* one of `choices` */
     KEY_NODE,         /* a node: by name, or an object with its options */
     KEY_NODE_OR_NULL, /* or null: none */
-    KEY_OBJECT,       /* `members` */
-    KEY_LIST,         /* of objects, each with `members` */
+    KEY_NODES,        /* a list of objects with nodes' options */
+    KEY_CREATE,       /* an object: the driver, and what it makes a new image from (its create_keys) */
+    KEY_OBJECT,       /* `members`, and those of the variant that `tag` names */
+    KEY_LIST,         /* of such objects */
+};
+/* What an object holds besides when its tag has this value. */
+struct block_variant {
+    const char *value;
+    const struct block_key *members; /* NULL: nothing */
 };
 struct block_key {
     const char *name;
@@ -35,6 +43,8 @@ struct block_key {
     bool required;
     const char *const *choices;      /* NULL-terminated */
     const struct block_key *members; /* ends at name == NULL */
+    const char *tag;                 /* the member that chooses among `variants` */
+    const struct block_variant *variants; /* ends at value == NULL */
     const char *help;
 };
 /* What every node has; ends at name == NULL. */
@@ -50,6 +60,13 @@ extern const struct block_key block_common_keys[];
  * Changes nothing else.  0, or -EINVAL with QEMU's words.
  */
 int blockdev_check(json_t *tree, bool from_words, struct error *err);
+
+/* The same for other trees: is `tree` an object as `as` (KEY_NODE, KEY_OBJECT) says? */
+int blockdev_check_object(json_t *tree, bool from_words, const struct block_key *as, struct error *err);
+/* And for one member of a JSON object, which may be missing when it is not required. */
+int blockdev_check_member(json_t *object, const struct block_key *key, struct error *err);
+/* The one member that all trees of KEY_CREATE have besides the driver's create_keys. */
+extern const struct block_key block_create_keys[];
 
 /* Check and open.  The root must have a node-name.  The node stays until co_blockdev_del(); the
  * reference is the monitor's.  `tree` is borrowed (changed as by blockdev_check()).  NULL with err;

@@ -99,6 +99,24 @@ int file_lock(struct node *file, enum file_user user, struct error *err)
     return ret;
 }
 
+enum file_user file_user_now(const struct node *file)
+{
+    const struct file_state *s = file->state;
+
+    return s->user;
+}
+
+int co_file_look_at_size(struct node *file)
+{
+    uint64_t size;
+    int ret = co_io_size(file_io(file), &size);
+
+    if (ret == 0) {
+        file->size = ROUND_UP(size, NODE_SECTOR);
+    }
+    return ret;
+}
+
 /* --- A place for a new image ---------------------------------------------------------------------------------- */
 
 /* A device always has a size: one whose head is all zeroes counts as empty, as one that was never written. */
@@ -249,6 +267,24 @@ static void co_file_close(struct node *node)
     node->state = NULL;
 }
 
+int co_file_set_direct(struct node *file, bool direct, struct error *err)
+{
+    struct file_state *s = file->state;
+    bool before = s->direct;
+    int ret;
+
+    if (direct == before) {
+        return 0;
+    }
+    s->direct = direct;
+    ret = co_io_reopen(s->io, open_flags(s, !file->read_only));
+    if (ret < 0) {
+        s->direct = before;
+        error_set_errno(err, ret, "Could not reopen '%s'", file->filename);
+    }
+    return ret;
+}
+
 /* The handle is changed first on the way up and the locks first on the way down: there is no instant in
  * which we could write without the lock that says so. */
 static int co_file_set_writable(struct node *node, bool writable, struct error *err)
@@ -315,7 +351,10 @@ static int co_file_zero(struct node *node, uint64_t offset, uint64_t len, unsign
 
 static int co_file_discard(struct node *node, uint64_t offset, uint64_t len)
 {
-    return co_io_discard(file_io(node), offset, len);
+    int ret = co_io_discard(file_io(node), offset, len);
+
+    node_note_host_discard(node, len, ret);
+    return ret;
 }
 
 static int co_file_flush(struct node *node)
@@ -359,8 +398,17 @@ static const struct block_key file_keys[] = {
     { 0 },
 };
 
+static const char *const preallocations[] = { "off", "falloc", "full", NULL };
+static const struct block_key file_create_keys[] = {
+    { .name = "filename", .kind = KEY_STRING, .required = true, .help = "path of the new file" },
+    { .name = "size", .kind = KEY_UINT64, .required = true, .help = "bytes" },
+    { .name = "preallocation", .kind = KEY_ENUM, .choices = preallocations, .help = "what is allocated at once" },
+    { 0 },
+};
+
 const struct driver driver_file = {
     .name = "file",
+    .create_keys = file_create_keys,
     .is_protocol = true,
     .keys = file_keys,
     .co_open = co_file_open,

@@ -77,6 +77,16 @@ struct io_file *node_host_file(struct node *node)
     return node ? node->driver->host_file(node) : NULL;
 }
 
+void node_note_host_discard(struct node *file, uint64_t len, int ret)
+{
+    if (ret < 0) {
+        file->stats.host_discards_failed++;
+    } else {
+        file->stats.host_discards++;
+        file->stats.host_discarded_bytes += len;
+    }
+}
+
 int node_depth(const struct node *top, const struct node *below)
 {
     int depth = 0;

@@ -251,6 +251,7 @@ void co_qcow2_embargo_lift(struct qcow2 *q)
         for (size_t i = 0; q->node->discard_unmap && i < e->n; i++) {
             int ret = co_io_discard(q->file, e->v[i].first * q->cluster_size,
                                     e->v[i].n * q->cluster_size);
+            node_note_host_discard(q->node->file, e->v[i].n * q->cluster_size, ret);
             if (ret < 0) {
                 break; /* a hint, no more */
             }

@@ -23,7 +23,21 @@ struct plan {
     struct node *root;
     const struct driver *driver;
     bool made_file; /* ours to remove on failure */
+    struct node *overlay;      /* own reference */
+    struct node_drain *drain;
+    bool busy;                 /* root and overlay are marked */
+    bool frozen;               /* the root is read-only now because of us */
+    enum file_user user;       /* whose locks its file had before */
 };
+
+#define BUSY_REASON "block device is in use by a snapshot"
+
+/* For two nodes that are there already. */
+static int find_root_node(struct plan *plan, struct error *err)
+{
+    plan->root = disk_or_node(plan->args->node, err);
+    return plan->root ? 0 : -ENOENT;
+}
 
 static int find_root(struct plan *plan, struct error *err)
 {
@@ -81,10 +95,13 @@ static int check(struct plan *plan, struct error *err)
         plan->disk = disk_of_root(plan->root);
     }
     over = overlay_of(plan->root);
-    if (!plan->disk || over) {
+    if (over || (!plan->disk && !plan->args->overlay)) {
         error_set(err, over ? "Node '%s' is busy: node is used as backing hd of '%s'" : "Node '%s' is not in use by a disk%s",
                   plan->root->name, over ? over->name : "");
         return -EBUSY;
+    }
+    if (plan->args->overlay) {
+        return 0;
     }
     plan->driver = driver_find(format);
     if (!plan->driver || plan->driver->is_protocol) {
@@ -141,88 +158,198 @@ static json_t *overlay_options(const struct plan *plan)
     return options;
 }
 
-static int co_pivot(struct plan *plan, struct node *overlay, struct error *err)
+/* Does anybody stand on this node, or show it to a guest? */
+static bool in_use(const struct node *node)
 {
-    struct node *root = plan->root;
-    struct node_drain *drain;
-    int ret = co_node_flush(root);
+    struct node *n;
 
-    if (ret < 0) {
-        error_set_errno(err, ret, "Could not flush '%s'", root->filename);
-        return ret;
-    }
-    drain = co_node_drain_begin(root);
-    ret = node_check_free(root, err); /* we suspended: somebody may have been faster */
-    if (ret == 0 && plan->disk->root != root) {
-        error_set(err, "The root of '%s' has changed meanwhile", plan->disk->id);
-        ret = -EBUSY;
-    }
-    if (ret < 0) {
-        co_node_drain_end(drain);
-        return ret;
-    }
-    root->busy_reason = "block device is in use by a snapshot"; /* no job may begin on it while we suspend */
-    ret = co_node_set_writable(root, false, err);
-    if (ret == 0 && root->file && root->file->driver == &driver_file) {
-        ret = file_lock(root->file, FILE_USER_BACKING, err);
-        if (ret < 0) {
-            co_node_set_writable(root, true, NULL);
+    TAILQ_FOREACH(n, &all_nodes, link) {
+        if (n->file == node || n->backing == node) {
+            return true;
         }
     }
-    if (ret == 0) {
-        overlay->backing = node_ref(root);
-        disk_set_root(plan->disk, overlay);
-    }
-    root->busy_reason = NULL;
-    co_node_drain_end(drain);
-    return ret;
+    return node->busy_reason || disk_of_root(node);
 }
 
-static int co_snapshot(const struct snapshot_args *args, struct error *err)
+/* The overlay that somebody has opened for us. */
+static int find_overlay(struct plan *plan, struct error *err)
 {
-    struct plan plan = { .args = args };
-    struct node *overlay = NULL;
-    int ret = find_root(&plan, err);
+    struct node *overlay = disk_or_node(plan->args->overlay, err);
+
+    if (!overlay) {
+        return -ENOENT;
+    }
+    if (in_use(overlay)) {
+        error_set(err, "The overlay is already in use");
+        return -EBUSY;
+    }
+    if (overlay->backing) {
+        error_set(err, "The overlay already has a backing image");
+        return -EINVAL;
+    }
+    plan->overlay = node_ref(overlay);
+    return 0;
+}
+
+static int co_open_overlay(struct plan *plan, struct error *err)
+{
+    const struct snapshot_args *args = plan->args;
+    json_t *options;
+    int ret = co_file_check_place(args->file, args->reuse || args->overwrite, err);
+
+    if (ret == 0 && !args->reuse) {
+        ret = co_make_overlay(plan, err);
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    options = overlay_options(plan);
+    plan->overlay = co_node_open(args->file, options, err);
+    json_decref(options);
+    return plan->overlay ? 0 : -EINVAL;
+}
+
+/* All that can be done without the guest noticing, but the flush. */
+static int co_prepare(struct plan *plan, struct error *err)
+{
+    bool ready_made = plan->args->overlay;
+    int ret;
+
+    if (plan->args->abort) {
+        error_set(err, "Transaction aborted using Abort action");
+        return -ECANCELED;
+    }
+    ret = ready_made ? find_root_node(plan, err) : find_root(plan, err);
 
     if (ret == 0) {
-        ret = check(&plan, err);
+        ret = check(plan, err);
     }
     if (ret == 0) {
-        ret = co_file_check_place(args->file, args->reuse || args->overwrite, err);
+        ret = ready_made ? find_overlay(plan, err) : co_open_overlay(plan, err);
     }
-    if (ret == 0 && !args->reuse) {
-        ret = co_make_overlay(&plan, err);
-    }
-    if (ret == 0) {
-        json_t *options = overlay_options(&plan);
-        overlay = co_node_open(args->file, options, err);
-        json_decref(options);
-        ret = overlay ? 0 : -EINVAL;
-    }
-    if (ret == 0 && !overlay->driver->supports_backing) {
+    if (ret == 0 && !plan->overlay->driver->supports_backing) {
         error_set(err, "The overlay does not support backing images");
         ret = -ENOTSUP;
     }
+    return ret;
+}
+
+/* Drained, and since we suspended somebody may have been faster.  From here on no job may begin on the two. */
+static int mark_busy(struct plan *plan, struct error *err)
+{
+    int ret = node_check_free(plan->root, err);
+
+    if (ret == 0 && (plan->disk != disk_of_root(plan->root) || overlay_of(plan->root) || in_use(plan->overlay) ||
+                     plan->overlay->backing)) {
+        error_set(err, "The root of '%s' has changed meanwhile", plan->disk ? plan->disk->label : plan->root->name);
+        ret = -EBUSY;
+    }
     if (ret == 0) {
-        ret = co_pivot(&plan, overlay, err);
+        plan->root->busy_reason = plan->overlay->busy_reason = BUSY_REASON;
+        plan->busy = true;
     }
-    if (overlay) {
-        co_node_unref(overlay); /* the disk has its own reference now, or it closes */
+    return ret;
+}
+
+static int co_freeze_root(struct plan *plan, struct error *err)
+{
+    struct node *root = plan->root;
+    bool was_writable = !root->read_only;
+    int ret = co_node_set_writable(root, false, err);
+
+    if (ret < 0) {
+        return ret;
     }
-    if (ret < 0 && plan.made_file) {
-        co_io_unlink(args->file);
+    plan->frozen = was_writable;
+    if (root->file && root->file->driver == &driver_file) {
+        plan->user = file_user_now(root->file);
+        ret = file_lock(root->file, FILE_USER_BACKING, err);
+    }
+    return ret;
+}
+
+static void co_thaw_root(struct plan *plan)
+{
+    struct node *root = plan->root;
+
+    if (root->file && root->file->driver == &driver_file && plan->user != FILE_USER_NONE) {
+        file_lock(root->file, plan->user, NULL);
+    }
+    if (plan->frozen) {
+        co_node_set_writable(root, true, NULL);
+    }
+}
+
+static int co_pivot(struct plan *plans, size_t n, struct error *err)
+{
+    int ret = 0;
+
+    for (size_t i = 0; i < n && ret == 0; i++) {
+        ret = co_node_flush(plans[i].root);
+        if (ret < 0) {
+            error_set_errno(err, ret, "Could not flush '%s'", plans[i].root->filename);
+        }
+    }
+    for (size_t i = 0; i < n && ret == 0; i++) {
+        plans[i].drain = co_node_drain_begin(plans[i].root);
+    }
+    for (size_t i = 0; i < n && ret == 0; i++) {
+        ret = mark_busy(&plans[i], err);
+    }
+    for (size_t i = 0; i < n && ret == 0; i++) {
+        ret = co_freeze_root(&plans[i], err);
+    }
+    for (size_t i = 0; i < n && ret == 0; i++) {
+        co_node_set_backing_edge(plans[i].overlay, plans[i].root);
+        if (plans[i].disk) {
+            disk_set_root(plans[i].disk, plans[i].overlay);
+        }
+        if (plans[i].args->reuse || plans[i].args->overlay) {
+            chain_map_forget_layer(plans[i].overlay); /* it may hold data already */
+        }
+    }
+    for (size_t i = n; i-- > 0;) {
+        if (ret < 0 && plans[i].busy) {
+            co_thaw_root(&plans[i]);
+        }
+        if (plans[i].busy) {
+            plans[i].root->busy_reason = plans[i].overlay->busy_reason = NULL;
+        }
+        if (plans[i].drain) {
+            co_node_drain_end(plans[i].drain);
+        }
     }
     return ret;
 }
 
 /* One after the other: of two that were asked for at once the second goes on top of the first. */
-int co_snapshot_sync(const struct snapshot_args *args, struct error *err)
+int co_snapshot_group(const struct snapshot_args *args, size_t n, struct error *err)
 {
     static struct co_mutex turn = { .queue = CO_QUEUE_INIT(turn.queue) };
-    int ret;
+    AUTOFREE struct plan *plans = mem_calloc(n, sizeof(*plans));
+    int ret = 0;
 
     co_mutex_lock(&turn);
-    ret = co_snapshot(args, err);
+    for (size_t i = 0; i < n && ret == 0; i++) {
+        plans[i].args = &args[i];
+        ret = co_prepare(&plans[i], err);
+    }
+    if (ret == 0) {
+        ret = co_pivot(plans, n, err);
+    }
+    for (size_t i = n; i-- > 0;) {
+        if (plans[i].overlay) {
+            co_node_unref(plans[i].overlay); /* the disk has its own reference now, or it closes */
+        }
+        if (ret < 0 && plans[i].made_file) {
+            co_io_unlink(args[i].file);
+        }
+    }
     co_mutex_unlock(&turn);
     return ret;
+}
+
+int co_snapshot_sync(const struct snapshot_args *args, struct error *err)
+{
+    return co_snapshot_group(args, 1, err);
 }

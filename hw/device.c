@@ -16,6 +16,7 @@
 #include "hw/guest.h"
 #include "hw/ignored.h"
 #include "hw/machine.h"
+#include "hw/object.h"
 
 #define BLOCK_SIZE_MIN 512u
 #define BLOCK_SIZE_MAX (2u << 20)
@@ -76,12 +77,11 @@ bool device_flag(const struct device *dev, const char *property)
     return row && row->fallback && !strcmp(row->fallback, "true");
 }
 
-static json_t *iothreads;
-
-void device_note_iothread(const char *id)
+static bool is_iothread(const char *id)
 {
-    iothreads = iothreads ? iothreads : json_object();
-    json_object_set_new(iothreads, id, json_true());
+    const struct object *object = object_find(id);
+
+    return object && !strcmp(object->type->name, "iothread");
 }
 
 /* A property on its way into a device. */
@@ -203,8 +203,8 @@ static int set_word(struct setting *s)
         error_set(s->err, "Invalid parameter type for '%s', expected: string", name);
         return -EINVAL;
     }
-    if (s->row->kind == PROPERTY_IOTHREAD && *text && !json_object_get(iothreads, text)) {
-        error_set(s->err, "Device '%s' not found", text);
+    if (s->row->kind == PROPERTY_IOTHREAD && *text && !is_iothread(text)) {
+        error_set_class(s->err, ERROR_DEVICE_NOT_FOUND, "Device '%s' not found", text);
         return -ENOENT;
     }
     if (s->row->kind == PROPERTY_PCI_ADDRESS && text && !is_pci_address(text)) {
@@ -258,23 +258,57 @@ static const char *owner_of_drive(const struct device *dev)
     return strncmp(dev->model->name, "virtio-", 7) ? dev->model->name : "virtio-blk-device";
 }
 
+static const char *user_name(const struct disk *disk)
+{
+    return *disk->id || !disk->qdev ? disk->label : disk->qdev;
+}
+
+/* Would one of the two write what the other takes to stand still?  `writer` has `node` as its root, `over` stands on it. */
+static int refuse_writer(const char *writer, const struct node *node, const struct node *over, struct error *err)
+{
+    error_set(err,
+              "Permission conflict on node '%s': permissions 'write' are both required by block device '%s' (uses node "
+              "'%s' as 'root' child) and unshared by node '%s' (uses node '%s' as 'backing' child).",
+              node->name, writer, node->name, over->name, node->name);
+    return -EBUSY;
+}
+
+static int check_chains(const char *path, const struct node *root, struct error *err)
+{
+    struct disk *other;
+
+    TAILQ_FOREACH(other, &all_disks, link) {
+        for (const struct node *n = root; n->backing; n = n->backing) { /* who writes below us? */
+            if (other->root == n->backing && !other->read_only) {
+                return refuse_writer(user_name(other), n->backing, n, err);
+            }
+        }
+        for (const struct node *n = other->root; n && n->backing && !root->read_only; n = n->backing) {
+            if (n->backing == root) { /* we would write below him */
+                return refuse_writer(path, root, n, err);
+            }
+        }
+    }
+    return 0;
+}
+
 /* Two devices that write would not know of each other. */
 static int check_root_free(const struct device *dev, const struct node *root, struct error *err)
 {
+    AUTOFREE char *path = mem_printf("%s%s", dev->path, strncmp(dev->model->name, "virtio-", 7) ? "" : "/virtio-backend");
     struct disk *other;
 
     TAILQ_FOREACH(other, &all_disks, link) {
         if (other->root == root && !(root->read_only && other->read_only)) {
             error_set(err,
                       "Permission conflict on node '%s': permissions 'write' are both required by block device "
-                      "'%s' (uses node '%s' as 'root' child) and unshared by block device '%s%s' (uses node '%s' as "
+                      "'%s' (uses node '%s' as 'root' child) and unshared by block device '%s' (uses node '%s' as "
                       "'root' child).",
-                      root->name, other->qdev ? other->qdev : other->label, root->name, dev->path,
-                      strncmp(dev->model->name, "virtio-", 7) ? "" : "/virtio-backend", root->name);
+                      root->name, user_name(other), root->name, path, root->name);
             return -EBUSY;
         }
     }
-    return 0;
+    return check_chains(path, root, err);
 }
 
 static int disk_from_node(struct device *dev, struct node *root, struct error *err)
@@ -398,7 +432,10 @@ static int check_bus(const struct device *dev, const char *bus, struct error *er
     return 0;
 }
 
-static int take_id(struct device *dev, json_t *tree, bool from_words, struct error *err)
+/* How the properties of a device are given. */
+enum given { GIVEN_JSON, GIVEN_WORDS, GIVEN_PLUG /* words, in a running program */ };
+
+static int take_id(struct device *dev, json_t *tree, enum given how, struct error *err)
 {
     json_t *value = json_object_get(tree, "id");
     const char *id = json_string_value(value);
@@ -407,13 +444,13 @@ static int take_id(struct device *dev, json_t *tree, bool from_words, struct err
         error_set(err, "Invalid parameter type for 'id', expected: string");
         return -EINVAL;
     }
-    if (id && from_words && !id_wellformed(id)) {
+    if (id && how != GIVEN_JSON && !id_wellformed(id)) {
         error_set(err, "Parameter 'id' expects an identifier");
         error_hint(err, "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.");
         return -EINVAL;
     }
     if (id && device_find(id)) {
-        error_set(err, from_words ? "Duplicate ID '%s' for device" : "Duplicate device ID '%s'", id);
+        error_set(err, how == GIVEN_WORDS ? "Duplicate ID '%s' for device" : "Duplicate device ID '%s'", id);
         return -EEXIST;
     }
     dev->id = mem_strdup(id);
@@ -500,18 +537,14 @@ static const struct device_model *find_model(json_t *tree, struct error *err)
     return model;
 }
 
-int co_device_add(json_t *tree, bool from_words, const char *shown, struct error *err)
+static int co_add(const struct device_model *model, json_t *tree, enum given how, const char *shown, struct error *err)
 {
-    const struct device_model *model = find_model(tree, err);
-    struct device *dev;
+    struct device *dev = mem_zalloc(sizeof(*dev));
 
-    if (!model) {
-        return -EINVAL;
-    }
-    dev = mem_zalloc(sizeof(*dev));
     dev->model = model;
+    dev->hotplugged = how == GIVEN_PLUG;
     dev->properties = json_object();
-    if (take_id(dev, tree, from_words, err) < 0 || take_properties(dev, tree, from_words, shown, err) < 0 ||
+    if (take_id(dev, tree, how, err) < 0 || take_properties(dev, tree, how != GIVEN_JSON, shown, err) < 0 ||
         complete_disk(dev, err) < 0 || model->realize(dev, err) < 0) {
         co_device_discard(dev);
         return -EINVAL;
@@ -520,6 +553,36 @@ int co_device_add(json_t *tree, bool from_words, const char *shown, struct error
     name_place(dev);
     TAILQ_INSERT_TAIL(&all_devices, dev, link);
     return 0;
+}
+
+int co_device_add(json_t *tree, bool from_words, const char *shown, struct error *err)
+{
+    const struct device_model *model = find_model(tree, err);
+
+    return model ? co_add(model, tree, from_words ? GIVEN_WORDS : GIVEN_JSON, shown, err) : -EINVAL;
+}
+
+int co_device_plug(json_t *tree, struct error *err)
+{
+    const char *id = json_string_value(json_object_get(tree, "id"));
+    const char *bus = json_string_value(json_object_get(tree, "bus"));
+    const struct device_model *model;
+    struct device named = { 0 };
+
+    if (id && !id_wellformed(id)) {
+        error_set(err, "Parameter 'id' expects an identifier");
+        return -EINVAL;
+    }
+    model = find_model(tree, err);
+    named.model = model;
+    if (!model || (bus && check_bus(&named, bus, err) < 0)) {
+        return -EINVAL;
+    }
+    if (strcmp(model->bus, "PCI") != 0) {
+        error_set(err, "Bus '%s' does not support hotplugging", bus ? bus : "ide.1");
+        return -ENOTSUP;
+    }
+    return co_add(model, tree, GIVEN_PLUG, NULL, err);
 }
 
 int co_device_for_drive(struct disk *disk, const char *model, unsigned bus, unsigned unit, struct error *err)
@@ -551,19 +614,121 @@ int co_device_for_drive(struct disk *disk, const char *model, unsigned bus, unsi
 
 /* --- Going -------------------------------------------------------------------------------------------- */
 
+static unsigned removing;        /* coroutines that unplug */
+static struct co_queue removed = CO_QUEUE_INIT(removed);
+static void (*listener)(const char *id, const char *path);
+
+void device_set_listener(void (*deleted)(const char *id, const char *path))
+{
+    listener = deleted;
+}
+
+struct device *device_find_any(const char *name)
+{
+    struct device *dev = device_find(name);
+
+    for (dev = dev ? dev : TAILQ_FIRST(&all_devices); dev; dev = TAILQ_NEXT(dev, link)) {
+        if ((dev->id && !strcmp(dev->id, name)) || !strcmp(dev->path, name)) {
+            break;
+        }
+    }
+    return dev;
+}
+
+bool device_hotpluggable(const struct device *dev)
+{
+    return !strcmp(dev->model->bus, "PCI");
+}
+
 void co_device_remove(struct device *dev)
 {
     TAILQ_REMOVE(&all_devices, dev, link);
     if (dev->guest) {
         co_guest_free(dev->guest);
     }
+    co_machine_hold(); /* a reset goes from device to device */
     dev->hardware->kind->co_remove(dev->hardware);
+    machine_let_go();
     free(dev->disk->qdev);
     dev->disk->qdev = NULL;
     if (dev->own_disk) {
         co_disk_free(dev->disk);
     }
     device_free(dev);
+}
+
+static CO_ENTRY void co_unplug(void *arg)
+{
+    struct device *dev = arg;
+    AUTOFREE char *id = mem_strdup(dev->id), *path = mem_strdup(dev->path);
+
+    co_device_remove(dev);
+    if (listener) {
+        listener(id, path);
+    }
+    removing--;
+    co_queue_wake_all(&removed);
+}
+
+/* The guest looks: all that it was asked for goes. */
+static void unplug_asked(void)
+{
+    struct device *dev;
+
+    TAILQ_FOREACH(dev, &all_devices, link) {
+        if (dev->unplugging && !dev->leaving) {
+            dev->leaving = true;
+            removing++;
+            co_start_later(co_unplug, dev);
+        }
+    }
+}
+
+static void machine_changed(struct machine_listener *l, enum run_state now)
+{
+    if (now == RUN_RUNNING) {
+        unplug_asked();
+    }
+}
+
+static void machine_was_reset(struct machine_listener *l)
+{
+    unplug_asked();
+}
+
+static struct machine_listener ears = { .state_changed = machine_changed, .reset = machine_was_reset };
+static bool listening;
+
+int device_unplug(struct device *dev, struct error *err)
+{
+    if (dev->unplugging) {
+        error_set(err, "Device %s is already in the process of unplug", dev->id ? dev->id : dev->path);
+        return -EBUSY;
+    }
+    if (!device_hotpluggable(dev)) {
+        error_set(err, "Bus '%s' does not support hotplugging", device_text(dev, "bus") ?: "ide.0");
+        return -ENOTSUP;
+    }
+    dev->unplugging = true;
+    if (!listening) {
+        machine_listen(&ears);
+        listening = true;
+    }
+    if (machine_running()) {
+        unplug_asked();
+    }
+    return 0;
+}
+
+void co_devices_settle(void)
+{
+    if (listening) {
+        machine_unlisten(&ears);
+        listening = false;
+    }
+    while (removing) {
+        co_queue_wait(&removed);
+    }
 }
 
 /* --- Help --------------------------------------------------------------------------------------------- */
@@ -598,6 +763,11 @@ static const char *const kind_names[] = {
     [PROPERTY_PCI_ADDRESS] = "int32",
     [PROPERTY_IOTHREAD] = "link<iothread>",
 };
+
+const char *property_kind_name(enum property_kind kind)
+{
+    return kind_names[kind];
+}
 
 void device_print_properties(FILE *out, const struct device_model *model)
 {

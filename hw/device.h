@@ -66,6 +66,8 @@ bool device_is_ignored(const char *name);
 /* `-device help` and `-device MODEL,help`. */
 void device_print_models(FILE *out);
 void device_print_properties(FILE *out, const struct device_model *model);
+/* What QEMU calls a kind: "bool", "uint32". */
+const char *property_kind_name(enum property_kind kind);
 
 /* --- Devices ------------------------------------------------------------------------------------- */
 
@@ -79,6 +81,9 @@ struct device {
     bool own_disk;        /* made for the device: it goes with it */
     struct machine_device *hardware;
     struct guest *guest;  /* NULL: nobody uses it */
+    bool hotplugged;
+    bool unplugging;      /* the guest has been asked to let go of it */
+    bool leaving;         /* and does */
 };
 TAILQ_HEAD(device_list, device);
 extern struct device_list all_devices;
@@ -95,11 +100,22 @@ bool device_flag(const struct device *dev, const char *property);
 int co_device_add(json_t *tree, bool from_words, const char *shown, struct error *err);
 /* The device that a drive brings by itself: `disk` is on if=virtio or if=ide at this place. */
 int co_device_for_drive(struct disk *disk, const char *model, unsigned bus, unsigned unit, struct error *err);
+/* device_add: as it, into a machine that is there already; all values are strings. */
+int co_device_plug(json_t *tree, struct error *err);
 struct device *device_find(const char *id);
-/* -object iothread: there are no such threads, but devices may name them. */
-void device_note_iothread(const char *id);
+/* By id or by its whole path. */
+struct device *device_find_any(const char *name);
+/* Is it on a bus from which it can be taken while the machine is there? */
+bool device_hotpluggable(const struct device *dev);
 /* Unplug: its guest goes down, the hardware goes, and the disk if it was the device's own.
  * Suspends. */
 void co_device_remove(struct device *dev);
+/* device_del: ask the guest to let go of it.  It does when it runs, or at the next reset; then the device is removed and
+ * the listener told.  0 or -errno with QEMU's words. */
+int device_unplug(struct device *dev, struct error *err);
+/* Who is told of devices that went after device_unplug(); NULL: nobody.  `id` may be NULL. */
+void device_set_listener(void (*deleted)(const char *id, const char *path));
+/* The end of the program: no device is on its way out any more.  Suspends. */
+void co_devices_settle(void);
 
 #endif

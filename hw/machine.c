@@ -219,6 +219,18 @@ void machine_remove_device(struct machine_device *dev)
     TAILQ_REMOVE(&machine_devices, dev, link);
 }
 
+static struct co_mutex devices_held = { .queue = CO_QUEUE_INIT(devices_held.queue) };
+
+void co_machine_hold(void)
+{
+    co_mutex_lock(&devices_held);
+}
+
+void machine_let_go(void)
+{
+    co_mutex_unlock(&devices_held);
+}
+
 /* --- Run state -------------------------------------------------------------------------------- */
 
 static enum run_state state;
@@ -344,10 +356,11 @@ void co_machine_reset(void)
     struct machine_device *dev;
     struct machine_listener *l, *next;
 
-    /* Devices go away at exit only, so the list stands still while we wait. */
+    co_machine_hold(); /* the list stands still while we wait */
     TAILQ_FOREACH(dev, &machine_devices, link) {
         dev->kind->co_reset(dev);
     }
+    machine_let_go();
     if (!machine_running()) {
         set_state(RUN_PRELAUNCH);
     }

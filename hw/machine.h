@@ -101,6 +101,9 @@ TAILQ_HEAD(machine_device_list, machine_device);
 extern struct machine_device_list machine_devices;
 void machine_add_device(struct machine_device *dev);
 void machine_remove_device(struct machine_device *dev);
+/* Around what takes a device away: no reset goes through the devices meanwhile.  Suspends. */
+void co_machine_hold(void);
+void machine_let_go(void);
 
 /* Make devices (hw/virtio-blk.c, hw/ide.c). */
 struct machine_device *virtio_blk_new(struct disk *disk, unsigned queues, unsigned queue_size);

@@ -382,6 +382,7 @@ enum job_error_action co_job_error(struct job *job, bool is_read, int error)
 
 static void co_wait_finalize(struct job *job)
 {
+    co_queue_wake_all(&job->done_queue); /* for who wants to hear of that as well */
     while (!job->auto_finalize && !job->finalize && !job->cancelled) {
         co_sleep_kickable(job, 0);
     }
@@ -538,6 +539,18 @@ int job_cancel(struct job *job, bool force, struct error *err)
     return 0;
 }
 
+int job_complete(struct job *job, struct error *err)
+{
+    if (job->status != JOB_READY) {
+        error_set(err, "Job '%s' in state '%s' cannot accept command verb 'complete'", job->id,
+                  status_names[job->status]);
+        return -EPERM;
+    }
+    assert(job->kind->complete);
+    job->kind->complete(job);
+    return 0;
+}
+
 int job_finalize(struct job *job, struct error *err)
 {
     if (job->status != JOB_PENDING || job->auto_finalize) {
@@ -564,6 +577,13 @@ int job_dismiss(struct job *job, struct error *err)
 void co_job_wait(struct job *job)
 {
     while (!job_ended(job)) {
+        co_queue_wait(&job->done_queue);
+    }
+}
+
+void co_job_wait_decision(struct job *job)
+{
+    while (!job_ended(job) && job->status != JOB_PENDING) {
         co_queue_wait(&job->done_queue);
     }
 }
@@ -613,6 +633,20 @@ json_t *job_describe(const struct job *job)
 
     if (error_is_set(&job->err)) {
         json_object_set_new(out, "error", json_string(job->err.text));
+    }
+    return out;
+}
+
+json_t *job_describe_short(const struct job *job)
+{
+    json_t *out = json_pack("{s:I, s:s, s:I, s:s, s:s}", "current-progress", (json_int_t)job->offset, "status",
+                            status_names[job->status], "total-progress", (json_int_t)job->len, "type", job->kind->name,
+                            "id", job->id);
+
+    if (error_is_set(&job->err)) {
+        const char *text = job->err.text;
+
+        json_object_set_new_nocheck(out, "error", json_stringn_nocheck(text, strlen(text)));
     }
     return out;
 }

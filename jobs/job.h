@@ -38,6 +38,7 @@ enum job_io_status { JOB_IO_OK, JOB_IO_FAILED, JOB_IO_NOSPACE };
 struct job;
 struct job_kind {
     const char *name; /* "stream" */
+    bool plain;       /* no block job in QEMU's sense: only the job-* commands and JOB_STATUS_CHANGE know it */
     /* The work.  0 or -errno with err filled when it has more to say.  Must end soon after job_is_cancelled(). */
     int (*co_run)(struct job *job, struct error *err);
     /* The last step (state pending, after job-finalize): make the result durable, then pivot.  Nothing has changed for anybody when
@@ -45,6 +46,8 @@ struct job_kind {
     int (*co_prepare)(struct job *job, struct error *err);
     /* Give back what start took; after all that, whatever its result. */
     void (*co_clean)(struct job *job);
+    /* The operator wants a job that is ready to end well.  NULL: this kind is never ready. */
+    void (*complete)(struct job *job);
 };
 
 struct job_hold { /* a node that the job uses */
@@ -129,6 +132,10 @@ int job_resume(struct job *job, struct error *err);
 int job_cancel(struct job *job, bool force, struct error *err); /* returns at once; the job ends later */
 /* Wait until the job has concluded. Takes no reference: use job_ref(). */
 void co_job_wait(struct job *job);
+/* Or until it waits for job-finalize. */
+void co_job_wait_decision(struct job *job);
+/* A mirror-like job that is ready. */
+int job_complete(struct job *job, struct error *err);
 int job_finalize(struct job *job, struct error *err);
 int job_dismiss(struct job *job, struct error *err);
 void co_job_cancel_all(void);
@@ -139,6 +146,8 @@ unsigned job_failures(void);
 /* query-block-jobs' object: {"auto-finalize", "io-status", "device", "auto-dismiss", "busy", "len", "offset", "status", "paused", "speed",
  * "ready", "type"[, "error"]}; new reference. */
 json_t *job_describe(const struct job *job);
+/* query-jobs': {"current-progress", "status", "total-progress", "type", "id"[, "error"]}; new reference. */
+json_t *job_describe_short(const struct job *job);
 
 struct job_listener {
     LIST_ENTRY(job_listener) link;
@@ -167,5 +176,13 @@ struct stream_args {
 };
 /* Start a stream.  Suspends (reopens the target read-write when it is an intermediate image). */
 int co_stream_start(const struct stream_args *args, struct error *err);
+
+struct create_args {
+    const char *job_id;
+    json_t *options;          /* {"driver": ..., and what that driver's create_keys say}, checked; borrowed */
+    bool overwrite;           /* also where something is */
+};
+/* Start to make an image: blockdev-create.  What goes wrong at once, and small images, are done when it returns. */
+int co_create_start(const struct create_args *args, struct error *err);
 
 #endif

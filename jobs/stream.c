@@ -476,11 +476,11 @@ static int co_stream_begin(struct job *job, struct stream *s, struct error *err)
     }
     copier_init(&s->copier, s->target, s->base);
     job->description = describe_pair(s->target, s->base);
-    bool nothing = s->target->backing == s->base && job->auto_finalize;
+    bool nothing = s->target->backing == s->base;
     job_ref(job);
     job_start(job);
     if (nothing) { /* as in QEMU its whole life comes before the reply */
-        co_job_wait(job);
+        job->auto_finalize ? co_job_wait(job) : co_job_wait_decision(job);
     }
     job_unref(job);
     return 0;

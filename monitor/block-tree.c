@@ -9,6 +9,7 @@
 #include <string.h>
 #include <uthash.h>
 
+#include "block/file.h"
 #include "block/path.h"
 #include "core/loop.h"
 #include "core/mem.h"
@@ -380,6 +381,17 @@ static json_t *stats_tree(const struct disk_stats *s, uint64_t highest, bool acc
     return tree;
 }
 
+/* What only this driver counts. */
+static void set_specific(json_t *tree, const struct node *node)
+{
+    if (node->driver == &driver_file) {
+        set(tree, "driver-specific",
+            json_pack("{s:I, s:I, s:s, s:I}", "discard-bytes-ok", (json_int_t)node->stats.host_discarded_bytes,
+                      "discard-nb-ok", (json_int_t)node->stats.host_discards, "driver", node->driver->name,
+                      "discard-nb-failed", (json_int_t)node->stats.host_discards_failed));
+    }
+}
+
 /* The file below a format. */
 static json_t *parent_stats(const struct node *file)
 {
@@ -387,6 +399,7 @@ static json_t *parent_stats(const struct node *file)
 
     set(tree, "stats", stats_tree(&no_stats, file->stats.highest_written, false));
     set_text(tree, "node-name", file->name);
+    set_specific(tree, file);
     return tree;
 }
 
@@ -403,8 +416,14 @@ static json_t *node_stats_tree(const struct node *node, const struct disk_stats 
     }
     if (node) {
         set_text(tree, "node-name", node->name);
+        set_specific(tree, node);
     }
     return tree;
+}
+
+json_t *node_stats_alone(const struct node *node)
+{
+    return node_stats_tree(node, &no_stats, NULL);
 }
 
 json_t *node_stats_alone(const struct node *node)

@@ -31,6 +31,8 @@ json_t *co_node_tree(struct image_memo *memo, struct node *node, bool flat);
 json_t *co_disk_tree(struct image_memo *memo, struct disk *disk);
 /* BlockStats.  New reference. */
 json_t *disk_stats_tree(const struct disk *disk);
+/* The same of a node, without what lies below it. */
+json_t *node_stats_alone(const struct node *node);
 
 /* "virtio0 (node-E): file-E.img (qcow2)" and the indented lines: `info` is a BlockInfo, or NULL for a mere node, `inserted` a
  * BlockDeviceInfo, or NULL for an empty drive. */

@@ -10,10 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "block/blockdev.h"
 #include "core/mem.h"
 #include "core/sandbox.h"
-#include "monitor/monitor.h"
 #include "monitor/guards.h"
+#include "monitor/monitor.h"
+#include "monitor/qmp-text.h"
 
 /* --- Look-up ---------------------------------------------------------------------------------------------------- */
 
@@ -95,6 +97,7 @@ static const char *kind_type(enum arg_kind kind)
     case ARG_FLAG:
         return "boolean";
     case ARG_ANY:
+    case ARG_TREE:
         return NULL;
     default:
         return "string";
@@ -117,9 +120,10 @@ static bool is_choice(const char *const *choices, const char *value)
     return false;
 }
 
-static int check_arg(const struct command_arg *arg, const json_t *value, struct error *err)
+static int check_arg(const struct command_arg *arg, json_t *args, struct error *err)
 {
     const char *type = kind_type(arg->kind);
+    const json_t *value = json_object_get(args, arg->name);
 
     if (!value) {
         if (!arg->optional && arg->kind != ARG_FLAG) {
@@ -135,6 +139,12 @@ static int check_arg(const struct command_arg *arg, const json_t *value, struct 
     if (arg->kind == ARG_ENUM && !is_choice(arg->choices, json_string_value(value))) {
         error_set(err, "Parameter '%s' does not accept value '%s'", arg->name, json_string_value(value));
         return -EINVAL;
+    }
+    if (arg->kind == ARG_TREE) {
+        struct block_key key = *arg->tree;
+
+        key.name = arg->name;
+        return blockdev_check_member(args, &key, err);
     }
     return 0;
 }
@@ -152,21 +162,26 @@ static const struct command_arg *arg_find(const struct command *cmd, const char 
 /* In the order of the row, then what the row does not know: the order in which QEMU finds fault. */
 static int check_args(const struct command *cmd, json_t *args, bool compat, struct error *err)
 {
-    const char *key;
-    json_t *value;
+    AUTOFREE const char **names = qmp_member_order(args);
 
+    if (cmd->flags & COMMAND_FREE) {
+        return 0;
+    }
+    if (cmd->whole) {
+        return blockdev_check_object(args, false, cmd->whole, err);
+    }
     for (const struct command_arg *arg = cmd->args; arg->name; arg++) {
-        int ret = check_arg(arg, json_object_get(args, arg->name), err);
+        int ret = check_arg(arg, args, err);
 
         if (ret) {
             return ret;
         }
     }
-    json_object_foreach(args, key, value) {
-        const struct command_arg *arg = arg_find(cmd, key);
+    for (size_t i = 0; names[i]; i++) {
+        const struct command_arg *arg = arg_find(cmd, names[i]);
 
         if (!arg || (arg->ours && compat)) {
-            error_set(err, "Parameter '%s' is unexpected", key);
+            error_set(err, "Parameter '%s' is unexpected", names[i]);
             return -EINVAL;
         }
     }

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "block/snapshot.h"
 #include "core/mem.h"
 #include "monitor/block-tree.h"
 #include "monitor/chain-view.h"
@@ -28,22 +27,6 @@ static long long int_of(const json_t *tree, const char *key)
 }
 
 /* --- Snapshots ----------------------------------------------------------------------------------------------------- */
-
-int co_blockdev_snapshot_sync(struct monitor *mon, json_t *args, json_t **result, struct error *err)
-{
-    const char *mode = str_arg(args, "mode");
-    struct snapshot_args snapshot = {
-        .device = str_arg(args, "device"),
-        .node_name = str_arg(args, "node-name"),
-        .file = str_arg(args, "snapshot-file"),
-        .snapshot_node_name = str_arg(args, "snapshot-node-name"),
-        .format = str_arg(args, "format"),
-        .reuse = mode && !strcmp(mode, "existing"),
-        .overwrite = mon->compat || bool_arg(args, "overwrite"),
-    };
-
-    return co_snapshot_sync(&snapshot, err);
-}
 
 /* The line that QEMU prints to its standard output when it makes an image. */
 static void print_formatting(struct monitor *mon, const struct disk *disk)
@@ -180,8 +163,15 @@ int co_query_named_block_nodes(struct monitor *mon, json_t *args, json_t **resul
 int co_query_blockstats(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
     struct disk *disk;
+    struct node *node;
 
     *result = json_array();
+    if (bool_arg(args, "query-nodes")) {
+        TAILQ_FOREACH(node, &all_nodes, link) {
+            json_array_append_new(*result, node_stats_alone(node));
+        }
+        return 0;
+    }
     TAILQ_FOREACH(disk, &all_disks, link) {
         json_array_append_new(*result, disk_stats_tree(disk));
     }

@@ -128,8 +128,13 @@ static int co_hmp_commit(struct monitor *mon, json_t *args, json_t **result, str
 static int check_resizable(const struct node *node, const struct disk *disk, const char *device, struct error *err)
 {
     const struct disk *user = disk ? disk : disk_of_root(node);
+    const struct node *over;
+    bool below = false;
 
-    if (node->busy_reason || node->backing_frozen) {
+    TAILQ_FOREACH(over, &all_nodes, link) {
+        below = below || over->backing == node;
+    }
+    if (node->busy_reason || node->backing_frozen || below) {
         error_set(err, "Device '%s' is in use", device);
         return -EBUSY;
     }
@@ -166,6 +171,10 @@ int co_block_resize(struct monitor *mon, json_t *args, json_t **result, struct e
     ret = check_resizable(node, disk, device ? device : name, err);
     if (ret < 0) {
         return ret;
+    }
+    if (size % NODE_SECTOR) {
+        error_set(err, "The new size must be a multiple of %u", NODE_SECTOR);
+        return -EINVAL;
     }
     node_ref(node);
     node->busy_reason = "block device is being resized";

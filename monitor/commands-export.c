@@ -362,6 +362,6 @@ const struct command export_qmp_commands[] = {
     { .name = "block-export-del",
       .args = { { "id", ARG_STRING }, { "mode", ARG_ENUM, .optional = true, .choices = mode_choices } },
       .co_run = co_nbd_server_remove },
-    { .name = "query-block-exports", .co_run = co_query_block_exports },
+    { .name = "query-block-exports", .returns = "[any]", .co_run = co_query_block_exports },
     { 0 },
 };

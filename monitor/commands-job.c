@@ -89,8 +89,9 @@ static struct job *find_job(const json_t *args, struct error *err)
     const char *id = str_arg(args, "device");
     struct job *job = job_find(id);
 
-    if (!job) {
+    if (!job || job->kind->plain) {
         error_set_class(err, ERROR_DEVICE_NOT_ACTIVE, "Block job '%s' not found", id);
+        return NULL;
     }
     return job;
 }
@@ -160,7 +161,9 @@ int co_query_block_jobs(struct monitor *mon, json_t *args, json_t **result, stru
 
     *result = json_array();
     TAILQ_FOREACH(job, &all_jobs, link) {
-        json_array_append_new(*result, job_describe(job));
+        if (!job->kind->plain) {
+            json_array_append_new(*result, job_describe(job));
+        }
     }
     return 0;
 }
@@ -186,6 +189,9 @@ static const char *finisher(const struct job *job)
 
 static const char *state_words(const struct job *job)
 {
+    if (job->status == JOB_RUNNING && job->pause_count) {
+        return "about to pause"; /* with what is in flight it has to end first */
+    }
     return job->counting && job->status == JOB_RUNNING ? "counting what there is to copy" : job_status_name(job->status);
 }
 

@@ -4,6 +4,7 @@
  */
 #include "monitor/events.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -13,11 +14,95 @@
 #include "block/disk.h"
 #include "core/mem.h"
 #include "core/size.h"
+#include "hw/device.h"
 #include "hw/machine.h"
 #include "jobs/job.h"
 #include "monitor/qmp.h"
 
 static void (*notice)(const char *text);
+
+/* --- The table -------------------------------------------------------------------------------- */
+
+static const char *const job_types[] = { "stream", "create", NULL };
+static const char *const job_states[] = { "undefined", "created", "running",  "paused",    "ready", "standby",
+                                          "waiting",   "pending", "aborting", "concluded", "null",  NULL };
+static const char *const operations[] = { "read", "write", NULL };
+static const char *const actions[] = { "ignore", "report", "stop", NULL };
+static const char *const reasons[] = { "host-qmp-quit", "host-qmp-system-reset", "host-signal", NULL };
+
+#define JOB_MEMBERS \
+    { "type", ARG_ENUM, .choices = job_types }, { "device", ARG_STRING }, { "len", ARG_INT }, { "offset", ARG_INT }, \
+        { "speed", ARG_INT }
+#define WHY { "guest", ARG_BOOL }, { "reason", ARG_ENUM, .choices = reasons }
+
+const struct event_row event_rows[] = {
+    { .name = "SHUTDOWN", .data = { WHY } },
+    { .name = "POWERDOWN" },
+    { .name = "RESET", .data = { WHY } },
+    { .name = "STOP" },
+    { .name = "RESUME" },
+    { .name = "BLOCK_IMAGE_CORRUPTED",
+      .data = {
+          { "device", ARG_STRING },
+          { "node-name", ARG_STRING, .optional = true },
+          { "msg", ARG_STRING },
+          { "offset", ARG_INT, .optional = true },
+          { "size", ARG_INT, .optional = true },
+          { "fatal", ARG_BOOL },
+      } },
+    { .name = "BLOCK_IO_ERROR",
+      .data = {
+          { "device", ARG_STRING },
+          { "node-name", ARG_STRING, .optional = true },
+          { "operation", ARG_ENUM, .choices = operations },
+          { "action", ARG_ENUM, .choices = actions },
+          { "nospace", ARG_BOOL, .optional = true },
+          { "reason", ARG_STRING },
+      } },
+    { .name = "BLOCK_JOB_COMPLETED", .data = { JOB_MEMBERS, { "error", ARG_STRING, .optional = true } } },
+    { .name = "BLOCK_JOB_CANCELLED", .data = { JOB_MEMBERS } },
+    { .name = "BLOCK_JOB_ERROR",
+      .data = {
+          { "device", ARG_STRING },
+          { "operation", ARG_ENUM, .choices = operations },
+          { "action", ARG_ENUM, .choices = actions },
+      } },
+    { .name = "BLOCK_JOB_READY", .data = { JOB_MEMBERS } },
+    { .name = "BLOCK_JOB_PENDING", .data = { { "type", ARG_ENUM, .choices = job_types }, { "id", ARG_STRING } } },
+    { .name = "JOB_STATUS_CHANGE", .data = { { "id", ARG_STRING }, { "status", ARG_ENUM, .choices = job_states } } },
+    { .name = "DEVICE_DELETED", .data = { { "device", ARG_STRING, .optional = true }, { "path", ARG_STRING } } },
+    { 0 },
+};
+
+/* What the table does not know would be missing in the schema. */
+static bool is_listed(const char *name, json_t *data)
+{
+    const struct event_row *row = event_rows;
+    const char *key;
+    json_t *value;
+
+    while (row->name && strcmp(row->name, name)) {
+        row++;
+    }
+    json_object_foreach(data, key, value) {
+        const struct command_arg *member = row->data;
+
+        while (member->name && strcmp(member->name, key)) {
+            member++;
+        }
+        if (!member->name) {
+            return false;
+        }
+    }
+    return row->name;
+}
+
+/* Takes over `data`. */
+static void send_event(const char *name, json_t *data)
+{
+    assert(is_listed(name, data));
+    qmp_event(name, data);
+}
 
 void events_set_notice(void (*fn)(const char *text))
 {
@@ -54,10 +139,10 @@ static json_t *job_tree(const struct job *job)
 
 static void job_status_changed(struct job_listener *l, struct job *job)
 {
-    qmp_event("JOB_STATUS_CHANGE",
+    send_event("JOB_STATUS_CHANGE",
               json_pack("{s:s, s:s}", "id", job->id, "status", job_status_name(job->status)));
-    if (job->status == JOB_PENDING && !job->auto_finalize) {
-        qmp_event("BLOCK_JOB_PENDING",
+    if (job->status == JOB_PENDING && !job->auto_finalize && !job->kind->plain) {
+        send_event("BLOCK_JOB_PENDING",
                   json_pack("{s:s, s:s}", "type", job->kind->name, "id", job->id));
         tell("Job '%s' waits to be finalized", job->id);
     }
@@ -82,18 +167,22 @@ static void tell_end(const struct job *job)
 
 static void job_completed(struct job_listener *l, struct job *job)
 {
-    json_t *data = job_tree(job);
+    json_t *data;
 
+    tell_end(job);
+    if (job->kind->plain) {
+        return;
+    }
+    data = job_tree(job);
     if (job->ret < 0 && !job->cancelled) {
         set_text(data, "error", job->err.text ? job->err.text : strerror(-job->ret));
     }
-    qmp_event(job->cancelled ? "BLOCK_JOB_CANCELLED" : "BLOCK_JOB_COMPLETED", data);
-    tell_end(job);
+    send_event(job->cancelled ? "BLOCK_JOB_CANCELLED" : "BLOCK_JOB_COMPLETED", data);
 }
 
 static void job_error(struct job_listener *l, struct job *job, bool is_read, const char *action)
 {
-    qmp_event("BLOCK_JOB_ERROR", json_pack("{s:s, s:s, s:s}", "device", job->id, "operation",
+    send_event("BLOCK_JOB_ERROR", json_pack("{s:s, s:s, s:s}", "device", job->id, "operation",
                                            is_read ? "read" : "write", "action", action));
     if (!strcmp(action, "stop")) {
         tell("Job '%s' (%s) is paused: an error came up", job->id, job->kind->name);
@@ -102,7 +191,7 @@ static void job_error(struct job_listener *l, struct job *job, bool is_read, con
 
 static void job_ready(struct job_listener *l, struct job *job)
 {
-    qmp_event("BLOCK_JOB_READY", job_tree(job));
+    send_event("BLOCK_JOB_READY", job_tree(job));
     tell("Job '%s' (%s) is ready", job->id, job->kind->name);
 }
 
@@ -133,7 +222,7 @@ static void disk_io_error(struct disk *disk, struct node *node, bool is_read, co
         disk->werror == DISK_ENOSPC) {
         json_object_set_new(data, "nospace", json_boolean(error == ENOSPC));
     }
-    qmp_event("BLOCK_IO_ERROR", data);
+    send_event("BLOCK_IO_ERROR", data);
     if (!strcmp(action, "stop")) {
         tell("The machine is stopped: '%s' cannot %s: %s (%s=%s; `cont` tries again)", disk->label,
              is_read ? "read" : "write", strerror(error), is_read ? "rerror" : "werror",
@@ -155,7 +244,7 @@ static void image_corrupted(struct node *node, const char *device, const char *m
         json_object_set_new(data, "size", json_integer(size));
     }
     json_object_set_new(data, "fatal", json_boolean(fatal));
-    qmp_event("BLOCK_IMAGE_CORRUPTED", data);
+    send_event("BLOCK_IMAGE_CORRUPTED", data);
     if (notice) {
         tell("Image '%s' is corrupt: %s", node->filename ? node->filename : node->name, msg);
     } else {
@@ -177,16 +266,16 @@ static bool machine_ran;
 static void machine_changed(struct machine_listener *l, enum run_state now)
 {
     if (now == RUN_RUNNING) {
-        qmp_event("RESUME", NULL);
+        send_event("RESUME", NULL);
     } else if (machine_ran && now != RUN_SHUTDOWN) {
-        qmp_event("STOP", NULL);
+        send_event("STOP", NULL);
     }
     machine_ran = now == RUN_RUNNING;
 }
 
 static void machine_was_reset(struct machine_listener *l)
 {
-    qmp_event("RESET", json_pack("{s:b, s:s}", "guest", 0, "reason", "host-qmp-system-reset"));
+    send_event("RESET", json_pack("{s:b, s:s}", "guest", 0, "reason", "host-qmp-system-reset"));
 }
 
 static struct machine_listener machine_ears = {
@@ -196,7 +285,26 @@ static struct machine_listener machine_ears = {
 
 void events_shutdown(const char *reason)
 {
-    qmp_event("SHUTDOWN", json_pack("{s:b, s:s}", "guest", 0, "reason", reason));
+    send_event("SHUTDOWN", json_pack("{s:b, s:s}", "guest", 0, "reason", reason));
+}
+
+void events_powerdown(void)
+{
+    send_event("POWERDOWN", NULL);
+}
+
+static void device_deleted(const char *id, const char *path)
+{
+    AUTOFREE char *backend = mem_printf("%s/virtio-backend", path);
+    json_t *data = json_object();
+
+    send_event("DEVICE_DELETED", json_pack("{s:s}", "path", backend));
+    if (id) {
+        set_text(data, "device", id);
+    }
+    set_text(data, "path", path);
+    send_event("DEVICE_DELETED", data);
+    tell("Device '%s' is gone", id ? id : path);
 }
 
 void events_init(void)
@@ -205,10 +313,12 @@ void events_init(void)
     job_listen(&job_ears);
     machine_listen(&machine_ears);
     block_set_listener(&disk_ears);
+    device_set_listener(device_deleted);
 }
 
 void events_fini(void)
 {
+    device_set_listener(NULL);
     block_set_listener(NULL);
     machine_unlisten(&machine_ears);
     job_unlisten(&job_ears);

@@ -6,6 +6,8 @@
 #ifndef MONITOR_EVENTS_H
 #define MONITOR_EVENTS_H
 
+#include "monitor/monitor.h"
+
 /* Begin and end to listen.  It is here that an error policy's `stop` stops the machine. */
 void events_init(void);
 void events_fini(void);
@@ -14,5 +16,15 @@ void events_fini(void);
 void events_set_notice(void (*fn)(const char *text));
 /* SHUTDOWN; `reason` is "host-qmp-quit" or "host-signal". */
 void events_shutdown(const char *reason);
+/* POWERDOWN. */
+void events_powerdown(void);
+
+/* What QMP clients may hear of: the table of all events.  An event that is sent is one of them, with members that its row
+ * names. */
+struct event_row {
+    const char *name;
+    struct command_arg data[8]; /* ends at name == NULL */
+};
+extern const struct event_row event_rows[]; /* ends at name == NULL */
 
 #endif

@@ -28,7 +28,6 @@ co_command_fn co_block_job_resume;     /* device */
 co_command_fn co_query_block_jobs;
 
 /* --- commands-block.c ---------------------------------------------------------------------------------------------- */
-co_command_fn co_blockdev_snapshot_sync; /* device, node-name, snapshot-file, snapshot-node-name, format, mode */
 co_command_fn co_query_block;
 co_command_fn co_query_blockstats;
 co_command_fn co_query_named_block_nodes; /* flat */
@@ -64,6 +63,12 @@ co_command_fn co_query_counters;       /* ours: {"chain-map", "tables", "host"},
 
 /* --- commands-guest.c ---------------------------------------------------------------------------------------------- */
 co_command_fn co_query_guest;          /* ours: guest_describe() */
+
+/* --- QMP only ------------------------------------------------------------------------------------------------------ */
+co_command_fn co_blockdev_snapshot_sync; /* device, node-name, snapshot-file, snapshot-node-name, format, mode */
+co_command_fn co_query_iothreads;      /* commands-object.c */
+co_command_fn co_query_qmp_schema;     /* qmp-schema.c */
+extern const struct command blockdev_qmp_commands[], device_qmp_commands[], object_qmp_commands[];
 
 /* --- commands-export.c --------------------------------------------------------------------------------------------- */
 extern const struct command export_qmp_commands[];

@@ -58,7 +58,9 @@ enum arg_kind {
     ARG_COMMAND,   /* the rest of the line: a command's name (help) */
     ARG_TOPIC,     /* an info topic; the rest of the line belongs to it */
     ARG_ANY,       /* QMP: any JSON value */
+    ARG_TREE,      /* QMP: what `tree` says */
 };
+struct block_key;
 struct command_arg {
     const char *name;             /* JSON key */
     enum arg_kind kind;
@@ -68,6 +70,7 @@ struct command_arg {
     uint64_t unit;                /* ARG_SIZE in HMP: factor without a suffix; 0 means 1 */
     const char *const *choices;   /* ARG_ENUM: the only values; ARG_REST: words for completion; NULL-terminated */
     const char *const *keys;      /* ARG_REST: words that take =VALUE, for completion; NULL-terminated */
+    const struct block_key *tree; /* ARG_TREE; its name and whether it is required are said here */
     const char *doc;              /* for help and the manual */
 };
 #define COMMAND_MAX_ARGS 16
@@ -77,6 +80,8 @@ typedef int co_command_fn(struct monitor *mon, json_t *args, json_t **result, st
 struct command {
     const char *name;             /* "block_stream" in HMP tables (aliases: "stop|s"), "block-stream" in QMP's */
     struct command_arg args[COMMAND_MAX_ARGS]; /* ends at name == NULL */
+    const struct block_key *whole; /* QMP: the arguments are one tree, whose members depend on one of them */
+    const char *returns;          /* QMP: what *result is: "str", "any", "[any]" (a list); NULL: nothing */
     const char *params;           /* "device [speed [base]]" as QEMU's help prints it */
     const char *help;             /* QEMU's text, may have several lines */
     const char *group;            /* for our grouped help */
@@ -89,6 +94,7 @@ enum command_flags {
     COMMAND_OURS = 1,             /* QEMU has no such command: absent under --qemu-compat */
     COMMAND_PRECONFIG = 2,        /* QMP: allowed before qmp_capabilities */
     COMMAND_SCRIPT = 4,           /* wait, expect, sleep, source */
+    COMMAND_FREE = 8,             /* QMP: there are other arguments than `args` says, and the handler checks all */
 };
 /* The tables, one array each, ended by name == NULL.  Nothing else lists commands. */
 extern const struct command *const hmp_command_tables[];   /* NULL-terminated list of tables (commands-info.c) */

@@ -136,27 +136,101 @@ static int co_qmp_block_job_resume(struct monitor *mon, json_t *args, json_t **r
                      str_arg(args, "device"));
 }
 
-static struct job *find_job(const json_t *args, struct error *err)
+/* QEMU knows a job by two names of its commands: block-job-* with an error class of its own, and job-*. */
+static struct job *find_block_job(const json_t *args, const char *key, struct error *err)
 {
-    const char *id = str_arg(args, "id");
+    const char *id = str_arg(args, key);
     struct job *job = job_find(id);
 
-    if (!job) {
+    if (!job || job->kind->plain) {
         error_set_class(err, ERROR_DEVICE_NOT_ACTIVE, "Block job '%s' not found", id);
+        return NULL;
     }
     return job;
+}
+
+static struct job *find_job(const json_t *args, struct error *err)
+{
+    struct job *job = job_find(str_arg(args, "id"));
+
+    if (!job) {
+        error_set(err, "Job not found");
+    }
+    return job;
+}
+
+static int co_block_job_complete(struct monitor *mon, json_t *args, json_t **result,
+                                 struct error *err)
+{
+    struct job *job = find_block_job(args, "device", err);
+
+    return job ? job_complete(job, err) : -ENOENT;
 }
 
 static int co_block_job_finalize(struct monitor *mon, json_t *args, json_t **result,
                                  struct error *err)
 {
-    struct job *job = find_job(args, err);
+    struct job *job = find_block_job(args, "id", err);
 
     return co_obeyed(mon, job ? job_finalize(job, err) : -ENOENT, has_ended, str_arg(args, "id"));
 }
 
 static int co_block_job_dismiss(struct monitor *mon, json_t *args, json_t **result,
                                 struct error *err)
+{
+    struct job *job = find_block_job(args, "id", err);
+
+    return job ? job_dismiss(job, err) : -ENOENT;
+}
+
+static int co_query_jobs(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    struct job *job;
+
+    *result = json_array();
+    TAILQ_FOREACH(job, &all_jobs, link) {
+        json_array_append_new(*result, job_describe_short(job));
+    }
+    return 0;
+}
+
+static int co_job_pause(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    struct job *job = find_job(args, err);
+
+    return co_obeyed(mon, job ? job_pause(job, err) : -ENOENT, is_paused, str_arg(args, "id"));
+}
+
+static int co_job_resume(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    struct job *job = find_job(args, err);
+
+    return co_obeyed(mon, job ? job_resume(job, err) : -ENOENT, is_not_paused, str_arg(args, "id"));
+}
+
+static int co_job_cancel(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    struct job *job = find_job(args, err);
+
+    return co_obeyed(mon, job ? job_cancel(job, true, err) : -ENOENT, has_ended,
+                     str_arg(args, "id"));
+}
+
+static int co_job_complete(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    struct job *job = find_job(args, err);
+
+    return job ? job_complete(job, err) : -ENOENT;
+}
+
+static int co_job_finalize(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    struct job *job = find_job(args, err);
+
+    return co_obeyed(mon, job ? job_finalize(job, err) : -ENOENT, has_ended, str_arg(args, "id"));
+}
+
+static int co_job_dismiss(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
     struct job *job = find_job(args, err);
 
@@ -173,10 +247,12 @@ static const char *const mode_choices[] = { "existing", "absolute-paths", NULL }
 static const struct command session_rows[] = {
     { .name = "qmp_capabilities", .args = { { "enable", ARG_ANY, .optional = true } },
       .co_run = co_qmp_capabilities, .flags = COMMAND_PRECONFIG },
-    { .name = "query-commands", .co_run = co_query_commands },
-    { .name = "query-version", .co_run = co_query_version },
+    { .name = "query-qmp-schema", .returns = "[any]", .co_run = co_query_qmp_schema },
+    { .name = "query-commands", .returns = "[any]", .co_run = co_query_commands },
+    { .name = "query-version", .returns = "any", .co_run = co_query_version },
     { .name = "human-monitor-command",
       .args = { { "command-line", ARG_STRING }, { "cpu-index", ARG_INT, .optional = true } },
+      .returns = "str",
       .co_run = co_human_monitor_command },
     { 0 },
 };
@@ -186,22 +262,24 @@ static const struct command machine_rows[] = {
     { .name = "cont", .co_run = co_cont },
     { .name = "system_reset", .co_run = co_system_reset },
     { .name = "quit", .co_run = co_quit },
-    { .name = "query-status", .co_run = co_query_status },
-    { .name = "query-name", .co_run = co_query_name },
-    { .name = "query-uuid", .co_run = co_query_uuid },
-    { .name = "query-guest", .co_run = co_query_guest, .flags = COMMAND_OURS },
-    { .name = "query-loop", .args = { { "reset", ARG_BOOL, .optional = true } },
+    { .name = "query-status", .returns = "any", .co_run = co_query_status },
+    { .name = "query-name", .returns = "any", .co_run = co_query_name },
+    { .name = "query-uuid", .returns = "any", .co_run = co_query_uuid },
+    { .name = "query-guest", .returns = "any", .co_run = co_query_guest, .flags = COMMAND_OURS },
+    { .name = "query-loop", .args = { { "reset", ARG_BOOL, .optional = true } }, .returns = "any",
       .co_run = co_query_loop, .flags = COMMAND_OURS },
-    { .name = "query-counters", .co_run = co_query_counters, .flags = COMMAND_OURS },
+    { .name = "query-counters", .returns = "any", .co_run = co_query_counters, .flags = COMMAND_OURS },
     { 0 },
 };
 
 static const struct command block_rows[] = {
-    { .name = "query-block", .co_run = co_query_block },
-    { .name = "query-blockstats", .co_run = co_query_blockstats },
+    { .name = "query-block", .returns = "[any]", .co_run = co_query_block },
+    { .name = "query-blockstats", .args = { { "query-nodes", ARG_BOOL, .optional = true } },
+      .returns = "[any]", .co_run = co_query_blockstats },
     { .name = "query-named-block-nodes", .args = { { "flat", ARG_BOOL, .optional = true } },
+      .returns = "[any]",
       .co_run = co_query_named_block_nodes },
-    { .name = "query-chain", .args = { { "device", ARG_STRING, .optional = true } },
+    { .name = "query-chain", .args = { { "device", ARG_STRING, .optional = true } }, .returns = "[any]",
       .co_run = co_query_chain, .flags = COMMAND_OURS },
     { .name = "blockdev-snapshot-sync",
       .args = {
@@ -234,7 +312,7 @@ static const struct command job_rows[] = {
           { "auto-dismiss", ARG_BOOL, .optional = true },
       },
       .co_run = co_qmp_block_stream },
-    { .name = "query-block-jobs", .co_run = co_query_block_jobs },
+    { .name = "query-block-jobs", .returns = "[any]", .co_run = co_query_block_jobs },
     { .name = "block-job-set-speed", .args = { { "device", ARG_STRING }, { "speed", ARG_INT } },
       .co_run = co_block_job_set_speed },
     { .name = "job-set-latency", .args = { { "id", ARG_STRING }, { "latency", ARG_INT } },
@@ -246,13 +324,24 @@ static const struct command job_rows[] = {
       .co_run = co_qmp_block_job_pause },
     { .name = "block-job-resume", .args = { { "device", ARG_STRING } },
       .co_run = co_qmp_block_job_resume },
+    { .name = "block-job-complete", .args = { { "device", ARG_STRING } },
+      .co_run = co_block_job_complete },
     { .name = "block-job-finalize", .args = { { "id", ARG_STRING } },
       .co_run = co_block_job_finalize },
     { .name = "block-job-dismiss", .args = { { "id", ARG_STRING } },
       .co_run = co_block_job_dismiss },
+    { .name = "query-jobs", .returns = "[any]", .co_run = co_query_jobs },
+    { .name = "job-pause", .args = { { "id", ARG_STRING } }, .co_run = co_job_pause },
+    { .name = "job-resume", .args = { { "id", ARG_STRING } }, .co_run = co_job_resume },
+    { .name = "job-cancel", .args = { { "id", ARG_STRING } }, .co_run = co_job_cancel },
+    { .name = "job-complete", .args = { { "id", ARG_STRING } }, .co_run = co_job_complete },
+    { .name = "job-dismiss", .args = { { "id", ARG_STRING } }, .co_run = co_job_dismiss },
+    { .name = "job-finalize", .args = { { "id", ARG_STRING } }, .co_run = co_job_finalize },
     { 0 },
 };
 
 const struct command *const qmp_command_tables[] = {
-    session_rows, machine_rows, block_rows, job_rows, export_qmp_commands, NULL,
+    session_rows,         machine_rows,        block_rows,          job_rows,
+    blockdev_qmp_commands, device_qmp_commands, object_qmp_commands, export_qmp_commands,
+    NULL,
 };

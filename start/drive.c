@@ -426,6 +426,7 @@ int co_drives_end(struct error *err)
         disk->werror = disk->rerror = DISK_REPORT; /* nobody will say `cont` any more */
         throttle_member_drain(&disk->throttle, true);
     }
+    co_devices_settle();
     while ((dev = TAILQ_LAST(&all_devices, device_list))) {
         dev->own_disk = false; /* below, with the others */
         co_device_remove(dev);

@@ -17,6 +17,7 @@
 #include "core/stream.h"
 #include "hw/device.h"
 #include "hw/ignored.h"
+#include "hw/object.h"
 #include "start/option-rows.h"
 #include "start/places.h"
 #include "start/words.h"
@@ -304,16 +305,31 @@ static int check_object(const struct options *o, json_t *tree, struct error *err
     return error_is_set(err) ? -EINVAL : 0;
 }
 
-static int check_iothread(json_t *tree, struct error *err)
+/* Those that are more here than a name. */
+static int make_object(json_t *tree, bool from_words, struct error *err)
 {
-    static const char *const known[] = { "qom-type", "id", "poll-max-ns", "poll-grow", "poll-shrink",
-                                         "aio-max-batch", "thread-pool-min", "thread-pool-max", NULL };
+    const char *type = json_string_value(json_object_get(tree, "qom-type")), *names[64] = { "qom-type", "id" };
+    const struct object_type *kind = object_kinds;
+    size_t n = 2;
 
-    return refuse_unknown(tree, known, err);
+    while (kind->name && strcmp(kind->name, type)) {
+        kind++;
+    }
+    if (!kind->name) {
+        return 0;
+    }
+    for (const struct block_key *key = kind->keys; key->name && n < ARRAY_SIZE(names) - 1; key++) {
+        names[n++] = key->name;
+    }
+    if (from_words && refuse_unknown(tree, names, err) < 0) {
+        return -EINVAL;
+    }
+    return blockdev_check_object(tree, from_words, &object_tree, err) < 0 ? -EINVAL : object_add(tree, err);
 }
 
 int take_object(struct options *o, const struct given *g, struct error *err)
 {
+    const char *type;
     bool from_words;
     json_t *tree;
 
@@ -330,14 +346,14 @@ int take_object(struct options *o, const struct given *g, struct error *err)
         json_decref(tree);
         return -EINVAL;
     }
-    if (!strcmp(json_string_value(json_object_get(tree, "qom-type")), "iothread")) {
-        if (check_iothread(tree, err) < 0) {
-            json_decref(tree);
-            return -EINVAL;
-        }
-        device_note_iothread(json_string_value(json_object_get(tree, "id")));
+    type = json_string_value(json_object_get(tree, "qom-type"));
+    if (strcmp(type, "throttle-group")) {
+        ignored_note(g->shown);
     }
-    ignored_note(g->shown);
+    if (make_object(tree, from_words, err) < 0) {
+        json_decref(tree);
+        return -EINVAL;
+    }
     *GROW(o->objects, o->object_count) = (struct option_tree){ mem_strdup(g->shown), tree, from_words };
     return 0;
 }

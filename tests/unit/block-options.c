@@ -292,7 +292,7 @@ static void CO_ENTRY nodes_of_the_monitor(void *arg)
                            "'backing':'a'}", NULL));
     co_del("nobody", "Failed to find node with node-name='nobody'");
     co_del("bf", "Node bf is not owned by the monitor");
-    co_del("a", "Block device a is in use");
+    co_del("a", "Node 'a' is busy: node is used as backing hd of 'b'");
     co_del("f", "Block device f is in use");
     co_del("b", NULL);
     assert_null(node_find("b"));

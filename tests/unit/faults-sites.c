@@ -39,6 +39,8 @@ static const struct {
     { "monitor/terminal.c", NULL, "the history of the terminal" },
     { "monitor/script.c", NULL, "tests/monitor/scripts.bats" },
     { "hw/", NULL, "iologs of the guest, read and written by tests/unit/guest-iolog.c" },
+    { "block/file.c", "co_file_look_at_size", "blockdev-create, which no scenario has; a failure is the job's" },
+    { "block/file.c", "co_file_set_direct", "blockdev-reopen, which no scenario has; a failure undoes the whole command" },
 };
 
 struct site {
