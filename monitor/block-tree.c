@@ -426,11 +426,6 @@ json_t *node_stats_alone(const struct node *node)
     return node_stats_tree(node, &no_stats, NULL);
 }
 
-json_t *node_stats_alone(const struct node *node)
-{
-    return node_stats_tree(node, &no_stats, NULL);
-}
-
 json_t *disk_stats_tree(const struct disk *disk)
 {
     json_t *tree = json_object(), *below = NULL, *members;
