@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "block/chain-map.h"
+#include "block/filter.h"
 #include "core/bytes.h"
 #include "core/loop.h"
 #include "core/mem.h"
@@ -360,7 +361,7 @@ void node_report_corrupt(struct node *node, const char *msg, uint64_t offset, ui
     const char *device = "";
 
     TAILQ_FOREACH(disk, &all_disks, link) {
-        if (disk->root && node_depth(disk->root, node) >= 0) {
+        if (disk->root && node_depth(filter_skip(disk->root), node) >= 0) {
             device = disk->id;
             break;
         }

@@ -14,6 +14,7 @@
 
 #include "block/chain-map.h"
 #include "block/file.h"
+#include "block/filter.h"
 #include "block/path.h"
 #include "core/mem.h"
 
@@ -124,7 +125,7 @@ static int co_make_overlay(struct plan *plan, struct error *err)
     int ret;
 
     options = json_pack("{s:I, s:s, s:s}", "size", (json_int_t)plan->root->size, "backing_file", recorded,
-                        "backing_fmt", plan->root->driver->name);
+                        "backing_fmt", filter_skip(plan->root)->driver->name); /* the next start may have no filter */
     ret = plan->driver->co_create(path, options, err);
     json_decref(options);
     plan->made_file = !existed;

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "block/filter.h"
 #include "core/mem.h"
 
 #define SLICE_NS (100 * NS_PER_MS) /* a limited job moves at most this much time's worth at once */
@@ -259,7 +260,7 @@ static bool disk_is_above(const struct disk *disk, const struct job *job)
 {
     const struct job_hold *hold = LIST_FIRST(&job->holds);
 
-    return hold && disk->root && node_depth(disk->root, hold->node) >= 0;
+    return hold && disk->root && node_depth(filter_skip(disk->root), hold->node) >= 0;
 }
 
 uint64_t job_guest_p99(const struct job *job)

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "block/copier-count.h"
+#include "block/filter.h"
 #include "block/path.h"
 #include "core/mem.h"
 #include "jobs/job.h"
@@ -488,7 +489,7 @@ static int co_stream_begin(struct job *job, struct stream *s, struct error *err)
 
 int co_stream_start(const struct stream_args *args, struct error *err)
 {
-    struct node *target = disk_or_node(args->device, err), *base;
+    struct node *root = disk_or_node(args->device, err), *target = filter_skip(root), *base;
     const char *id = args->job_id;
     struct disk *disk;
     struct stream *s;
@@ -500,7 +501,7 @@ int co_stream_start(const struct stream_args *args, struct error *err)
     if (check_free(target, base, args->device, err) < 0) {
         return -EBUSY;
     }
-    disk = disk_of_root(target);
+    disk = disk_of_root(root);
     if (!id && !disk) {
         error_set(err, "An explicit job ID is required for this node");
         return -EINVAL;
