@@ -181,6 +181,9 @@ static int co_write_list(struct qcow2 *q, const struct payload *p, uint64_t gues
     n += iov_slice(list + n, p->iov, p->n, guest - p->guest, len);
     n += qcow2_fill_list(tail, list + n);
     node_debug_event(q->node, EVENT_WRITE_AIO);
+    if (head->len || tail->len) {
+        node_debug_event(q->node, EVENT_COW_WRITE);
+    }
     ret = co_io_writev(q->file, host, list, n);
     if (list != few) {
         free(list);
