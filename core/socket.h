@@ -28,6 +28,9 @@ struct socket_listener {
 };
 #define SOCKET_LISTENER_INIT ((struct socket_listener){ .fd = -1 })
 
+/* A backlog: as many clients wait as the host lets, which cuts it down to what it can (net.core.somaxconn). */
+#define SOCKET_BACKLOG_MOST 4096
+
 /* Bind and listen: 0; or -errno, QEMU's words in err, and `l` as SOCKET_LISTENER_INIT. */
 int socket_listen_unix(struct socket_listener *l, const char *path, int backlog,
                        struct error *err);

@@ -20,7 +20,6 @@
 #include "monitor/monitor.h"
 
 #define ACCEPT_AGAIN_NS (100 * NS_PER_MS)
-#define BACKLOG 8
 
 struct chardev {
     LIST_ENTRY(chardev) link;
@@ -96,8 +95,8 @@ static int open_socket(struct chardev *dev, const struct chardev_spec *spec, str
         return -EINVAL;
     }
     if (spec->kind == CHARDEV_SERVER) {
-        return spec->port ? socket_listen_inet(&dev->listener, &inet, BACKLOG, err)
-                          : socket_listen_unix(&dev->listener, spec->path, BACKLOG, err);
+        return spec->port ? socket_listen_inet(&dev->listener, &inet, SOCKET_BACKLOG_MOST, err)
+                          : socket_listen_unix(&dev->listener, spec->path, SOCKET_BACKLOG_MOST, err);
     }
     return dev->fd = spec->port ? socket_connect_inet(&inet, err) : socket_connect_unix(spec->path, err);
 }

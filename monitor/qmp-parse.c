@@ -19,8 +19,9 @@
 #include "core/text.h"
 #include "monitor/qmp-text.h"
 
-/* What a client may make us keep.  Values are freed recursively by their library, and a coroutine's
- * stack is small: hence fewer levels than QEMU has (1024). */
+/* What a client may make us keep.  Fewer levels than QEMU has (1024): reading and freeing 1024 takes a
+ * half of a coroutine's stack, and a `blockdev-add` may be a filter on a filter as deep as its text, each
+ * of them a frame or two under every request. */
 #define TEXT_MAX (64u << 20)
 #define TOKENS_MAX (2u << 20)
 #define DEPTH_MAX 256

@@ -154,26 +154,28 @@ END
 }
 
 @test "hundreds of clients that say nothing, or half a line, do not hold up the one that speaks" {
+    # The host's own limit is lower on old kernels.
+    local n=$(($(cat /proc/sys/net/core/somaxconn) < 300 ? 100 : 300))
     mg_start -S -drive $DRIVE
+    client <<<'conn = connect(); until(conn, PROMPT)'
     before=$(rss_kib)
-    client <<'END'
+    client <<END
 conn = connect()
 until(conn, PROMPT)
 idle = []
-for i in range(300):
+for i in range($n):
     other = socket.socket(socket.AF_UNIX)
     other.setblocking(False)
-    try:
-        other.connect("hmp")
-        other.send(b"quit" if i % 2 else b"")
-        idle.append(other)
-    except BlockingIOError:
-        other.close()
-assert idle
+    other.connect("hmp")
+    other.send(b"quit" if i % 2 else b"")
+    idle.append(other)
 for i in range(20):
     assert b"VM status: paused" in talk(conn, b"info status\n")
-conn.close()
 # They have their turn one after the other, and leave; half a line is not run.
+conn.close()
+idle[0].settimeout(30)
+data = idle[0].recv(100)
+assert data, "the first of them is served"
 for other in idle:
     other.close()
 conn = connect()

@@ -123,26 +123,29 @@ END
 }
 
 @test "hundreds of clients that say nothing, or half a request, do not hold up the one that speaks" {
+    # The host's own limit is lower on old kernels.
+    local n=$(($(cat /proc/sys/net/core/somaxconn) < 300 ? 100 : 300))
     start
+    client <<<'from client import Client; Client().ask("query-status")'
     before=$(rss_kib)
-    client <<'END'
+    client <<END
 from client import Client
 import socket
 c = Client()
 idle = []
-for i in range(300):
+for i in range($n):
     other = socket.socket(socket.AF_UNIX)
     other.setblocking(False)
-    try:
-        other.connect("qmp")
-        other.send(b'{"execute": "quit"' if i % 2 else b"")
-        idle.append(other)
-    except BlockingIOError:
-        other.close()
-assert idle
+    other.connect("qmp")
+    other.send(b'{"execute": "quit"' if i % 2 else b"")
+    idle.append(other)
 for i in range(20):
     assert "return" in c.ask("query-status")
+# They have their turn one after the other, and leave; half a request is not run.
 c.conn.close()
+idle[0].setblocking(True)
+idle[0].settimeout(30)
+assert b"QMP" in idle[0].recv(1000), "the first of them is served"
 for other in idle:
     other.close()
 c = Client()
