@@ -77,10 +77,13 @@ struct program {
     int exit_code;
 };
 
+static bool compat; /* --qemu-compat, for what is said on standard error */
+
 /* "merganser: -drive file=x: Could not open 'x'..." and hints below; clears the error. */
 static void complain(const char *shown, struct error *err)
 {
-    AUTOFREE char *what = text_shown(shown ? shown : ""), *text = text_shown(err->text);
+    AUTOFREE char *in_short = compat ? mem_strdup(err->text) : error_in_short(err->text);
+    AUTOFREE char *what = text_shown(shown ? shown : ""), *text = text_shown(in_short);
     AUTOFREE char *hint = text_shown(err->hint ? err->hint : "");
 
     fflush(stdout);
@@ -186,6 +189,19 @@ static int configure_guests(struct program *p)
             complain(guest->shown, &err);
             return -1;
         }
+    }
+    return 0;
+}
+
+/* All disks are there: what -guest said can be held against them. */
+static int co_check_guests(struct program *p)
+{
+    struct error err = ERROR_INIT;
+
+    if (co_guest_check_settings(&err) < 0) {
+        complain(p->options.guest_count == 1 ? p->options.guests[0].shown : "-guest", &err);
+        monitor_quit_request(OUTCOME_USAGE);
+        return -1;
     }
     return 0;
 }
@@ -311,10 +327,11 @@ static int co_begin(struct program *p)
 {
     AUTOFREE struct chardev **places = mem_calloc(p->options.place_count + 1, sizeof(*places));
 
+    compat = p->options.compat;
     machine_identity_set(p->options.name, p->options.uuid);
     guards_set_safe(p->options.safe);
     if (open_monitors(p, places) < 0 || set_guest_defaults(p) < 0 || co_open_disks(p) < 0 ||
-        configure_guests(p) < 0 || enter_sandbox(p) < 0 || co_start_monitors(p, places) < 0) {
+        configure_guests(p) < 0 || co_check_guests(p) < 0 || enter_sandbox(p) < 0 || co_start_monitors(p, places) < 0) {
         return -1;
     }
     if (!p->options.stopped && !monitor_quit_requested()) {
@@ -443,6 +460,10 @@ static void co_end(struct program *p, bool began)
     p->exit_code = monitor_quit_code();
     if (p->exit_code < 0) {
         p->exit_code = began ? outcome_exit_code() : OUTCOME_NO_START;
+        if (began && outcome_machine_waits()) {
+            message("the machine is stopped by an I/O error, and its guests' requests were never finished: "
+                    "`cont` would have tried again");
+        }
     }
     events_set_notice(NULL);
     terminal_stop();

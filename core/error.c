@@ -129,3 +129,17 @@ const char *error_class_name(enum error_class class)
     assert(class < ARRAY_SIZE(names));
     return names[class];
 }
+
+char *error_in_short(const char *text)
+{
+    static const char words[] = "Could not open backing file: ";
+    const char *at = strstr(text, words), *rest = at;
+    unsigned times = 0;
+
+    while (rest && !strncmp(rest, words, sizeof(words) - 1)) {
+        rest += sizeof(words) - 1;
+        times++;
+    }
+    return times > 3 ? mem_printf("%.*sCould not open backing file (%u images down): %s", (int)(at - text), text, times, rest)
+                     : mem_strdup(text);
+}

@@ -41,6 +41,8 @@ void error_set_errno(struct error *err, int errnum, const char *fmt, ...)
 void error_hint(struct error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Put words in front of the text of an error that is set ("Could not open 'x': "). */
 void error_prepend(struct error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* A text for people, malloc'ed: words that QEMU says once for each image of a chain are said once, with their number. */
+char *error_in_short(const char *text);
 bool error_is_set(const struct error *err);
 /* Hand the texts over to *dst (may be NULL) and leave *src clear. */
 void error_move(struct error *dst, struct error *src);

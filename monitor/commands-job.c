@@ -10,6 +10,7 @@
 #include "jobs/job.h"
 #include "monitor/chain-names.h"
 #include "monitor/handlers.h"
+#include "monitor/job-view.h"
 
 #define CANCEL_PATIENCE (2 * NS_PER_S)
 
@@ -195,7 +196,7 @@ static const char *state_words(const struct job *job)
     return job->counting && job->status == JOB_RUNNING ? "counting what there is to copy" : job_status_name(job->status);
 }
 
-/* What -v adds, under names that QMP does not use. */
+/* What -v adds, under names that QMP does not use; job-view.c shows it. */
 static void describe_more(json_t *tree, const struct job *job)
 {
     uint64_t now = loop_now(), total = job_data_total(job);
@@ -219,6 +220,9 @@ static void describe_more(json_t *tree, const struct job *job)
         }
     }
     json_object_set_new(tree, "x-guest-p99-ns", json_integer(job_guest_p99(job)));
+    if (job->ret < 0 && !job->cancelled && job->err.text) {
+        json_object_set_new(tree, "x-error", json_string(job->err.text));
+    }
     if (finisher(job)) {
         json_object_set_new(tree, "x-ends-by", json_string(finisher(job)));
     }
@@ -243,93 +247,6 @@ static int co_info_block_jobs(struct monitor *mon, json_t *args, json_t **result
         }
     }
     return 0;
-}
-
-static int64_t int_of(const json_t *tree, const char *key)
-{
-    return json_integer_value(json_object_get(tree, key));
-}
-
-#define BAR_WIDTH 24
-
-/* "    [#########               ]  37.5%  768 MiB of 2 GiB of data" */
-static void print_bar(struct monitor *mon, uint64_t done, uint64_t total)
-{
-    char text[32], more[32];
-    unsigned filled = total ? (unsigned __int128)done * BAR_WIDTH / total : BAR_WIDTH;
-    unsigned tenths = total ? (unsigned __int128)done * 1000 / total : 1000;
-
-    monitor_puts(mon, "    [");
-    for (unsigned i = 0; i < BAR_WIDTH; i++) {
-        monitor_puts(mon, i < filled ? "#" : " ");
-    }
-    monitor_printf(mon, "] %3u.%u%%  %s of %s of data\n", tenths / 10, tenths % 10, size_format(done, text),
-                   size_format(total, more));
-}
-
-static void print_latency(struct monitor *mon, const json_t *tree)
-{
-    uint64_t p99 = int_of(tree, "x-guest-p99-ns"), target = int_of(tree, "x-latency-ns"), pace = int_of(tree, "x-pace");
-    char text[32];
-
-    if (target) {
-        monitor_printf(mon, "    latency target %s", time_format(target, text));
-        monitor_printf(mon, ", the guest's p99 is %s", p99 ? time_format(p99, text) : "not known: it is idle");
-        monitor_printf(mon, pace ? ", held back to %s/s\n" : ", not held back\n", size_format(pace, text));
-    } else if (p99) {
-        monitor_printf(mon, "    the guest's p99 is %s\n", time_format(p99, text));
-    }
-}
-
-static void print_more(struct monitor *mon, const json_t *tree)
-{
-    const char *words = str_arg(tree, "x-what"), *finisher = str_arg(tree, "x-ends-by");
-    char text[32];
-
-    if (words) {
-        monitor_printf(mon, "    %s\n", words);
-    }
-    if (json_is_true(json_object_get(tree, "x-data-counted"))) {
-        print_bar(mon, int_of(tree, "x-data-done"), int_of(tree, "x-data-total"));
-    }
-    monitor_printf(mon, "    %s for %s", str_arg(tree, "x-state"), time_format(int_of(tree, "x-elapsed-ns"), text));
-    if (json_object_get(tree, "x-rate")) {
-        monitor_printf(mon, ", %s/s", size_format(int_of(tree, "x-rate"), text));
-    }
-    if (json_object_get(tree, "x-left-ns")) {
-        monitor_printf(mon, ", about %s left", time_format(int_of(tree, "x-left-ns"), text));
-    }
-    monitor_puts(mon, "\n");
-    print_latency(mon, tree);
-    if (finisher) {
-        monitor_printf(mon, "    %s\n", finisher);
-    }
-}
-
-static void print_block_jobs(struct monitor *mon, const json_t *args, const json_t *result)
-{
-    size_t i;
-    json_t *tree;
-
-    if (!json_array_size(result)) {
-        monitor_puts(mon, "No active jobs\n");
-    }
-    json_array_foreach(result, i, tree) {
-        const char *type = str_arg(tree, "type"), *device = str_arg(tree, "device");
-
-        if (!strcmp(type, "stream")) {
-            monitor_printf(mon, "Streaming device %s", device);
-        } else {
-            monitor_printf(mon, "Type %s, device %s", type, device);
-        }
-        monitor_printf(mon, ": Completed %" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT
-                       " bytes, speed limit %" JSON_INTEGER_FORMAT " bytes/s\n",
-                       (json_int_t)int_of(tree, "offset"), (json_int_t)int_of(tree, "len"),
-                       (json_int_t)int_of(tree, "speed"));
-        if (json_object_get(tree, "x-elapsed-ns")) {
-            print_more(mon, tree);
-        }
-    }
 }
 
 /* --- Rows --------------------------------------------------------------------------------------------------------------- */
@@ -428,7 +345,7 @@ const struct command job_topics[] = {
         .group = "Jobs",
         .example = "info block-jobs -v",
         .co_run = co_info_block_jobs,
-        .print = print_block_jobs,
+        .print = job_view_print,
     },
     { 0 },
 };

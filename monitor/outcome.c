@@ -9,6 +9,7 @@
 
 #include "core/mem.h"
 #include "hw/guest.h"
+#include "hw/machine.h"
 
 struct job_record_list job_records = TAILQ_HEAD_INITIALIZER(job_records);
 static enum outcome noted;
@@ -132,6 +133,11 @@ int co_outcome_wait_jobs(struct monitor *mon)
     return co_monitor_wait(mon, nothing_goes_on, NULL, UINT64_MAX);
 }
 
+bool outcome_machine_waits(void)
+{
+    return machine_state() == RUN_IO_ERROR;
+}
+
 int outcome_exit_code(void)
 {
     struct job_record *record;
@@ -153,5 +159,5 @@ int outcome_exit_code(void)
             return OUTCOME_JOB;
         }
     }
-    return OUTCOME_GOOD;
+    return outcome_machine_waits() ? OUTCOME_JOB : OUTCOME_GOOD;
 }

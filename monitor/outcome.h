@@ -6,7 +6,7 @@
  * remembered here, by its name, until the next job of that name ends.
  *
  * The exit code, most telling first: 6 the guest saw wrong data; what the first failing line of a script came to (3, 4, 5,
- * 124); 4 a job failed that no script has forgiven, or is left waiting for a decision; 0.
+ * 124); 4 a job failed that no script has forgiven, or a job or the machine is left waiting for a decision; 0.
  */
 #ifndef MONITOR_OUTCOME_H
 #define MONITOR_OUTCOME_H
@@ -41,6 +41,8 @@ void outcome_note(enum outcome outcome);
 bool job_is_stuck(const struct job *job);
 /* Wait until every job has ended or is stuck: at the end of the input.  As co_monitor_wait(). */
 int co_outcome_wait_jobs(struct monitor *mon);
+/* Is the machine stopped by an I/O error, so that somebody has to decide what becomes of its guests' requests? */
+bool outcome_machine_waits(void);
 /* The exit code as things stand.  To be asked before jobs are cancelled on the way out. */
 int outcome_exit_code(void);
 

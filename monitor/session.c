@@ -102,7 +102,9 @@ void monitor_error(struct monitor *mon, const struct error *err)
 {
     if (err->text) {
         monitor_tone(mon, TONE_ERROR);
-        monitor_printf(mon, "Error: %s\n", err->text);
+        AUTOFREE char *text = mon->compat ? mem_strdup(err->text) : error_in_short(err->text);
+
+        monitor_printf(mon, "Error: %s\n", text);
         monitor_tone(mon, TONE_PLAIN);
         monitor_hint(mon, err);
     }

@@ -74,8 +74,9 @@ make_cut_image() {
     small 4
     for bus in virtio ide; do
         run mg -drive file=small/x.img,if=$bus,format=qcow2,werror=stop -guest $writer -c 'sleep 300ms' -c 'info status' -c 'sleep 100ms'
-        [ "$status" != 137 ] && [ "$status" != 124 ]
+        assert_status 4
         assert_output "VM status: paused (io-error)"
+        assert_output "merganser: the machine is stopped by an I/O error, and its guests' requests were never finished"
         assert_clean small/x.img
     done
 }

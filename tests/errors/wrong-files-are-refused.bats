@@ -47,6 +47,18 @@ powerless() {
         "Could not open backing file: Could not open backing file: Could not open 'gone.img': No such file or directory"
 }
 
+@test "a layer that is missing far below: how far is said once, under --qemu-compat as often as QEMU says it" {
+    local i
+    for i in {1..6}; do
+        qemu-img create -q -f qcow2 -u -b $((i - 1)).img -F qcow2 $i.img 16M
+    done
+    run mg -drive file=6.img,if=virtio,format=qcow2 -c quit
+    assert_status 1
+    assert_output "Could not open backing file (6 images down): Could not open '0.img': No such file or directory"
+    run mg --qemu-compat -drive file=6.img,if=virtio,format=qcow2 -c quit
+    [ "$(grep -o 'Could not open backing file: ' <<<"$output" | wc -l)" = 6 ]
+}
+
 @test "a layer that may not be read" {
     qemu-img create -q -f qcow2 a.img 16M
     qemu-img create -q -f qcow2 -b a.img -F qcow2 b.img

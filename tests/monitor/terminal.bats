@@ -403,3 +403,48 @@ type("quit\r")
 ends(0)
 END
 }
+
+# --- Narrow terminals --------------------------------------------------------------------------------------------------
+
+@test "at forty columns info block-jobs -v is broken between words, and its bar fits" {
+    image
+    on_terminal 40 "${DRIVE[@]}" <<'END'
+see("(qemu) ")
+type("block_stream virtio0 64k\r")
+see("(qemu) ")
+type("block_job_pause virtio0\r")
+see("(qemu) ")
+type("info block-jobs -v\r")
+see("info block-jobs -v\n")
+see("\n    [                        ]")
+see("%\n    ")
+see("of data\n")
+see("    block_job_resume lets it go on\n(qemu) ")
+answer = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", raw).replace("\r", "").split("info block-jobs -v\n")[1]
+assert max(map(len, answer.split("\n"))) <= 40, answer
+type("quit\ry\r")
+ends(4)
+END
+}
+
+@test "a job that failed says why" {
+    image
+    ulimit -f $(($(stat -c %s file-B.img) / 1024 + 64))
+    on_terminal 80 -qmp unix:qmp,server=on,wait=off "${DRIVE[@]}" <<'END'
+import json, socket
+see("(qemu) ")
+conn = socket.socket(socket.AF_UNIX)
+conn.connect("qmp")
+stream = conn.makefile("rw")
+for command, arguments in (("qmp_capabilities", {}), ("block-stream", {"device": "virtio0", "auto-dismiss": False})):
+    stream.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
+stream.flush()
+see("failed: ")
+type("info block-jobs -v\r")
+see("    concluded, ")
+see("    failed: ")
+see("    job-dismiss (QMP) forgets it\n")
+type("quit\r")
+ends(4)
+END
+}

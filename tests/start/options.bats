@@ -79,6 +79,12 @@ refused() {
     refused 1 "-guest disk=nosuch,bs=4k: Device 'nosuch' not found" -guest disk=nosuch,bs=4k -hda a.img
 }
 
+@test "what -guest says for all is held against the disks at the start" {
+    qemu-img create -q -f qcow2 a.img 1M
+    refused 2 "-guest profile=replay: Profile 'replay' needs iolog=FILE" -guest profile=replay -hda a.img
+    refused 2 "-guest profile=replay,iolog=nosuch: Could not open 'nosuch': No such file or directory" -guest profile=replay,iolog=nosuch -S -hda a.img
+}
+
 @test "-guest is for all disks, or for the one that it names" {
     qemu-img create -q -f qcow2 a.img 64M
     qemu-img create -q -f qcow2 b.img 64M

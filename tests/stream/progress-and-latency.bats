@@ -40,7 +40,8 @@ virtual() {
 @test "a job that waits for somebody says what would end it" {
     half_full
     run virtual -c 'block_stream virtio0 1M' -c 'block_job_pause virtio0' -c 'sleep 200ms' -c 'info block-jobs -v'
-    assert_output 'paused for'
+    assert_output 'paused, '
+    assert_output ' since its start'
     assert_output 'block_job_resume lets it go on'
     refute_output 'left'
 }
