@@ -14,8 +14,9 @@
  * counts would need more memory than the file has bytes (plus a floor).
  *
  * With each count goes what the cluster is (data, L2 table, other metadata): two uses of one
- * cluster that do not go together are an overlap.  That, and each table being walked at most once
- * per L1 table, bounds the work.
+ * cluster that do not go together are an overlap.  That bounds the work, and that each L2 table is walked at most
+ * twice, once for the active L1 table and once for all snapshots: in a first turn the entries that lead to it
+ * are counted, in a second one the first of them walks it for all.
  */
 #include "block/qcow2-check.h"
 
@@ -30,9 +31,7 @@
 
 #define PAGE_CLUSTERS 256u
 #define MEMORY_FLOOR (64u << 20)
-#define MAX_BITMAP_DIRECTORY (64u << 20)
-#define MAX_BITMAP_TABLE (32u << 20)
-#define BITMAP_ENTRY 24u /* fixed bytes of an entry of the bitmap directory */
+#define L1_PART (64u << 10) /* bytes of a snapshot's L1 table in memory */
 
 /* What a cluster is, in the two low bits of its count. */
 enum use { USE_NONE, USE_DATA, USE_L2, USE_METADATA };
@@ -41,8 +40,13 @@ enum use { USE_NONE, USE_DATA, USE_L2, USE_METADATA };
 struct qcow2_check_page {
     uint64_t index; /* cluster / PAGE_CLUSTERS */
     UT_hash_handle hh;
+    uint32_t *tables; /* what each cluster is as an L2 table, NULL: none here is one */
     uint32_t counts[PAGE_CLUSTERS];
 };
+
+/* Of page->tables: entries of L1 tables that lead here and have not been followed, and what was done once. */
+#define TABLE_ENTRIES 0x0fffffffu
+#define TABLE_ONCE (TABLE_ENTRIES + 1) /* times the bit of enum qcow2_check_once */
 
 /* --- Counts ----------------------------------------------------------------------------------- */
 
@@ -63,6 +67,7 @@ int co_qcow2_check_init(struct qcow2_check *c, struct qcow2 *q, struct error *er
         .clusters = DIV_ROUND_UP(size, q->cluster_size),
         .memory_max = MEMORY_FLOOR + allocated,
         .missing = UINT64_MAX,
+        .times = 1,
         .buf = mem_try_alloc(q->cluster_size),
     };
     if (!c->buf) {
@@ -78,6 +83,7 @@ void qcow2_check_free(struct qcow2_check *c)
 
     HASH_ITER(hh, c->pages, page, next) {
         HASH_DEL(c->pages, page);
+        free(page->tables);
         free(page);
     }
     free(c->buf);
@@ -102,7 +108,7 @@ static struct qcow2_check_page *find_page(struct qcow2_check *c, uint64_t index)
     return page;
 }
 
-static uint32_t *count_at(struct qcow2_check *c, uint64_t cluster)
+static struct qcow2_check_page *make_page(struct qcow2_check *c, uint64_t cluster)
 {
     uint64_t index = cluster / PAGE_CLUSTERS;
     struct qcow2_check_page *page = find_page(c, index);
@@ -115,7 +121,32 @@ static uint32_t *count_at(struct qcow2_check *c, uint64_t cluster)
         c->last = page;
         c->missing = UINT64_MAX;
     }
-    return &page->counts[cluster % PAGE_CLUSTERS];
+    return page;
+}
+
+static uint32_t *count_at(struct qcow2_check *c, uint64_t cluster)
+{
+    return &make_page(c, cluster)->counts[cluster % PAGE_CLUSTERS];
+}
+
+static uint32_t *table_at(struct qcow2_check *c, uint64_t cluster)
+{
+    struct qcow2_check_page *page = make_page(c, cluster);
+
+    if (!page->tables) {
+        page->tables = mem_calloc(PAGE_CLUSTERS, sizeof(*page->tables));
+        c->memory += PAGE_CLUSTERS * sizeof(*page->tables);
+    }
+    return &page->tables[cluster % PAGE_CLUSTERS];
+}
+
+bool qcow2_check_once(struct qcow2_check *c, uint64_t table, enum qcow2_check_once what)
+{
+    uint32_t *at = table_at(c, table >> c->q->h.cluster_bits), bit = TABLE_ONCE << what;
+    bool first = !(*at & bit);
+
+    *at |= bit;
+    return first;
 }
 
 uint64_t qcow2_check_count(struct qcow2_check *c, uint64_t cluster)
@@ -148,15 +179,23 @@ void qcow2_check_add_new(struct qcow2_check *c, uint64_t first, uint64_t n)
     }
 }
 
-static int add_cluster(struct qcow2_check *c, uint64_t cluster, enum use use, const char *what,
-                       struct error *err)
+static int too_much_memory(const struct qcow2_check *c, struct error *err)
+{
+    if (c->memory > c->memory_max) {
+        error_set(err, "the image refers to more places in the file than its size explains");
+        return -EFBIG;
+    }
+    return 0;
+}
+
+/* c->times more references. */
+static int add_cluster(struct qcow2_check *c, uint64_t cluster, enum use use, const char *what, struct error *err)
 {
     uint32_t *count = count_at(c, cluster);
     enum use before = *count % ONE_REFERENCE;
     uint64_t most = MIN(c->q->refcount_max, UINT32_MAX / ONE_REFERENCE);
 
-    if (c->memory > c->memory_max) {
-        error_set(err, "the image refers to more places in the file than its size explains");
+    if (too_much_memory(c, err) < 0) {
         return -EFBIG;
     }
     if (!c->report && before != USE_NONE && (before != use || use == USE_METADATA)) {
@@ -164,12 +203,12 @@ static int add_cluster(struct qcow2_check *c, uint64_t cluster, enum use use, co
                   cluster << c->q->h.cluster_bits);
         return -EINVAL;
     }
-    if (*count / ONE_REFERENCE == most) {
+    if (*count / ONE_REFERENCE + (uint64_t)c->times > most) {
         error_set(err, "too many references to the cluster at offset %#" PRIx64,
                   cluster << c->q->h.cluster_bits);
         return -EINVAL;
     }
-    *count = (*count / ONE_REFERENCE + 1) * ONE_REFERENCE + use;
+    *count = (*count / ONE_REFERENCE + c->times) * ONE_REFERENCE + use;
     return 0;
 }
 
@@ -204,8 +243,7 @@ int qcow2_check_add(struct qcow2_check *c, uint64_t offset, uint64_t len, const 
 }
 
 /* A whole cluster, which must begin where clusters begin. */
-static int add_whole(struct qcow2_check *c, uint64_t offset, enum use use, const char *what,
-                     struct error *err)
+static int add_whole(struct qcow2_check *c, uint64_t offset, enum use use, const char *what, struct error *err)
 {
     if (c->report && offset % c->q->cluster_size) {
         qcow2_report_unaligned(c->report, offset, use == USE_DATA);
@@ -218,10 +256,14 @@ static int add_whole(struct qcow2_check *c, uint64_t offset, enum use use, const
     return add_bytes(c, offset, c->q->cluster_size, use, what, err);
 }
 
+int qcow2_check_add_cluster(struct qcow2_check *c, uint64_t offset, const char *what, struct error *err)
+{
+    return add_whole(c, offset, USE_METADATA, what, err);
+}
+
 /* --- L1 and L2 tables ------------------------------------------------------------------------- */
 
-static int co_read_table(struct qcow2_check *c, uint64_t offset, void *buf, size_t len,
-                         const char *what, struct error *err)
+int co_qcow2_check_read(struct qcow2_check *c, uint64_t offset, void *buf, size_t len, const char *what, struct error *err)
 {
     int ret = co_io_read(c->q->file, offset, buf, len);
 
@@ -239,9 +281,9 @@ static void note_place(struct qcow2_check *c, uint64_t offset, bool compressed)
     if (!r || !c->active) {
         return;
     }
-    r->allocated++;
-    r->compressed += compressed;
-    r->fragmented += compressed || (r->next && offset != r->next);
+    r->allocated += c->times;
+    r->compressed += compressed ? c->times : 0;
+    r->fragmented += compressed || (r->next && offset != r->next) ? c->times : 0;
     if (!compressed) {
         r->next = offset + c->q->cluster_size;
     }
@@ -259,31 +301,22 @@ static int add_l2_entry(struct qcow2_check *c, uint64_t entry, struct error *err
         if (c->report && entry & QCOW2_COPIED) {
             qcow2_report_copied(c->report, offset);
         }
-        c->compressed++;
         note_place(c, offset, true);
         return add_bytes(c, offset, len, USE_DATA, "a compressed cluster", err);
     }
     if (!offset) {
         return 0;
     }
-    c->allocated++;
     note_place(c, offset, false);
     return add_whole(c, offset, USE_DATA, "a data cluster", err);
 }
 
-static int co_walk_l2(struct qcow2_check *c, uint64_t offset, struct error *err)
+/* `table` lies in the file; its entries count c->times. */
+static int co_walk_l2(struct qcow2_check *c, uint64_t table, struct error *err)
 {
     struct qcow2 *q = c->q;
+    int ret = co_qcow2_check_read(c, table, c->buf, q->cluster_size, "L2 table", err);
 
-    if (c->report) {
-        c->report->next = 0; /* a table between two clusters is no fragmentation */
-    }
-    int ret = add_whole(c, offset, USE_L2, "an L2 table", err);
-
-    if (ret || offset >> q->h.cluster_bits >= c->clusters) {
-        return ret; /* beyond the end there are zeroes: a long L1 table full of nonsense should not take hours */
-    }
-    ret = co_read_table(c, offset, c->buf, q->cluster_size, "L2 table", err);
     for (uint32_t i = 0; !ret && i < q->l2_entries; i++) {
         ret = add_l2_entry(c, load_be64(c->buf + i * q->l2_entry_size), err);
     }
@@ -297,149 +330,137 @@ static int compare_u64(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* Entries in host order; sorts them, unless everything is to be reported in its order. */
-static int co_walk_l1(struct qcow2_check *c, uint64_t offset, uint64_t *l1, uint32_t n,
-                      const char *what, struct error *err)
+/* First turn: how many entries lead to each L2 table? */
+static int expect_table(struct qcow2_check *c, uint64_t entry, struct error *err)
 {
-    int ret = add_bytes(c, offset, (uint64_t)n * 8, USE_METADATA, what, err);
+    uint64_t table = entry & QCOW2_L1_OFFSET_MASK, cluster = table >> c->q->h.cluster_bits;
 
-    for (uint32_t i = 0; i < n; i++) {
-        if (c->report && l1[i] & QCOW2_L1_RESERVED) {
-            qcow2_report_reserved(c->report, "L1", l1[i]);
-        }
-        l1[i] &= QCOW2_L1_OFFSET_MASK;
+    if (!table || table % c->q->cluster_size || cluster >= c->clusters) {
+        return 0;
     }
-    if (!c->report) {
-        qsort(l1, n, sizeof(*l1), compare_u64);
+    uint32_t *at = table_at(c, cluster);
+
+    if ((*at & TABLE_ENTRIES) == TABLE_ENTRIES) {
+        error_set(err, "too many references to the cluster at offset %#" PRIx64, table);
+        return -EINVAL;
     }
-    for (uint32_t i = 0; !ret && i < n; i++) {
-        if (!l1[i]) {
-            continue;
-        }
-        if (!c->report && i && l1[i] == l1[i - 1]) {
-            error_set(err, "%s refers to the L2 table at offset %#" PRIx64 " twice", what, l1[i]);
-            return -EINVAL;
-        }
-        ret = co_walk_l2(c, l1[i], err);
+    ++*at;
+    return too_much_memory(c, err);
+}
+
+/* For how many entries is the table to be walked now?  For all at once, when the first one comes. */
+static uint32_t take_entries(struct qcow2_check *c, uint64_t table)
+{
+    uint32_t *at = table_at(c, table >> c->q->h.cluster_bits), n = *at & TABLE_ENTRIES;
+
+    if (table % c->q->cluster_size) {
+        return qcow2_check_once(c, table, QCOW2_ONCE_ASKEW);
     }
+    *at -= n;
+    return n;
+}
+
+/* Second turn: `entry` of an L1 table. */
+static int co_follow(struct qcow2_check *c, uint64_t entry, const char *what, struct error *err)
+{
+    uint64_t table = entry & QCOW2_L1_OFFSET_MASK;
+    int ret;
+
+    if (c->report && entry & QCOW2_L1_RESERVED) {
+        qcow2_report_reserved(c->report, "L1", entry);
+    }
+    if (!table) {
+        return 0;
+    }
+    if (c->report) {
+        c->report->next = 0; /* a table between two clusters is no fragmentation */
+    }
+    ret = add_whole(c, table, USE_L2, "an L2 table", err);
+    if (ret || table >> c->q->h.cluster_bits >= c->clusters) {
+        return ret; /* beyond the end there are zeroes: a long L1 table full of nonsense should not take hours */
+    }
+    uint32_t entries = take_entries(c, table);
+
+    if (!c->report && c->active && entries != 1) {
+        error_set(err, "%s refers to the L2 table at offset %#" PRIx64 " twice", what, table);
+        return -EINVAL;
+    }
+    c->times = entries;
+    ret = entries ? co_walk_l2(c, table, err) : 0;
+    c->times = 1;
     return ret;
 }
 
 static int co_walk_active(struct qcow2_check *c, struct error *err)
 {
-    const struct qcow2_header *h = &c->q->h;
-    uint64_t *l1 = mem_try_calloc(h->l1_size + 1, sizeof(*l1));
+    const struct qcow2 *q = c->q;
+    const char *what = "the active L1 table";
+    int ret = add_bytes(c, q->h.l1_offset, q->h.l1_size * 8ull, USE_METADATA, what, err);
 
-    if (!l1) {
-        error_set_errno(err, ENOMEM, "Could not check '%s'", c->q->node->filename);
-        return -ENOMEM;
+    for (uint32_t i = 0; !ret && i < q->h.l1_size; i++) {
+        ret = expect_table(c, q->l1[i], err);
     }
-    memcpy(l1, c->q->l1, h->l1_size * sizeof(*l1));
     c->active = true;
-    int ret = co_walk_l1(c, h->l1_offset, l1, h->l1_size, "the active L1 table", err);
-
+    for (uint32_t i = 0; !ret && i < q->h.l1_size; i++) {
+        ret = co_follow(c, q->l1[i], what, err);
+    }
     c->active = false;
-    free(l1);
     return ret;
 }
 
-static int co_walk_snapshot(struct qcow2_check *c, const struct qcow2_snapshot *s,
-                            struct error *err)
+/* One turn over a snapshot's L1 table, a part of it in memory at a time. */
+static int co_turn_snapshot(struct qcow2_check *c, const struct qcow2_snapshot *s, bool follow, struct error *err)
 {
-    AUTOFREE char *what = mem_printf("the L1 table of snapshot '%s'", s->name);
-    int ret = qcow2_check_table(&c->q->h, s->l1_offset, s->l1_size, 8, QCOW2_MAX_L1_BYTES, what,
-                                err);
-
-    if (ret) {
-        return ret;
-    }
-    uint64_t *l1 = mem_try_calloc(s->l1_size + 1, sizeof(*l1));
-
-    if (!l1) {
-        error_set_errno(err, ENOMEM, "Could not check %s", what);
-        return -ENOMEM;
-    }
-    ret = co_read_table(c, s->l1_offset, l1, s->l1_size * sizeof(*l1), "L1 table", err);
-    for (uint32_t i = 0; !ret && i < s->l1_size; i++) {
-        l1[i] = load_be64(&l1[i]);
-    }
-    if (!ret) {
-        ret = co_walk_l1(c, s->l1_offset, l1, s->l1_size, what, err);
-    }
-    free(l1);
-    return ret;
-}
-
-/* --- Bitmaps ---------------------------------------------------------------------------------- */
-
-static int co_walk_bitmap(struct qcow2_check *c, uint64_t table, uint32_t entries,
-                          struct error *err)
-{
-    uint64_t len = (uint64_t)entries * 8;
+    AUTOFREE uint8_t *part = mem_alloc(L1_PART);
+    uint64_t len = s->l1_size * 8ull;
     int ret = 0;
 
-    if (len > MAX_BITMAP_TABLE || table % c->q->cluster_size) {
-        error_set(err, "a bitmap's table at offset %#" PRIx64 " is not sound", table);
-        return -EINVAL;
+    if (s->l1_offset >> c->q->h.cluster_bits >= c->clusters) {
+        return 0;
     }
-    ret = add_bytes(c, table, len, USE_METADATA, "a bitmap's table", err);
-    for (uint64_t at = 0; !ret && at < len; at += c->q->cluster_size) {
-        size_t part = MIN(len - at, c->q->cluster_size);
+    for (uint64_t at = 0, n; !ret && at < len; at += n) {
+        n = MIN(len - at, (uint64_t)L1_PART);
+        ret = co_qcow2_check_read(c, s->l1_offset + at, part, n, "L1 table", err);
+        for (uint64_t i = 0; !ret && i < n; i += 8) {
+            uint64_t entry = load_be64(part + i);
 
-        ret = co_read_table(c, table + at, c->buf, part, "bitmap table", err);
-        for (size_t i = 0; !ret && i < part; i += 8) {
-            uint64_t offset = load_be64(c->buf + i) & QCOW2_L2_OFFSET_MASK;
-
-            if (offset) {
-                ret = add_whole(c, offset, USE_METADATA, "a part of a bitmap", err);
-            }
+            ret = follow ? co_follow(c, entry, "the L1 table of a snapshot", err) : expect_table(c, entry, err);
         }
     }
     return ret;
 }
 
-static int co_walk_directory(struct qcow2_check *c, const uint8_t *dir, uint64_t len,
-                             struct error *err)
+static int co_expect_snapshot(struct qcow2_check *c, const struct qcow2_snapshot *s, uint64_t *clusters,
+                              struct error *err)
 {
-    uint64_t at = 0;
-    int ret = 0;
+    AUTOFREE char *what = mem_printf("the L1 table of snapshot '%s'", s->name);
+    int ret = qcow2_check_table(&c->q->h, s->l1_offset, s->l1_size, 8, QCOW2_MAX_L1_BYTES, what, err);
 
-    while (!ret && at + BITMAP_ENTRY <= len) {
-        const uint8_t *entry = dir + at;
-
-        ret = co_walk_bitmap(c, load_be64(entry), load_be32(entry + 8), err);
-        at += ROUND_UP(BITMAP_ENTRY + (uint64_t)load_be16(entry + 18) + load_be32(entry + 20), 8);
+    *clusters += DIV_ROUND_UP(s->l1_size * 8ull, (uint64_t)c->q->cluster_size);
+    if (!ret && *clusters > c->clusters) {
+        error_set(err, "the L1 tables of the snapshots are larger than the file");
+        ret = -EINVAL;
     }
-    return ret;
+    if (!ret) {
+        ret = add_bytes(c, s->l1_offset, s->l1_size * 8ull, USE_METADATA, what, err);
+    }
+    return ret ? ret : co_turn_snapshot(c, s, false, err);
 }
 
-static int co_walk_bitmaps(struct qcow2_check *c, struct error *err)
+/* A table that snapshots share is walked once for them all. */
+static int co_walk_snapshots(struct qcow2_check *c, struct error *err)
 {
-    struct qcow2 *q = c->q;
-    const struct qcow2_ext *ext = qcow2_ext_find(q->exts, q->n_exts, QCOW2_EXT_BITMAPS);
+    const struct qcow2 *q = c->q;
+    uint64_t clusters = 0;
+    int ret = 0;
 
-    if (!ext || !(q->h.autoclear & QCOW2_AUTOCLEAR_BITMAPS)) {
-        return 0; /* nothing there is valid: what it refers to is free */
+    for (uint32_t i = 0; !ret && i < q->h.nb_snapshots; i++) {
+        ret = co_expect_snapshot(c, &q->snapshots[i], &clusters, err);
     }
-    uint64_t len = load_be64(ext->data + 8), offset = load_be64(ext->data + 16);
-
-    if (len > MAX_BITMAP_DIRECTORY || offset % q->cluster_size) {
-        error_set(err, "the bitmap directory at offset %#" PRIx64 " is not sound", offset);
-        return -EINVAL;
+    for (uint32_t i = 0; !ret && i < q->h.nb_snapshots; i++) {
+        ret = co_turn_snapshot(c, &q->snapshots[i], true, err);
     }
-    int ret = add_bytes(c, offset, len, USE_METADATA, "the bitmap directory", err);
-
-    if (ret) {
-        return ret;
-    }
-    AUTOFREE uint8_t *dir = mem_try_alloc(len + 1);
-
-    if (!dir) {
-        error_set_errno(err, ENOMEM, "Could not check the bitmap directory");
-        return -ENOMEM;
-    }
-    ret = co_read_table(c, offset, dir, len, "bitmap directory", err);
-    return ret ? ret : co_walk_directory(c, dir, len, err);
+    return ret;
 }
 
 /* --- All of it -------------------------------------------------------------------------------- */
@@ -450,20 +471,15 @@ int co_qcow2_check_walk(struct qcow2_check *c, struct error *err)
     int ret = add_bytes(c, 0, q->cluster_size, USE_METADATA, "the header", err);
 
     if (!ret) {
-        ret = add_bytes(c, q->h.snapshots_offset, q->snapshots_len, USE_METADATA,
-                        "the snapshot table", err);
+        ret = add_bytes(c, q->h.snapshots_offset, q->snapshots_len, USE_METADATA, "the snapshot table", err);
     }
     if (!ret) {
         ret = co_walk_active(c, err);
     }
-    for (uint32_t i = 0; !ret && i < q->h.nb_snapshots; i++) {
-        uint64_t allocated = c->allocated, compressed = c->compressed;
-
-        ret = co_walk_snapshot(c, &q->snapshots[i], err);
-        c->allocated = allocated;
-        c->compressed = compressed;
+    if (!ret) {
+        ret = co_walk_snapshots(c, err);
     }
-    return ret ? ret : co_walk_bitmaps(c, err);
+    return ret ? ret : co_qcow2_check_bitmaps(c, err);
 }
 
 /* --- Comparing -------------------------------------------------------------------------------- */
@@ -575,7 +591,7 @@ int co_qcow2_check_compare(struct qcow2_check *c, bool *agree, struct error *err
         uint64_t offset = q->reftable[i] & QCOW2_REFTABLE_OFFSET_MASK;
 
         if (offset) {
-            ret = co_read_table(c, offset, c->buf, q->cluster_size, "reference counts", err);
+            ret = co_qcow2_check_read(c, offset, c->buf, q->cluster_size, "reference counts", err);
             *agree = !ret && block_agrees(c, &s, i);
         }
     }

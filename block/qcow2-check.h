@@ -44,8 +44,7 @@ struct qcow2_check {
     uint8_t *buf;                /* one cluster */
     struct qcow2_report *report; /* NULL: the first thing that is wrong ends the walk */
     bool active;                 /* the walk is in the active tables */
-    /* What the walk saw of the active L1 table. */
-    uint64_t allocated, compressed;
+    uint32_t times;              /* so many references is what refers to a cluster now */
 };
 
 /* Nothing is counted yet.  Suspends. */
@@ -64,6 +63,16 @@ void qcow2_check_mark_blocks(struct qcow2_check *c, uint64_t *marks, uint64_t n)
 void qcow2_check_add_new(struct qcow2_check *c, uint64_t first, uint64_t n);
 /* One more reference to each cluster that the bytes touch, as the walk counts them. */
 int qcow2_check_add(struct qcow2_check *c, uint64_t offset, uint64_t len, const char *what, struct error *err);
+/* The same for a whole cluster, which has to be one. */
+int qcow2_check_add_cluster(struct qcow2_check *c, uint64_t offset, const char *what, struct error *err);
+/* Bytes of the file; says "could not read the <what>" when it cannot. */
+int co_qcow2_check_read(struct qcow2_check *c, uint64_t offset, void *buf, size_t len, const char *what,
+                        struct error *err);
+/* True the first time that something is done to the L2 table at `table`. */
+enum qcow2_check_once { QCOW2_ONCE_ASKEW, QCOW2_ONCE_FLAGS_SEEN, QCOW2_ONCE_FLAGS_MENDED };
+bool qcow2_check_once(struct qcow2_check *c, uint64_t table, enum qcow2_check_once what);
+/* Count what the bitmaps refer to, where they are valid (qcow2-bitmaps.c). */
+int co_qcow2_check_bitmaps(struct qcow2_check *c, struct error *err);
 /* Make COPIED in the active tables what the counts say, directly in the file (qcow2-repair.c). */
 int co_qcow2_repair_flags(struct qcow2_check *c);
 /* After the walk: do the image's reference counts agree with what was counted? */

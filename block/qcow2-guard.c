@@ -21,6 +21,8 @@
 struct qcow2_guarded {
     UT_hash_handle hh;
     uint64_t index; /* of the cluster */
+    uint32_t users; /* entries that lead to it: the active L1 table may share an L2 table with itself */
+    bool still;     /* found so: is not changed in place */
     const char *what;
 };
 
@@ -55,6 +57,14 @@ static const char *hit_range(const struct qcow2 *q, uint64_t offset, uint64_t le
     return NULL;
 }
 
+static struct qcow2_guarded *find(const struct qcow2_refs *refs, uint64_t index)
+{
+    struct qcow2_guarded *g;
+
+    HASH_FIND(hh, refs->guarded, &index, sizeof(index), g);
+    return g;
+}
+
 static const char *guard_hit(struct qcow2 *q, uint64_t offset, uint64_t len)
 {
     struct qcow2_refs *refs = qcow2_refs(q);
@@ -62,8 +72,8 @@ static const char *guard_hit(struct qcow2 *q, uint64_t offset, uint64_t len)
     uint64_t last = (offset + len - 1) / q->cluster_size;
 
     for (uint64_t index = offset / q->cluster_size; !what && index <= last; index++) {
-        struct qcow2_guarded *g;
-        HASH_FIND(hh, refs->guarded, &index, sizeof(index), g);
+        struct qcow2_guarded *g = find(refs, index);
+
         if (g) {
             what = g->what;
         }
@@ -77,6 +87,7 @@ void qcow2_guard_add(struct qcow2 *q, uint64_t offset, const char *what)
     struct qcow2_guarded *g = mem_zalloc(sizeof(*g));
 
     g->index = offset / q->cluster_size;
+    g->users = 1;
     g->what = what;
     HASH_ADD(hh, refs->guarded, index, sizeof(g->index), g);
 }
@@ -84,14 +95,35 @@ void qcow2_guard_add(struct qcow2 *q, uint64_t offset, const char *what)
 void qcow2_guard_remove(struct qcow2 *q, uint64_t offset)
 {
     struct qcow2_refs *refs = qcow2_refs(q);
-    uint64_t index = offset / q->cluster_size;
-    struct qcow2_guarded *g;
+    struct qcow2_guarded *g = find(refs, offset / q->cluster_size);
 
-    HASH_FIND(hh, refs->guarded, &index, sizeof(index), g);
-    if (g) {
+    if (g && --g->users == 0) {
         HASH_DEL(refs->guarded, g);
         free(g);
     }
+}
+
+static void note_still(struct qcow2 *q, uint64_t entry)
+{
+    struct qcow2_guarded *g = find(qcow2_refs(q), (entry & QCOW2_L1_OFFSET_MASK) / q->cluster_size);
+
+    if (g) {
+        g->still = !(entry & QCOW2_COPIED);
+    }
+}
+
+/* Another entry leads to the same L2 table.  If the table is never changed in place (it is not COPIED) that does no harm: it
+ * counts twice, and whoever writes first takes a copy. */
+static bool share_table(struct qcow2 *q, uint64_t entry)
+{
+    struct qcow2_guarded *g = find(qcow2_refs(q), (entry & QCOW2_L1_OFFSET_MASK) / q->cluster_size);
+    bool shared = g && g->still && !(entry & QCOW2_COPIED);
+
+    if (shared) {
+        g->users++;
+        qcow2_refs(q)->guard_shared = true;
+    }
+    return shared;
 }
 
 static int co_add_table(struct qcow2 *q, uint64_t offset, const char *what)
@@ -127,8 +159,9 @@ int co_qcow2_guard_build(struct qcow2 *q)
     }
     for (uint32_t i = 0; i < q->h.l1_size && ret == 0; i++) {
         uint64_t offset = q->l1[i] & QCOW2_L1_OFFSET_MASK;
-        if (offset != 0) {
+        if (offset != 0 && !share_table(q, q->l1[i])) {
             ret = co_add_table(q, offset, "active L2 table");
+            note_still(q, q->l1[i]);
         }
     }
     refs->guard_built = ret == 0;
@@ -148,6 +181,27 @@ int co_qcow2_guard_check(struct qcow2 *q, uint64_t offset, uint64_t len)
                       q, true, offset, len,
                       "Preventing invalid write on metadata (overlaps with %s)", what)
                 : 0;
+}
+
+int co_qcow2_guard_check_drop(struct qcow2 *q, uint64_t first, uint64_t n)
+{
+    int ret = co_qcow2_guard_build(q);
+
+    if (ret == 0 && !qcow2_refs(q)->guard_shared) {
+        return co_qcow2_guard_check(q, first * q->cluster_size, n * q->cluster_size);
+    }
+    for (uint64_t i = first; i < first + n && ret == 0; i++) {
+        struct qcow2_guarded *g = find(qcow2_refs(q), i);
+        uint64_t count = 0;
+
+        if (g && g->still) {
+            ret = co_qcow2_refcount_get(q, i, &count);
+        }
+        if (ret == 0 && count < 2) {
+            ret = co_qcow2_guard_check(q, i * q->cluster_size, q->cluster_size);
+        }
+    }
+    return ret;
 }
 
 void qcow2_guard_close(struct qcow2 *q)

@@ -159,7 +159,7 @@ int co_qcow2_quarantine_release(struct qcow2 *q)
         done = 0;
         /* A hostile entry may have led to metadata: without their last reference these clusters
          * would be punched out of the file. */
-        ret = co_qcow2_guard_check(q, u->first * q->cluster_size, u->n * q->cluster_size);
+        ret = co_qcow2_guard_check_drop(q, u->first, u->n);
         if (ret == 0) {
             ret = co_qcow2_refcount_drop(q, u->first, u->n, &done, gone, &released);
         }

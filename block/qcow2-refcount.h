@@ -67,6 +67,7 @@ struct qcow2_refs {
     STAILQ_HEAD(, qcow2_embargo) embargo;  /* the oldest first */
 
     struct qcow2_guarded *guarded;
+    bool guard_shared; /* entries of the active L1 table share an L2 table */
     bool guard_built;
 };
 
@@ -129,6 +130,8 @@ int co_qcow2_guard_build(struct qcow2 *q);
 /* Before [offset, offset + len) is allocated or written to: -EIO, and reported, when metadata lies
  * there. */
 int co_qcow2_guard_check(struct qcow2 *q, uint64_t offset, uint64_t len);
+/* The same before clusters lose a reference each: tables may, which have another one. */
+int co_qcow2_guard_check_drop(struct qcow2 *q, uint64_t first, uint64_t n);
 void qcow2_guard_add(struct qcow2 *q, uint64_t offset, const char *what);
 void qcow2_guard_remove(struct qcow2 *q, uint64_t offset);
 void qcow2_guard_close(struct qcow2 *q);

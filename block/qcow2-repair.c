@@ -29,6 +29,8 @@
 #include "core/bytes.h"
 #include "core/mem.h"
 
+#define L1_PART 8192u /* entries written at once */
+
 /* --- New counts ------------------------------------------------------------------------------- */
 
 /* New structures: the table at cluster `first`, behind it the blocks, those that hold counts above
@@ -180,17 +182,20 @@ static int co_flag_l2(struct qcow2_check *c, uint64_t table)
     return ret || !changed ? ret : co_io_write(q->file, table, c->buf, q->cluster_size);
 }
 
+/* In parts: the table may be large, and is in memory once already. */
 static int co_write_l1(struct qcow2 *q)
 {
-    AUTOFREE uint8_t *bytes = mem_try_alloc(q->h.l1_size * 8ull + 1);
+    AUTOFREE uint8_t *bytes = mem_alloc(L1_PART * 8ull);
+    int ret = 0;
 
-    if (!bytes) {
-        return -ENOMEM;
+    for (uint32_t at = 0, n; !ret && at < q->h.l1_size; at += n) {
+        n = MIN(q->h.l1_size - at, L1_PART);
+        for (uint32_t i = 0; i < n; i++) {
+            store_be64(bytes + i * 8ull, q->l1[at + i]);
+        }
+        ret = co_io_write(q->file, q->h.l1_offset + at * 8ull, bytes, n * 8ull);
     }
-    for (uint32_t i = 0; i < q->h.l1_size; i++) {
-        store_be64(bytes + i * 8ull, q->l1[i]);
-    }
-    return co_io_write(q->file, q->h.l1_offset, bytes, q->h.l1_size * 8ull);
+    return ret;
 }
 
 int co_qcow2_repair_flags(struct qcow2_check *c)
@@ -205,7 +210,7 @@ int co_qcow2_repair_flags(struct qcow2_check *c)
 
         changed = changed || wanted != q->l1[i];
         q->l1[i] = wanted;
-        if (table) {
+        if (table && qcow2_check_once(c, table, QCOW2_ONCE_FLAGS_MENDED)) {
             ret = co_flag_l2(c, table);
         }
     }

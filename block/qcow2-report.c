@@ -275,7 +275,7 @@ static int co_flags(struct qcow2_check *c, struct counts *n, bool fix, struct qc
 
             judge_flag(r, fix, words);
         }
-        if (!ret && table >> q->h.cluster_bits < c->clusters) {
+        if (!ret && table >> q->h.cluster_bits < c->clusters && qcow2_check_once(c, table, QCOW2_ONCE_FLAGS_SEEN)) {
             ret = co_flags_of_table(c, n, table, fix, r);
         }
     }

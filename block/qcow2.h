@@ -9,6 +9,7 @@
  *   qcow2-create.c     make new images
  *   qcow2-layout.c     where everything lies in a new image
  *   qcow2-check.c      walk all references and count them
+ *   qcow2-bitmaps.c    persistent bitmaps: counted, never kept up to date
  *   qcow2-repair.c     rebuild reference counts (dirty bit)
  *   qcow2-report.c     check for people: all that is wrong, and repairs in place
  *   qcow2-compress.c   compressed clusters (zlib, zstd), on worker threads

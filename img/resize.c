@@ -155,7 +155,8 @@ int co_img_resize(const struct img_args *args)
         return img_complain_usage("Expecting image file name and size");
     }
     o.filename = args->operands[0];
-    if (take_preallocation(&r, img_value(args, "preallocation")) < 0 || take_size(&r, args->operands[1]) < 0 || img_open_args(args, &o) < 0) {
+    if (take_preallocation(&r, img_value(args, "preallocation")) < 0 || take_size(&r, args->operands[1]) < 0 ||
+        img_open_args(args, &o) < 0) {
         return 1;
     }
     struct node *node = co_img_open(&o);

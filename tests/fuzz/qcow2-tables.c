@@ -240,8 +240,8 @@ static bool others_agree(const char *path)
     return !report.rule;
 }
 
-/* A place that the active tables lead to twice.  Sound when it is counted twice; but we write to no image with such an L2
- * table, and when one of two entries for one cluster goes, nobody looks for the other to set COPIED. */
+/* A place that the active tables lead to twice.  Sound when it is counted twice; but when one of two entries for it goes, nobody
+ * looks for the other to set COPIED (tests/unit/qcow2-shared.c has what must hold). */
 static bool leads_there_twice(uint8_t *seen, uint64_t size, uint64_t entry)
 {
     uint64_t offset = entry & QCOW2_L2_OFFSET_MASK;
