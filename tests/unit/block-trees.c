@@ -265,6 +265,8 @@ static void names_are_of_one_thing_each(void **state)
 
 /* --- As -drive has it ----------------------------------------------------------------------------------- */
 
+#define TUNED(options) "{'driver':'qcow2','file':{'filename':'/a.img'}," options "}"
+
 static const struct row opened[] = {
     { "{'driver':'qcow2','file':{'filename':'/a.img'},'cache':{'writeback':'on'}}",
       "Block format 'qcow2' does not support the option 'cache.writeback'" },
@@ -286,6 +288,32 @@ static const struct row opened[] = {
       "Parameter 'l2-cache-size' expects a non-negative number below 2^64" },
     { "{'driver':'qcow2','file':{'filename':'/a.img'},'lazy-refcounts':false}", NULL },
     { "{'driver':'qcow2','file':{'filename':'/a.img'},'lazy-refcounts':'on'}", NULL },
+    /* What tunes QEMU's caches. */
+    { TUNED("'cache-size':'1M'"), NULL },
+    { TUNED("'cache-size':1048576,'l2-cache-size':524288"), NULL },
+    { TUNED("'cache-size':'1M','refcount-cache-size':'1M'"), NULL },
+    { TUNED("'cache-size':'1M','l2-cache-size':'2M'"), "l2-cache-size may not exceed cache-size" },
+    { TUNED("'cache-size':'1M','refcount-cache-size':'2M'"), "refcount-cache-size may not exceed cache-size" },
+    { TUNED("'cache-size':'1M','refcount-cache-size':'1k','l2-cache-size':'1k'"),
+      "cache-size, l2-cache-size and refcount-cache-size may not be set at the same time" },
+    { TUNED("'cache-size':'much'"), "Parameter 'cache-size' expects a non-negative number below 2^64" },
+    { TUNED("'refcount-cache-size':true"), "Parameter 'refcount-cache-size' expects a non-negative number below 2^64" },
+    { TUNED("'cache-clean-interval':'600','l2-cache-entry-size':'4k'"), NULL },
+    { TUNED("'cache-clean-interval':'often'"), "Parameter 'cache-clean-interval' expects a non-negative number below 2^64" },
+    { TUNED("'l2-cache-entry-size':'big'"), "Parameter 'l2-cache-entry-size' expects a non-negative number below 2^64" },
+    { TUNED("'pass-discard-request':'on','pass-discard-snapshot':'off','pass-discard-other':true"), NULL },
+    { TUNED("'pass-discard-other':'maybe'"), "Parameter 'pass-discard-other' expects 'on' or 'off'" },
+    { TUNED("'overlap-check':'none'"), NULL },
+    { TUNED("'overlap-check':'constant'"), NULL },
+    { TUNED("'overlap-check':'cached'"), NULL },
+    { TUNED("'overlap-check':'all'"), NULL },
+    { TUNED("'overlap-check':'some'"), "Unsupported value 'some' for qcow2 option 'overlap-check'. Allowed are any of the "
+                                       "following: none, constant, cached, all" },
+    /* Files. */
+    { "{'driver':'raw','file':{'filename':'/c.img','locking':'auto'}}", NULL },
+    { "{'driver':'raw','file':{'filename':'/c.img','locking':'on'}}", NULL },
+    { "{'driver':'raw','file':{'filename':'/c.img','locking':'perhaps'}}", "invalid parameter value: perhaps" },
+    { "{'driver':'file'}", "The 'file' block driver requires a file name" },
 };
 
 static void CO_ENTRY co_opened(void *arg)
