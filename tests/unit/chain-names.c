@@ -15,6 +15,7 @@
 #include "core/io.h"
 #include "core/loop.h"
 #include "core/mem.h"
+#include "jobs/job.h"
 #include "monitor/chain-names.h"
 #include "monitor/completion.h"
 
@@ -212,6 +213,64 @@ static void images_are_completed_from_the_chain(void **state)
     completes(&human, "info block -v node-C", "node-C");
 }
 
+/* A disk, one that has no id of its own, and two jobs. */
+static struct disk disks[] = { { .id = "disk0" }, { .id = "" } };
+static struct job jobs[] = { { .id = "job-a" }, { .id = "job-b" } };
+
+static int list_living(void **state)
+{
+    static const struct driver file = { .name = "file", .is_protocol = true };
+    static const struct driver *const drivers[] = { &format, &file, NULL };
+
+    list_chain(state);
+    node_set_drivers(drivers);
+    nodes[0].driver = &file;
+    disks[0].root = &nodes[2];
+    for (int i = 0; i < 2; i++) {
+        TAILQ_INSERT_TAIL(&all_disks, &disks[i], link);
+        TAILQ_INSERT_TAIL(&all_jobs, &jobs[i], link);
+    }
+    return 0;
+}
+
+static int unlist_living(void **state)
+{
+    for (int i = 0; i < 2; i++) {
+        TAILQ_REMOVE(&all_disks, &disks[i], link);
+        TAILQ_REMOVE(&all_jobs, &jobs[i], link);
+    }
+    return unlist_chain(state);
+}
+
+static void what_lives_is_completed_where_it_fits(void **state)
+{
+    completes(&human, "snapshot_blkdev ", "disk0");
+    completes(&human, "snapshot_blkdev disk0 new.img q", "qcow2");
+    completes(&human, "snapshot_blkdev disk0 new.img f", "");
+    completes(&human, "snapshot_blkdev -n disk0 ", " FILES");
+    completes(&human, "block_stream ", "disk0 node-B node-C");
+    completes(&human, "block_stream disk0 ", "./file-B.img file-A.img file-B.img node-A node-B");
+    completes(&human, "block_stream disk0 0 node-", "node-A node-B");
+    completes(&human, "block_stream nobody ", "");
+    completes(&human, "block_job_cancel ", "job-a job-b");
+    completes(&human, "block_job_cancel -f job-b", "job-b");
+    completes(&human, "block_job_cancel job-a ", "");
+    completes(&human, "block_stream -l 2ms d", "disk0");
+    completes(&human, "block_stream -l2ms d", "disk0");
+    completes(&human, "block_stream -z d", "disk0");
+    completes(&human, "block_stream -", "-l");
+    completes(&compat, "block_stream -", "");
+    completes(&human, "wait j", "job-a job-b");
+    completes(&human, "wait job-a timeout", "");
+    completes(&human, "expect chain d", "disk0");
+    completes(&human, "events o", "off on");
+    completes(&human, "events x", "");
+    completes(&human, "help help ", "");
+    completes(&human, "help block_stream x", "");
+    completes(&human, "help info block x", "");
+    completes(&human, "info nosuch ", "");
+}
+
 /* Names are compared as paths, below the directory in which the I/O engine works. */
 static int engine_start(void **state)
 {
@@ -239,6 +298,7 @@ int main(void)
         cmocka_unit_test(candidates_are_listed_from_the_top),
         cmocka_unit_test(words_are_completed_from_the_rows),
         cmocka_unit_test_setup_teardown(images_are_completed_from_the_chain, list_chain, unlist_chain),
+        cmocka_unit_test_setup_teardown(what_lives_is_completed_where_it_fits, list_living, unlist_living),
     };
 
     return cmocka_run_group_tests(tests, engine_start, engine_stop);

@@ -136,6 +136,15 @@ static void what_is_too_much_is_refused(void **state)
     refuses(&compat, "info status -json", "status: extraneous characters at the end of line" TRY("info status"));
 }
 
+static void switches_are_on_or_off(void **state)
+{
+    gives(&human, "events on", "{'on': true}");
+    gives(&human, "events off", "{'on': false}");
+    gives(&human, "events", "{}");
+    refuses(&human, "events maybe", "events: expected 'on' or 'off'" TRY("events"));
+    refuses(&human, "events \"", "events: expected 'on' or 'off'" TRY("events"));
+}
+
 static void what_is_missing_is_named(void **state)
 {
     refuses(&human, "block_stream", "block_stream: block device name expected" TRY("block_stream"));
@@ -351,6 +360,7 @@ int main(void)
         cmocka_unit_test(empty_lines_are_no_command),
         cmocka_unit_test(unknown_words_are_named),
         cmocka_unit_test(what_is_too_much_is_refused),
+        cmocka_unit_test(switches_are_on_or_off),
         cmocka_unit_test(what_is_missing_is_named),
         cmocka_unit_test(flags_stand_in_front),
         cmocka_unit_test(quotes_make_one_word),
