@@ -35,6 +35,16 @@ static void offer_all(struct search *s, const char *const *words)
     }
 }
 
+/* rw=randread is a value of a key: it is offered when the key is there. */
+static void offer_words(struct search *s, const char *const *words)
+{
+    for (; words && *words; words++) {
+        if (!strchr(*words, '=') || strchr(s->text, '=')) {
+            offer(s, *words);
+        }
+    }
+}
+
 static void offer_keys(struct search *s, const char *const *keys)
 {
     for (; keys && *keys; keys++) {
@@ -156,8 +166,10 @@ static void offer_kind(struct search *s, const struct command *cmd, const struct
         offer_all(s, on_off);
         break;
     case ARG_REST:
-        offer_all(s, arg->choices);
-        offer_keys(s, arg->keys);
+        offer_words(s, arg->choices);
+        if (!strchr(s->text, '=')) {
+            offer_keys(s, arg->keys);
+        }
         if (cmd->flags & COMMAND_SCRIPT) { /* wait, expect: words and names in many orders */
             offer_jobs(s);
             offer_disks(s);

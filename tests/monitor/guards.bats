@@ -103,3 +103,16 @@ moved_root() {
     assert_output "Error: 'letter.txt' is not empty"
     [ "$(cat letter.txt)" = precious ]
 }
+
+@test "a smaller size that cuts off data is warned of, and refused under --safe; what is empty may go" {
+    qemu-img create -q -f qcow2 disk.img 8M
+    qemu-io -f qcow2 -c 'write -q -P 7 5M 64k' disk.img
+    run quiet -S --safe -drive file=disk.img,if=virtio,format=qcow2 --on-error=continue -c 'block_resize virtio0 6M' \
+        -c 'block_resize virtio0 4M' -c 'info block virtio0 -v'
+    assert_output "Error: Refused by --safe: making 'virtio0' smaller, from 6 MiB to 4 MiB, cuts off data: there is some at 5 MiB"
+    [ "$(grep -c 'Refused' <<<"$output")" = 1 ]
+    [ "$(qemu-img info --output=json disk.img | jq '."virtual-size"')" = $((6 << 20)) ]
+    run quiet -S -drive file=disk.img,if=virtio,format=qcow2 -c 'block_resize virtio0 4M'
+    assert_output "Warning: making 'virtio0' smaller, from 6 MiB to 4 MiB, cuts off data: there is some at 5 MiB"
+    [ "$(qemu-img info --output=json disk.img | jq '."virtual-size"')" = $((4 << 20)) ]
+}

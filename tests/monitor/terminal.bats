@@ -448,3 +448,34 @@ type("quit\r")
 ends(4)
 END
 }
+
+# --- Completion --------------------------------------------------------------------------------------------------------
+
+@test "keys are completed first, then their values" {
+    image
+    on_terminal 80 "${DRIVE[@]}" <<'END'
+see("(qemu) ")
+type("guest virtio0 prof\t")
+see("profile=")
+type("st\t")
+see("stamp ")
+type("\x15guest virtio0 \t\t")
+see("iodepth=")
+assert "profile=none" not in raw
+type("\x15quit\r")
+ends(0)
+END
+}
+
+@test "a file with a blank in its name is quoted when it is completed" {
+    image
+    echo 'info name' >'my script'
+    on_terminal 80 -name one "${DRIVE[@]}" <<'END'
+see("(qemu) ")
+type("source my\t\r")
+see("\"my script\"")
+see("(qemu) info name\none\n(qemu) ")
+type("quit\r")
+ends(0)
+END
+}
