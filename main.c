@@ -220,6 +220,9 @@ static int open_monitors(struct program *p, struct chardev **places)
 
         place->style.compat = p->options.compat;
         place->style.echo = p->options.compat && !place->spec.telnet;
+        if (place->spec.kind == CHARDEV_NONE && place->spec.id) {
+            chardev_note_null(place->spec.id);
+        }
         if (terminal || place->spec.kind == CHARDEV_NONE) {
             continue;
         }

@@ -16,6 +16,7 @@
 #include "core/bytes.h"
 #include "core/loop.h"
 #include "core/mem.h"
+#include "core/trace.h"
 
 struct disk_list all_disks = TAILQ_HEAD_INITIALIZER(all_disks);
 static const struct block_listener *listener;
@@ -245,6 +246,7 @@ static bool co_failed(struct disk *disk, const struct disk_request *req, int *re
     if (disk->cancelling && strcmp(action, "stop") == 0) {
         action = "report"; /* nobody is left to be told of a second try */
     }
+    trace(TRACE_DISK_ERROR, "%s %s: %s, action %s", disk->label, is_read ? "read" : "write", strerror(-*ret), action);
     disk->stats.failed[req->op]++;
     if (strcmp(action, "stop") == 0) {
         disk->io_status_failed = true;
@@ -331,6 +333,7 @@ int co_disk_flush(struct disk *disk)
 
 void disk_account_invalid(struct disk *disk, enum disk_op op)
 {
+    trace(TRACE_GUEST_ERROR, "%s: a request out of range or of a wrong form", disk->label);
     disk->stats.invalid[op]++;
 }
 

@@ -22,6 +22,7 @@
 #include "block/node.h"
 #include "core/bytes.h"
 #include "core/mem.h"
+#include "core/trace.h"
 
 /* --- Epochs ------------------------------------------------------------------------------------------------ */
 
@@ -326,6 +327,7 @@ int co_node_read(struct node *node, uint64_t offset, const struct iovec *iov, in
         return -EIO;
     }
     co_enter(node, &epoch);
+    trace(TRACE_READ, "%s offset %llu bytes %llu", node->name, (unsigned long long)offset, (unsigned long long)len);
     node->stats.reads++;
     node->stats.bytes_read += len;
     ret = node->copy_on_read ? co_copy_on_read(node, offset, len, NULL) : 0;
@@ -431,6 +433,7 @@ int co_node_write_nested(struct node *node, uint64_t offset, const struct iovec 
     bool zero = node->detect_zeroes && all_zero(iov, n);
     req.serialising = zero;
     co_request_begin(node, &req);
+    trace(TRACE_WRITE, "%s offset %llu bytes %llu", node->name, (unsigned long long)offset, (unsigned long long)len);
     node->stats.writes++;
     node->stats.bytes_written += len;
     ret = still_writable(node);
@@ -473,6 +476,7 @@ int co_node_zero_nested(struct node *node, uint64_t offset, uint64_t len, unsign
         return 0;
     }
     co_request_begin(node, &req);
+    trace(TRACE_ZERO, "%s offset %llu bytes %llu", node->name, (unsigned long long)offset, (unsigned long long)len);
     node->stats.zeroes++;
     ret = still_writable(node);
     for (uint64_t done = 0; done < len && ret == 0;) {
@@ -508,6 +512,7 @@ int co_node_discard_nested(struct node *node, uint64_t offset, uint64_t len)
         return 0;
     }
     co_request_begin(node, &req);
+    trace(TRACE_DISCARD, "%s offset %llu bytes %llu", node->name, (unsigned long long)offset, (unsigned long long)len);
     node->stats.discards++;
     ret = still_writable(node);
     for (uint64_t done = 0; done < len && ret == 0;) {
@@ -538,6 +543,7 @@ int co_node_flush_nested(struct node *node)
     if (node->read_only || node->no_flush) {
         return 0;
     }
+    trace(TRACE_FLUSH, "%s", node->name);
     node->stats.flushes++;
     node_debug_event(node, EVENT_FLUSH_TO_OS);
     node_debug_event(node, EVENT_FLUSH_TO_DISK);

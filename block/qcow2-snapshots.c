@@ -14,9 +14,11 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <string.h>
 
 #include "block/chain-map.h"
 #include "core/bytes.h"
+#include "core/loop.h"
 #include "core/mem.h"
 
 #define FIRST_READ (64u << 10)
@@ -169,4 +171,40 @@ int co_qcow2_snapshot_show(struct node *node, const struct qcow2_snapshot *s, st
     node->size = size;
     chain_map_forget_layer(node);
     return 0;
+}
+
+/* --- For people and programs ------------------------------------------------------------------ */
+
+/* Names are bytes of the image, UTF-8 or not. */
+static json_t *text(const char *words)
+{
+    return json_stringn_nocheck(words, strlen(words));
+}
+
+static json_t *snapshot_tree(const struct qcow2_snapshot *s)
+{
+    json_t *tree = json_object();
+
+    if (s->icount != UINT64_MAX) {
+        json_object_set_new(tree, "icount", json_integer(s->icount));
+    }
+    json_object_set_new(tree, "vm-clock-nsec", json_integer(s->vm_clock_nsec % NS_PER_S));
+    json_object_set_new(tree, "name", text(s->name));
+    json_object_set_new(tree, "date-sec", json_integer(s->date_sec));
+    json_object_set_new(tree, "date-nsec", json_integer(s->date_nsec));
+    json_object_set_new(tree, "vm-clock-sec", json_integer(s->vm_clock_nsec / NS_PER_S));
+    json_object_set_new(tree, "id", text(s->id));
+    json_object_set_new(tree, "vm-state-size", json_integer(s->vm_state_size));
+    return tree;
+}
+
+json_t *qcow2_snapshot_trees(const struct node *node)
+{
+    const struct qcow2 *q = node->state;
+    json_t *list = json_array();
+
+    for (uint32_t i = 0; i < q->h.nb_snapshots; i++) {
+        json_array_append_new(list, snapshot_tree(&q->snapshots[i]));
+    }
+    return list;
 }

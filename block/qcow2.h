@@ -236,6 +236,8 @@ int qcow2_snapshots_parse(const uint8_t *buf, size_t len, const struct qcow2_hea
                           uint64_t *table_len, struct error *err);
 void qcow2_snapshots_free(struct qcow2_snapshot *list, unsigned n);
 int co_qcow2_snapshots_load(struct qcow2 *q, uint64_t file_size, struct error *err);
+/* A list of SnapshotInfo as QMP has it; new reference. */
+json_t *qcow2_snapshot_trees(const struct node *node);
 /* From now on the node, which is read-only and nobody else's, shows this snapshot.  Its size stays; it grows if the snapshot's
  * disk was larger. */
 int co_qcow2_snapshot_show(struct node *node, const struct qcow2_snapshot *s, struct error *err);

@@ -105,13 +105,13 @@ static int check(struct plan *plan, struct error *err)
         return 0;
     }
     plan->driver = driver_find(format);
+    if (plan->driver && !plan->args->reuse && !plan->driver->supports_backing) {
+        error_set(err, "Backing file not supported for file format '%s'", format);
+        return -ENOTSUP;
+    }
     if (!plan->driver || plan->driver->is_protocol) {
         error_set(err, "Unknown file format '%s'", format);
         return -EINVAL;
-    }
-    if (!plan->args->reuse && !plan->driver->supports_backing) {
-        error_set(err, "Backing file not supported for file format '%s'", format);
-        return -ENOTSUP;
     }
     return 0;
 }

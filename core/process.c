@@ -135,5 +135,6 @@ void process_use_log(void)
     if (log_fd >= 0) {
         dup2(log_fd, STDERR_FILENO);
         close(log_fd);
+        log_fd = -1;
     }
 }

@@ -106,8 +106,7 @@ struct node *co_img_open(const struct img_open *open);
 int img_open_args(const struct img_args *args, struct img_open *out);
 
 /* --- snapshot.c --------------------------------------------------------------------------------------------------- */
-/* SnapshotInfo of all internal snapshots of a qcow2 node; and that list as a table. */
-json_t *img_snapshots_tree(const struct node *node);
+/* qcow2_snapshot_trees() as a table. */
 void img_print_snapshots(const json_t *list);
 /* -l of convert and measure: the image, which only this command reads, shows a snapshot from now on.  `param` is a name, an ID, or
  * "snapshot.id=ID,snapshot.name=NAME".  0, or -1 when the complaint is printed. */

@@ -32,7 +32,7 @@ static void add_qcow2(json_t *tree, struct node *node)
 
     set(tree, "cluster-size", json_integer(q->cluster_size));
     if (q->h.nb_snapshots) {
-        set(tree, "snapshots", img_snapshots_tree(node));
+        set(tree, "snapshots", qcow2_snapshot_trees(node));
     }
     set(tree, "dirty-flag", json_boolean(q->dirty_bit_found));
 }

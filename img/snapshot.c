@@ -15,39 +15,6 @@
 #include "core/size.h"
 #include "img/command.h"
 
-static json_t *text(const char *words)
-{
-    return json_stringn_nocheck(words, strlen(words));
-}
-
-static json_t *snapshot_tree(const struct qcow2_snapshot *s)
-{
-    json_t *tree = json_object();
-
-    if (s->icount != UINT64_MAX) {
-        json_object_set_new(tree, "icount", json_integer(s->icount));
-    }
-    json_object_set_new(tree, "vm-clock-nsec", json_integer(s->vm_clock_nsec % NS_PER_S));
-    json_object_set_new(tree, "vm-clock-sec", json_integer(s->vm_clock_nsec / NS_PER_S));
-    json_object_set_new(tree, "name", text(s->name));
-    json_object_set_new(tree, "id", text(s->id));
-    json_object_set_new(tree, "date-sec", json_integer(s->date_sec));
-    json_object_set_new(tree, "date-nsec", json_integer(s->date_nsec));
-    json_object_set_new(tree, "vm-state-size", json_integer(s->vm_state_size));
-    return tree;
-}
-
-json_t *img_snapshots_tree(const struct node *node)
-{
-    const struct qcow2 *q = node->state;
-    json_t *list = json_array();
-
-    for (uint32_t i = 0; i < q->h.nb_snapshots; i++) {
-        json_array_append_new(list, snapshot_tree(&q->snapshots[i]));
-    }
-    return list;
-}
-
 static long long number(const json_t *tree, const char *key)
 {
     return json_integer_value(json_object_get(tree, key));
@@ -182,7 +149,7 @@ static int co_nothing(struct node *node, const char *unused)
 static int co_list(struct node *node, const char *unused)
 {
     if (node->driver == &driver_qcow2) {
-        json_t *list = img_snapshots_tree(node);
+        json_t *list = qcow2_snapshot_trees(node);
 
         if (json_array_size(list)) {
             img_print_snapshots(list);

@@ -15,6 +15,7 @@
 
 #include "block/filter.h"
 #include "core/mem.h"
+#include "core/trace.h"
 
 #define SLICE_NS (100 * NS_PER_MS) /* a limited job moves at most this much time's worth at once */
 
@@ -54,6 +55,7 @@ void job_unlisten(struct job_listener *l)
 static void set_status(struct job *job, enum job_status status)
 {
     if (job->status != status) {
+        trace(TRACE_JOB_STATE, "%s (%s-->%s)", job->id, job_status_name(job->status), job_status_name(status));
         job->status = status;
         TELL(job, status_changed);
     }

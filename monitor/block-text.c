@@ -2,8 +2,11 @@
 /*
  * `info block`'s text, made from the trees of block-tree.h.
  */
+#include <stdio.h>
 #include <string.h>
+#include <time.h>
 
+#include "core/mem.h"
 #include "core/size.h"
 #include "monitor/block-tree.h"
 
@@ -68,6 +71,43 @@ static void print_value(struct monitor *mon, int depth, const json_t *value)
 }
 
 /* As `qemu-img info` shows an image. */
+void snapshot_print_head(struct monitor *mon, const char *words)
+{
+    monitor_printf(mon, "%s\n%-10s%-17s%8s%20s%13s%11s\n", words, "ID", "TAG", "VM SIZE", "DATE", "VM CLOCK", "ICOUNT");
+}
+
+void snapshot_print(struct monitor *mon, const json_t *snapshot, const char *id)
+{
+    char date[32], icount[24] = "", size[32];
+    time_t when = int_of(snapshot, "date-sec");
+    long long seconds = int_of(snapshot, "vm-clock-sec");
+    struct tm tm;
+
+    localtime_r(&when, &tm);
+    strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S", &tm);
+    if (json_object_get(snapshot, "icount")) {
+        snprintf(icount, sizeof(icount), "%lld", int_of(snapshot, "icount"));
+    }
+    AUTOFREE char *clock = mem_printf("%02lld:%02lld:%02lld.%03lld", seconds / 3600, seconds / 60 % 60, seconds % 60,
+                                      int_of(snapshot, "vm-clock-nsec") / 1000000);
+
+    monitor_printf(mon, "%-9s %-16s %8s%20s%13s%11s\n", id, text_of(snapshot, "name"),
+                   size_format(int_of(snapshot, "vm-state-size"), size), date, clock, icount);
+}
+
+static void print_snapshots(struct monitor *mon, const json_t *list)
+{
+    size_t i;
+    json_t *snapshot;
+
+    json_array_foreach(list, i, snapshot) {
+        if (i == 0) {
+            snapshot_print_head(mon, "Snapshot list:");
+        }
+        snapshot_print(mon, snapshot, text_of(snapshot, "id"));
+    }
+}
+
 static void print_image(struct monitor *mon, const json_t *image)
 {
     const char *backing = text_of(image, "backing-filename"), *full = text_of(image, "full-backing-filename");
@@ -98,6 +138,7 @@ static void print_image(struct monitor *mon, const json_t *image)
     if (format) {
         monitor_printf(mon, "backing file format: %s\n", format);
     }
+    print_snapshots(mon, json_object_get(image, "snapshots"));
     if (data) {
         monitor_puts(mon, "Format specific information:\n");
         print_members(mon, 1, data);

@@ -11,6 +11,7 @@
 
 #include "block/file.h"
 #include "block/path.h"
+#include "block/qcow2.h"
 #include "core/loop.h"
 #include "core/mem.h"
 
@@ -135,6 +136,9 @@ static json_t *co_image_alone(struct node *node, json_t *below)
     }
     if (node->backing_format) {
         set_text(tree, "backing-filename-format", node->backing_format);
+    }
+    if (node->driver == &driver_qcow2 && ((const struct qcow2 *)node->state)->h.nb_snapshots) {
+        set(tree, "snapshots", qcow2_snapshot_trees(node));
     }
     set(tree, "virtual-size", json_integer(node->size));
     set_text(tree, "filename", node->filename ? node->filename : "");

@@ -38,4 +38,8 @@ json_t *node_stats_alone(const struct node *node);
  * BlockDeviceInfo, or NULL for an empty drive. */
 void block_tree_print(struct monitor *mon, const json_t *info, const json_t *inserted, bool verbose);
 
+/* The head of a table of internal snapshots below `words`, and a line of it for a SnapshotInfo. */
+void snapshot_print_head(struct monitor *mon, const char *words);
+void snapshot_print(struct monitor *mon, const json_t *snapshot, const char *id);
+
 #endif

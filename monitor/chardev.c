@@ -37,6 +37,8 @@ struct chardev {
 };
 
 static LIST_HEAD(, chardev) chardevs = LIST_HEAD_INITIALIZER(chardevs);
+static json_t *nulls;
+static unsigned unnamed; /* made by -monitor and -qmp, without an id */
 static bool ending;
 /* co_chardevs_end() waits for a place to end. */
 static struct co_queue end_queue = CO_QUEUE_INIT(end_queue);
@@ -145,10 +147,30 @@ struct chardev *chardev_open(const struct chardev_spec *spec, co_serve_fn *co_se
         chardev_free(dev);
         return NULL;
     }
-    dev->id = mem_strdup(spec->id);
+    dev->id = spec->id ? mem_strdup(spec->id) : mem_printf("compat_monitor%u", unnamed++);
     dev->name = describe(dev, spec);
     LIST_INSERT_HEAD(&chardevs, dev, link);
     return dev;
+}
+
+void chardev_note_null(const char *id)
+{
+    nulls = nulls ? nulls : json_array();
+    json_array_insert_new(nulls, 0, json_pack("{s:b, s:s, s:s}", "frontend-open", 0, "label", id, "filename", "null"));
+}
+
+json_t *chardev_list(void)
+{
+    const struct chardev *dev;
+    json_t *list = nulls ? json_deep_copy(nulls) : json_array();
+
+    LIST_FOREACH(dev, &chardevs, link) {
+        bool idle = dev->kind == CHARDEV_SERVER && !dev->conn;
+        AUTOFREE char *name = mem_printf("%s%s", idle ? "disconnected:" : "", dev->name);
+
+        json_array_append_new(list, json_pack("{s:b, s:s, s:s}", "frontend-open", !idle, "label", dev->id, "filename", name));
+    }
+    return list;
 }
 
 const char *chardev_name(const struct chardev *dev)
@@ -275,6 +297,8 @@ void co_chardevs_end(void)
         }
         chardev_free(dev);
     }
+    json_decref(nulls);
+    nulls = NULL;
     ending = false;
     conns_set_ending(false);
 }

@@ -14,6 +14,7 @@
 #ifndef MONITOR_CHARDEV_H
 #define MONITOR_CHARDEV_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
@@ -67,6 +68,10 @@ struct chardev *chardev_open(const struct chardev_spec *spec, co_serve_fn *co_se
                              struct error *err);
 /* "unix:/run/x,server=on", "telnet:127.0.0.1:4444,server=on", "stdio", ...; the device's. */
 const char *chardev_name(const struct chardev *dev);
+/* There is one of this name that leads nowhere. */
+void chardev_note_null(const char *id);
+/* All of them: [{"label", "filename", "frontend-open"}], as QMP's query-chardev has it; new reference. */
+json_t *chardev_list(void);
 /* For a place that nobody uses: what comes is read and forgotten. */
 void co_idle_serve(struct conn *c, void *arg);
 /* Take clients from now on; those that came earlier have waited. */

@@ -138,7 +138,11 @@ static json_t *co_nodes_tree(const char *name, bool flat)
         }
     }
     for (size_t i = 0; i < set.count; i++) {
-        json_array_append_new(trees, co_node_tree(memo, set.nodes[i], flat));
+        json_t *tree = co_node_tree(memo, set.nodes[i], flat);
+
+        /* When writes are stable is a matter of who uses the node. */
+        json_object_set_new(json_object_get(tree, "cache"), "writeback", json_true());
+        json_array_append_new(trees, tree);
     }
     co_node_set_free(&set);
     co_image_memo_free(memo);

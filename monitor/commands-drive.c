@@ -7,16 +7,15 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "block/blockdev.h"
 #include "block/commit.h"
 #include "block/qcow2.h"
 #include "core/keyval.h"
 #include "core/mem.h"
-#include "core/size.h"
 #include "export/nbd-server.h"
 #include "hw/device.h"
+#include "monitor/block-tree.h"
 #include "monitor/handlers.h"
 #include "monitor/hints.h"
 
@@ -454,10 +453,29 @@ static bool on_all_disks(const struct qcow2_snapshot *s)
     return true;
 }
 
+/* Those of the machine once, those of this disk alone with its name. */
+static void add_snapshots(json_t *list, const struct disk *first, const struct disk *disk)
+{
+    const struct qcow2 *q = snapshots_of(disk);
+    json_t *trees = q ? qcow2_snapshot_trees(q->node) : NULL, *tree;
+    size_t i;
+
+    json_array_foreach(trees, i, tree) {
+        bool global = on_all_disks(&q->snapshots[i]);
+
+        if (!global) {
+            json_object_set_new(tree, "device", json_string(disk->label));
+        }
+        if (!global || disk == first) {
+            json_array_append(list, tree);
+        }
+    }
+    json_decref(trees);
+}
+
 static int co_info_snapshots(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
     const struct disk *disk = disk_for_state(), *other;
-    const struct qcow2 *q;
 
     if (!disk) {
         monitor_puts(mon, "no block device can store vmstate for snapshot\n");
@@ -465,52 +483,9 @@ static int co_info_snapshots(struct monitor *mon, json_t *args, json_t **result,
     }
     *result = json_array();
     TAILQ_FOREACH(other, &all_disks, link) {
-        q = snapshots_of(other);
-        for (uint32_t i = 0; q && i < q->h.nb_snapshots; i++) {
-            const struct qcow2_snapshot *s = &q->snapshots[i];
-            bool global = on_all_disks(s);
-
-            if (global && other != disk) {
-                continue;
-            }
-            json_array_append_new(
-                *result, json_pack("{s:s, s:s, s:s*, s:I, s:I, s:I, s:I}", "id", s->id, "name", s->name, "device",
-                                   global ? NULL : other->label, "vm-state-size", (json_int_t)s->vm_state_size, "date-sec",
-                                   (json_int_t)s->date_sec, "vm-clock-nsec", (json_int_t)s->vm_clock_nsec, "icount",
-                                   (json_int_t)(s->icount == UINT64_MAX ? -1 : (json_int_t)s->icount)));
-        }
+        add_snapshots(*result, disk, other);
     }
     return 0;
-}
-
-static int64_t int_of(const json_t *tree, const char *key)
-{
-    return json_integer_value(json_object_get(tree, key));
-}
-
-static void print_snapshot(struct monitor *mon, const json_t *s, const char *id)
-{
-    char date[32], icount[24] = "", size[32];
-    time_t when = int_of(s, "date-sec");
-    uint64_t clock_ms = (uint64_t)int_of(s, "vm-clock-nsec") / 1000000, seconds = clock_ms / 1000;
-    struct tm tm;
-
-    localtime_r(&when, &tm);
-    strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S", &tm);
-    if (int_of(s, "icount") >= 0) {
-        snprintf(icount, sizeof(icount), "%lld", (long long)int_of(s, "icount"));
-    }
-    AUTOFREE char *clock = mem_printf("%02llu:%02llu:%02llu.%03llu", (unsigned long long)seconds / 3600,
-                                      (unsigned long long)seconds / 60 % 60, (unsigned long long)seconds % 60,
-                                      (unsigned long long)clock_ms % 1000);
-
-    monitor_printf(mon, "%-9s %-16s %8s%20s%13s%11s\n", id, str_arg(s, "name"),
-                   size_format(int_of(s, "vm-state-size"), size), date, clock, icount);
-}
-
-static void print_heading(struct monitor *mon, const char *words)
-{
-    monitor_printf(mon, "%s\n%-10s%-17s%8s%20s%13s%11s\n", words, "ID", "TAG", "VM SIZE", "DATE", "VM CLOCK", "ICOUNT");
 }
 
 static void print_snapshots(struct monitor *mon, const json_t *args, const json_t *result)
@@ -524,13 +499,14 @@ static void print_snapshots(struct monitor *mon, const json_t *args, const json_
         any = any || !str_arg(s, "device");
     }
     if (any) {
-        print_heading(mon, "List of snapshots present on all disks:");
+        snapshot_print_head(mon, "List of snapshots present on all disks:");
     } else {
-        monitor_puts(mon, json_array_size(result) ? "None\n" : "There is no snapshot available.\n");
+        monitor_puts(mon, json_array_size(result) ? "List of snapshots present on all disks:\nNone\n"
+                                                  : "There is no snapshot available.\n");
     }
     json_array_foreach(result, i, s) {
         if (!str_arg(s, "device")) {
-            print_snapshot(mon, s, "--");
+            snapshot_print(mon, s, "--");
         }
     }
     json_array_foreach(result, i, s) {
@@ -542,9 +518,9 @@ static void print_snapshots(struct monitor *mon, const json_t *args, const json_
         if (strcmp(last, device)) {
             AUTOFREE char *words = mem_printf("\nList of partial (non-loadable) snapshots on '%s':", device);
 
-            print_heading(mon, words);
+            snapshot_print_head(mon, words);
         }
-        print_snapshot(mon, s, str_arg(s, "id"));
+        snapshot_print(mon, s, str_arg(s, "id"));
         last = device;
     }
 }

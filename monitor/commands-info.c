@@ -14,10 +14,10 @@
 
 const struct command *const hmp_command_tables[] = {
     job_commands, block_commands, drive_commands, export_commands, guest_commands, script_commands, machine_commands,
-    help_commands, terminal_commands, NULL,
+    help_commands, terminal_commands, log_commands, NULL,
 };
 const struct command *const info_command_tables[] = {
-    job_topics, block_topics, drive_topics, guest_topics, machine_topics, counter_topics, help_topics, NULL,
+    job_topics, block_topics, drive_topics, hardware_topics, log_topics, guest_topics, machine_topics, counter_topics, help_topics, NULL,
 };
 
 /* --- Lists ----------------------------------------------------------------------------------------------------------- */

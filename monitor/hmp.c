@@ -16,6 +16,7 @@
 #include "block/disk.h"
 #include "core/mem.h"
 #include "core/size.h"
+#include "core/trace.h"
 #include "monitor/chain-names.h"
 #include "monitor/hints.h"
 
@@ -281,7 +282,7 @@ static int read_bool(struct reading *r, const struct command_arg *arg)
     } else if (word && !strcmp(word, "off")) {
         json_object_set_new(r->args, arg->name, json_false());
     } else {
-        return refuse_named(r, "expected 'on' or 'off'");
+        return refuse(r, "Expected 'on' or 'off'");
     }
     return 0;
 }
@@ -294,7 +295,9 @@ static int read_int(struct reading *r, const struct command_arg *arg)
     errno = 0;
     value = strtoll(r->p, &end, 0);
     if (end == r->p || errno) {
-        return refuse_named(r, "integer expected");
+        AUTOFREE char *text = *r->p ? mem_printf("invalid char '%c' in expression", *r->p) : NULL;
+
+        return refuse(r, text ? text : "unexpected end of expression");
     }
     json_object_set_new(r->args, arg->name, json_integer(value));
     r->p = end;
@@ -568,6 +571,7 @@ int co_hmp_run(struct monitor *mon, const char *line)
     json_t *result = NULL;
     int ret;
 
+    trace(TRACE_HMP, "%s", line);
     remember(mon, line);
     mon->interrupted = false;
     mon->last_outcome = OUTCOME_GOOD;

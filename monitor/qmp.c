@@ -17,6 +17,7 @@
 #include "core/co.h"
 #include "core/loop.h"
 #include "core/mem.h"
+#include "core/trace.h"
 #include "monitor/handlers.h"
 #include "monitor/outcome.h"
 #include "monitor/qmp-text.h"
@@ -295,6 +296,7 @@ static void co_handle(struct qmp_session *s, json_t *tree, struct error *err)
         cmd = find_command(s, &r, err);
     }
     if (cmd) {
+        trace(TRACE_QMP, "%s", cmd->name);
         co_command_run(&s->mon, cmd, r.arguments, &result, err);
         s->mon.interrupted = false;
         if (monitor_quit_requested()) {

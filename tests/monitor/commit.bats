@@ -37,7 +37,8 @@ setup() {
     for i in 0.02 0.05 0.1; do
         timeout -s KILL "$i" "$MERGANSER" -drive file=b.img,if=virtio,format=qcow2 -guest profile=none -c 'commit virtio0' \
             </dev/null >/dev/null 2>&1 3>&- || true
-        sleep 0.1 # whoever was killed keeps the lock until its requests have ended
+        # Whoever was killed keeps the lock until its requests have ended.
+        timeout 20 sh -c 'until qemu-img info b.img >/dev/null 2>&1; do sleep 0.02; done'
         qemu-img compare -q b.img before.raw
     done
     run mg -drive file=b.img,if=virtio,format=qcow2 -guest profile=none -c 'commit virtio0'

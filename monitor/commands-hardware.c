@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the machine is made of: info qtree, info chardev.
+ *
+ * `info qtree` has the form of QEMU's and holds what is here: the two busses that disks can be on, the devices, and the
+ * properties that mean something.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "block/disk.h"
+#include "core/mem.h"
+#include "core/size.h"
+#include "hw/device.h"
+#include "hw/machine.h"
+#include "monitor/chardev.h"
+#include "monitor/handlers.h"
+
+#define SECTOR 512u
+
+/* --- info qtree -------------------------------------------------------------------------------------------------------- */
+
+static char *size_text(uint64_t bytes)
+{
+    char text[32];
+
+    return mem_printf("%llu (%s)", (unsigned long long)bytes, size_format(bytes, text));
+}
+
+static char *quoted(const char *text)
+{
+    return mem_printf("\"%s\"", text ? text : "");
+}
+
+/* The value as QEMU prints one of its kind; malloc'ed. */
+static char *value_text(const struct device *dev, const struct device_property *p)
+{
+    uint64_t number = device_number(dev, p->name);
+
+    switch (p->kind) {
+    case PROPERTY_BOOL:
+        return mem_strdup(device_flag(dev, p->name) ? "true" : "false");
+    case PROPERTY_UINT16:
+    case PROPERTY_UINT32:
+    case PROPERTY_UINT64:
+        return mem_printf("%llu (0x%llx)", (unsigned long long)number, (unsigned long long)number);
+    case PROPERTY_INT32:
+        return mem_printf("%lld (0x%llx)", (long long)number, (unsigned long long)number);
+    case PROPERTY_BLOCK_SIZE:
+        return size_text(number ? number : SECTOR);
+    case PROPERTY_SIZE:
+        return size_text(number);
+    case PROPERTY_DRIVE:
+        return quoted(*dev->disk->id || !dev->disk->root ? dev->disk->id : dev->disk->root->name);
+    default:
+        return quoted(device_text(dev, p->name) ? device_text(dev, p->name) : p->fallback);
+    }
+}
+
+static void print_properties(struct monitor *mon, const struct device *dev, const char *indent)
+{
+    for (const struct device_property *p = dev->model->properties; p->name; p++) {
+        AUTOFREE char *value = p->idle ? NULL : value_text(dev, p);
+
+        if (value && strcmp(p->name, "unit")) {
+            monitor_printf(mon, "%s%s = %s\n", indent, p->name, value);
+        }
+    }
+}
+
+static void print_pci(struct monitor *mon)
+{
+    struct device *dev;
+
+    TAILQ_FOREACH_REVERSE(dev, &all_devices, device_list, link) {
+        if (!strcmp(dev->model->bus, "PCI")) {
+            monitor_printf(mon, "      dev: %s, id \"%s\"\n", dev->model->name, dev->id ? dev->id : "");
+            monitor_puts(mon, "        bus: virtio-bus\n          type virtio-pci-bus\n");
+            monitor_puts(mon, "          dev: virtio-blk-device, id \"\"\n");
+            print_properties(mon, dev, "            ");
+        }
+    }
+}
+
+static void print_ide(struct monitor *mon, unsigned channel)
+{
+    struct device *dev;
+
+    monitor_printf(mon, "        bus: ide.%u\n          type IDE\n", channel);
+    TAILQ_FOREACH_REVERSE(dev, &all_devices, device_list, link) {
+        if (!strcmp(dev->model->bus, "IDE") && dev->hardware->channel == channel) {
+            monitor_printf(mon, "          dev: %s, id \"%s\"\n", dev->model->name, dev->id ? dev->id : "");
+            print_properties(mon, dev, "            ");
+            monitor_printf(mon, "            unit = %u (0x%x)\n", dev->hardware->unit, dev->hardware->unit);
+        }
+    }
+}
+
+static int co_info_qtree(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    monitor_puts(mon, "bus: main-system-bus\n  type System\n  dev: i440FX-pcihost, id \"\"\n    bus: pci.0\n      type PCI\n");
+    print_pci(mon);
+    monitor_puts(mon, "      dev: piix3-ide, id \"\"\n");
+    print_ide(mon, 1);
+    print_ide(mon, 0);
+    return 0;
+}
+
+/* --- info chardev ------------------------------------------------------------------------------------------------------ */
+
+static int co_info_chardev(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    *result = chardev_list();
+    return 0;
+}
+
+static void print_chardevs(struct monitor *mon, const json_t *args, const json_t *result)
+{
+    size_t i;
+    json_t *dev;
+
+    json_array_foreach(result, i, dev) {
+        monitor_printf(mon, "%s: filename=%s\n", json_string_value(json_object_get(dev, "label")),
+                       json_string_value(json_object_get(dev, "filename")));
+    }
+}
+
+/* --- Rows ---------------------------------------------------------------------------------------------------------------- */
+
+const struct command hardware_topics[] = {
+    {
+        .name = "qtree",
+        .params = "",
+        .help = "show device tree",
+        .group = "Machine",
+        .co_run = co_info_qtree,
+    },
+    {
+        .name = "chardev",
+        .params = "",
+        .help = "show the character devices",
+        .group = "Monitor",
+        .co_run = co_info_chardev,
+        .print = print_chardevs,
+    },
+    { 0 },
+};
