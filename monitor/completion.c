@@ -142,9 +142,6 @@ static void offer_kind(struct search *s, const struct command *cmd, const struct
         offer_disks(s);
         offer_nodes(s);
         break;
-    case ARG_NODE:
-        offer_nodes(s);
-        break;
     case ARG_JOB:
         offer_jobs(s);
         break;

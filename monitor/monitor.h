@@ -42,7 +42,6 @@
 enum arg_kind {
     ARG_DEVICE,    /* a disk's id */
     ARG_DEVICE_OR_NODE,
-    ARG_NODE,
     ARG_JOB,
     ARG_BASE,      /* an image of the chain of the device before it; may stand in the place of an ARG_SIZE before it */
     ARG_FORMAT,    /* qcow2, raw, ... */

@@ -174,6 +174,53 @@ No active jobs" ]
     done
 }
 
+# says COMMAND: SENTENCE, a row each on standard input: what each command answers in one run.
+says() {
+    local command sentence
+    while IFS='|' read -r command sentence; do
+        printf -- '-%s\n' "$command" >>script
+        printf '(qemu) -%s\n%s\n' "$command" "${sentence:+Error: $sentence}" | sed '/^$/d' >>want
+    done
+    mg -S "$@" -f script | sed '/^Try\|^Note:/d' >out
+    diff -u want out
+}
+
+@test "each wrong wait and expectation is told what it wants" {
+    one_disk
+    says -drive $DISK <<'END'
+wait all|
+wait done|
+wait ready 5s|
+wait nobody|Block job 'nobody' not found
+wait all 5s done|'done' is neither ready, done, nor a time
+wait virtio0 sometime|'sometime' is neither ready, done, nor a time
+sleep long|'long' is no time: 10s, 500ms, 1.5m are
+expect job|Usage: expect job JOB STATE
+expect job virtio0|Usage: expect job JOB STATE
+expect job virtio0 running now|Usage: expect job JOB STATE
+expect job virtio0 running|There is no job 'virtio0'
+expect no|Usage: expect no jobs
+expect no money|Usage: expect no jobs
+expect no jobs|
+expect chain|Usage: expect chain DISK = BASE <- ... <- TOP
+expect chain virtio0|Usage: expect chain DISK = BASE <- ... <- TOP
+expect chain virtio0 is x|Usage: expect chain DISK = BASE <- ... <- TOP
+expect chain virtio0 =|Usage: expect chain DISK = BASE <- ... <- TOP
+expect chain nobody = x|Cannot find device='nobody' nor node-name='nobody'
+expect read virtio0 0 512|Usage: expect read DISK OFFSET LENGTH pattern BYTE
+expect read virtio0 0 512 byte 0|Usage: expect read DISK OFFSET LENGTH pattern BYTE
+expect read virtio0 x 512 pattern 0|Usage: expect read DISK OFFSET LENGTH pattern BYTE
+expect read virtio0 0 x pattern 0|Usage: expect read DISK OFFSET LENGTH pattern BYTE
+expect read virtio0 0 512 pattern 0 0|Usage: expect read DISK OFFSET LENGTH pattern BYTE
+expect read virtio0 0 512 pattern 256|'256' is not a valid pattern byte
+expect read virtio0 0 512 pattern -1|'-1' is not a valid pattern byte
+expect read virtio0 0 512 pattern 1x|'1x' is not a valid pattern byte
+expect read nobody 0 512 pattern 1|Cannot find device='nobody' nor node-name='nobody'
+expect guest|Usage: expect guest clean
+expect guest dirty|Usage: expect guest clean
+END
+}
+
 @test "source runs a file and fails where the file fails" {
     one_disk
     printf 'info status\nfoo\ninfo uuid\n' >inner
