@@ -43,7 +43,7 @@ static int co_device_add_command(struct monitor *mon, json_t *args, json_t **res
     return ret;
 }
 
-static int co_device_del(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+int co_device_del(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
     const char *id = json_string_value(json_object_get(args, "id"));
     struct device *dev = device_find_any(id);
@@ -56,7 +56,7 @@ static int co_device_del(struct monitor *mon, json_t *args, json_t **result, str
 }
 
 /* The simulated guests have no power button; all that happens is that listeners hear of it. */
-static int co_system_powerdown(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+int co_system_powerdown(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
     events_powerdown();
     return 0;

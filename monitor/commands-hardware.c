@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the machine is made of: info qtree, info chardev.
+ * What the machine is made of: device_add, device_del, info qtree, info chardev, info iothreads.
  *
  * `info qtree` has the form of QEMU's and holds what is here: the two busses that disks can be on, the devices, and the
  * properties that mean something.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "block/disk.h"
+#include "core/keyval.h"
 #include "core/mem.h"
 #include "core/size.h"
 #include "hw/device.h"
@@ -106,6 +108,42 @@ static int co_info_qtree(struct monitor *mon, json_t *args, json_t **result, str
     return 0;
 }
 
+/* --- device_add --------------------------------------------------------------------------------------------------------- */
+
+static int co_hmp_device_add(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+{
+    const char *words = json_string_value(json_object_get(args, "device"));
+    json_t *tree = keyval_parse(words ? words : "", "driver", err);
+    const char *id = json_string_value(json_object_get(tree, "id"));
+    int ret = -EINVAL;
+
+    if (id && device_find(id)) {
+        error_set(err, "Duplicate device ID '%s'", id); /* -device says it otherwise */
+    } else if (tree) {
+        ret = co_device_add(tree, true, words, err);
+    }
+
+    json_decref(tree);
+    return ret;
+}
+
+/* --- info iothreads ----------------------------------------------------------------------------------------------------- */
+
+static void print_iothreads(struct monitor *mon, const json_t *args, const json_t *result)
+{
+    static const char *const members[] = { "poll-max-ns", "poll-grow", "poll-shrink", "aio-max-batch" };
+    size_t i;
+    json_t *thread;
+
+    json_array_foreach(result, i, thread) {
+        monitor_printf(mon, "%s:\n  thread_id=%lld\n", json_string_value(json_object_get(thread, "id")),
+                       (long long)json_integer_value(json_object_get(thread, "thread-id")));
+        for (size_t m = 0; m < ARRAY_SIZE(members); m++) {
+            monitor_printf(mon, "  %s=%lld\n", members[m], (long long)json_integer_value(json_object_get(thread, members[m])));
+        }
+    }
+}
+
 /* --- info chardev ------------------------------------------------------------------------------------------------------ */
 
 static int co_info_chardev(struct monitor *mon, json_t *args, json_t **result, struct error *err)
@@ -127,7 +165,37 @@ static void print_chardevs(struct monitor *mon, const json_t *args, const json_t
 
 /* --- Rows ---------------------------------------------------------------------------------------------------------------- */
 
+const struct command hardware_commands[] = {
+    {
+        .name = "device_add",
+        .args = { { "device", ARG_STRING, .optional = true, .doc = "as with -device" } },
+        .params = "driver[,prop=value][,...]",
+        .help = "add device, like -device on the command line",
+        .group = "Machine",
+        .example = "device_add virtio-blk,drive=data,id=vd1",
+        .co_run = co_hmp_device_add,
+    },
+    {
+        .name = "device_del",
+        .args = { { "id", ARG_STRING, .doc = "the device's id" } },
+        .params = "device",
+        .help = "remove device",
+        .group = "Machine",
+        .example = "device_del vd1",
+        .co_run = co_device_del,
+    },
+    { 0 },
+};
+
 const struct command hardware_topics[] = {
+    {
+        .name = "iothreads",
+        .params = "",
+        .help = "show iothreads",
+        .group = "Machine",
+        .co_run = co_query_iothreads,
+        .print = print_iothreads,
+    },
     {
         .name = "qtree",
         .params = "",

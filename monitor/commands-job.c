@@ -314,6 +314,15 @@ const struct command job_commands[] = {
         .co_run = co_hmp_block_job_cancel,
     },
     {
+        .name = "block_job_complete",
+        .args = { JOB_ARG },
+        .params = "device",
+        .help = "stop an active background block operation",
+        .group = "Jobs",
+        .example = "block_job_complete virtio0",
+        .co_run = co_block_job_complete,
+    },
+    {
         .name = "block_job_pause",
         .args = { JOB_ARG },
         .params = "device",

@@ -183,6 +183,13 @@ const struct command machine_commands[] = {
         .co_run = co_system_reset,
     },
     {
+        .name = "system_powerdown",
+        .params = "",
+        .help = "send system power down event",
+        .group = "Machine",
+        .co_run = co_system_powerdown,
+    },
+    {
         .name = "quit|q",
         .params = "",
         .help = "quit the emulator",

@@ -22,6 +22,7 @@ co_command_fn co_block_stream;         /* device, base, base-node, bottom, backi
                                           ours: latency (ns) */
 co_command_fn co_block_job_set_speed;  /* device, speed */
 co_command_fn co_job_set_latency;      /* ours: id, latency (ns) */
+co_command_fn co_block_job_complete;   /* device; qmp-commands.c */
 co_command_fn co_block_job_cancel;     /* device, force */
 co_command_fn co_block_job_pause;      /* device */
 co_command_fn co_block_job_resume;     /* device */
@@ -66,6 +67,8 @@ co_command_fn co_query_guest;          /* ours: guest_describe() */
 
 /* --- QMP only ------------------------------------------------------------------------------------------------------ */
 co_command_fn co_blockdev_snapshot_sync; /* device, node-name, snapshot-file, snapshot-node-name, format, mode */
+co_command_fn co_device_del;           /* id; commands-device.c */
+co_command_fn co_system_powerdown;     /* commands-device.c */
 co_command_fn co_query_iothreads;      /* commands-object.c */
 co_command_fn co_query_qmp_schema;     /* qmp-schema.c */
 extern const struct command blockdev_qmp_commands[], device_qmp_commands[], object_qmp_commands[];
@@ -75,7 +78,7 @@ extern const struct command export_qmp_commands[];
 
 /* --- Tables of rows -------------------------------------------------------------------------------------------------- */
 extern const struct command job_commands[], block_commands[], machine_commands[], guest_commands[], script_commands[],
-    help_commands[], export_commands[], terminal_commands[], drive_commands[], log_commands[];
+    help_commands[], export_commands[], terminal_commands[], drive_commands[], log_commands[], hardware_commands[];
 extern const struct command counter_topics[], job_topics[], block_topics[], machine_topics[], guest_topics[], help_topics[],
     drive_topics[], log_topics[], hardware_topics[];
 

@@ -159,8 +159,7 @@ static struct job *find_job(const json_t *args, struct error *err)
     return job;
 }
 
-static int co_block_job_complete(struct monitor *mon, json_t *args, json_t **result,
-                                 struct error *err)
+int co_block_job_complete(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
     struct job *job = find_block_job(args, "device", err);
 
