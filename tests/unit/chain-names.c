@@ -190,8 +190,8 @@ static void words_are_completed_from_the_rows(void **state)
 {
     completes(&human, "block_s", "block_stream");
     completes(&human, "info blo", "block block-jobs blockstats");
-    completes(&human, "help info ch", "chain");
-    completes(&compat, "help info ch", "");
+    completes(&human, "help info chai", "chain");
+    completes(&compat, "help info chai", "");
     completes(&human, "help block_str", "block_stream");
     completes(&human, "info block -", "-json -n -v");
     completes(&compat, "info block -", "-n -v");

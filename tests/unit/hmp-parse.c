@@ -141,8 +141,8 @@ static void switches_are_on_or_off(void **state)
     gives(&human, "events on", "{'on': true}");
     gives(&human, "events off", "{'on': false}");
     gives(&human, "events", "{}");
-    refuses(&human, "events maybe", "events: expected 'on' or 'off'" TRY("events"));
-    refuses(&human, "events \"", "events: expected 'on' or 'off'" TRY("events"));
+    refuses(&human, "events maybe", "Expected 'on' or 'off'" TRY("events"));
+    refuses(&human, "events \"", "Expected 'on' or 'off'" TRY("events"));
 }
 
 static void what_is_missing_is_named(void **state)
