@@ -193,8 +193,8 @@ static inline void co_make_compressed(struct run *run)
     }
     free(rig_shell(&status,
                    "qemu-img convert -c -O qcow2 -o cluster_size=4096 %s.D %s && "
-                   "qemu-img snapshot -c one %s && rm %s.?",
-                   rig_file, rig_file, rig_file, rig_file));
+                   "qemu-img snapshot -c one %s && qemu-img bitmap --add %s marks && rm %s.?",
+                   rig_file, rig_file, rig_file, rig_file, rig_file));
     assert_int_equal(status, 0);
     assert_int_equal(io_sim_import("/G", rig_file), 0);
     keep_first(run, "/G");
@@ -568,6 +568,7 @@ static inline void co_img_reads(struct run *run)
     if (have_qemu_img) {
         co_img(run, "snapshot -l G");
         co_img(run, "compare D G");
+        co_img(run, "check G");
     }
 }
 
@@ -608,6 +609,18 @@ static inline void co_img_resize_it(struct run *run)
     promise(run, "/V", good ? 128 * KIB : 0, NULL);
 }
 
+static inline void co_img_resize_held(struct run *run)
+{
+    bool good = co_img(run, "resize --preallocation=falloc D +128K") == 0;
+
+    promise(run, "/D", good ? DISK_BYTES + 128 * KIB : 0, "C");
+    good = co_img(run, "resize --preallocation=full V +128K") == 0;
+    promise(run, "/V", good ? DISK_BYTES + 128 * KIB : 0, NULL);
+    co_img(run, "resize -f raw --preallocation=full R 384K");
+    good = co_img(run, "resize -f raw --preallocation=falloc R 448K") == 0;
+    promise(run, "/R", good ? 448 * KIB : 0, NULL);
+}
+
 static inline void co_img_repair(struct run *run)
 {
     if (co_img(run, "check -r all W") == 0) {
@@ -636,6 +649,7 @@ static inline void co_img_snapshots(struct run *run)
         memcpy(run->cell, then, sizeof(run->cell));
         run->unsaved = false;
     }
+    co_img(run, "convert -l one -O qcow2 D Z");
     co_img(run, "snapshot -d one D");
     promise(run, "/D", DISK_BYTES, "C");
 }
@@ -723,6 +737,7 @@ static const struct scenario scenarios[] = {
     { "img-rebase", co_img_rebase_it, "/D" },
     { "img-rebase-unsafe", co_img_rebase_unsafe, "/D" },
     { "img-resize", co_img_resize_it, "/D" },
+    { "img-resize-held", co_img_resize_held, "/D" },
     { "img-repair", co_img_repair, NULL },
     { "img-snapshots", co_img_snapshots, "/D" },
     { "img-create", co_img_create_it, "/D" },

@@ -39,6 +39,9 @@ static const struct {
     { "monitor/terminal.c", NULL, "the history of the terminal" },
     { "monitor/script.c", NULL, "tests/monitor/scripts.bats" },
     { "hw/", NULL, "iologs of the guest, read and written by tests/unit/guest-iolog.c" },
+    { "block/blkdebug", NULL, "a driver that makes faults itself; its rules' file is read before anything is opened" },
+    { "block/node-file.c", NULL, "formats above formats, which no scenario has" },
+    { "monitor/guards.c", NULL, "a look at a name that is to be recorded; an error means that nobody can tell" },
     { "block/file.c", "co_file_look_at_size", "blockdev-create, which no scenario has; a failure is the job's" },
     { "block/file.c", "co_file_set_direct", "blockdev-reopen, which no scenario has; a failure undoes the whole command" },
 };
