@@ -16,11 +16,11 @@ _merganser() {
     esac
     if [[ $word == -* ]]; then
         COMPREPLY=($(compgen -W '
-            --clock --help --map-cache-size --on-error --qemu-compat --sandbox --seed --sim --tables --version
-            -D -L -M -S -accel -acpitable -action -append -async-teardown -audio -audiodev -bios -blockdev
-            -boot -c -cdrom -chardev -compat -cpu -d -daemonize -debugcon -device -dfilter -display -drive
-            -dtb -echr -enable-kvm -enable-sync-profile -f -fda -fdb -fsdev -full-screen -fw_cfg -g -gdb
-            -global -guest -h -hda -hdb -hdc -hdd -icount -initrd -k -kernel -m -machine -mem-path
+            --clock --help --map-cache-size --on-error --qemu-compat --safe --sandbox --seed --sim --tables
+            --version -D -L -M -S -accel -acpitable -action -append -async-teardown -audio -audiodev -bios
+            -blockdev -boot -c -cdrom -chardev -compat -cpu -d -daemonize -debugcon -device -dfilter -display
+            -drive -dtb -echr -enable-kvm -enable-sync-profile -f -fda -fdb -fsdev -full-screen -fw_cfg -g
+            -gdb -global -guest -h -hda -hdb -hdc -hdd -icount -initrd -k -kernel -m -machine -mem-path
             -mem-prealloc -mon -monitor -msg -name -net -netdev -nic -no-acpi -no-fd-bootchk -no-hpet
             -no-reboot -no-shutdown -no-user-config -nodefaults -nographic -numa -object -only-migratable
             -option-rom -overcommit -parallel -pflash -pidfile -portrait -qmp -qmp-pretty -readconfig -rotate
@@ -41,16 +41,16 @@ _merganser_img() {
         return
     fi
     case ${COMP_WORDS[1]} in
-    check) words='-h --help --image-opts -q -f --format --output -r --repair -T -U --force-share' ;;
-    compare) words='-h --help --image-opts -f --format -F -T -p -q -s -U --force-share' ;;
-    convert) words='-h --help --image-opts --target-image-opts --target-is-zero -U --force-share -p -q -n -c -f -t -T -O -B -F -o -S -m -W' ;;
-    create) words='-h --help -q -f -b -F -u -o' ;;
-    info) words='-h --help --image-opts -f --format --output --backing-chain -U --force-share' ;;
-    map) words='-h --help --image-opts -f --format -s --start-offset -l --max-length --output -U --force-share' ;;
-    measure) words='-h --help --image-opts -f --format -o -O --output --size -U --force-share' ;;
-    rebase) words='-h --help --image-opts -U --force-share -q -f --format -t -T -p -u -b -F' ;;
-    resize) words='-h --help --image-opts -f --format -q --shrink' ;;
-    snapshot) words='-h --help --image-opts -U --force-share -q -l -a -c -d' ;;
+    check) words='-h --help --object --image-opts -q -f --format --output -r --repair -T -U --force-share' ;;
+    compare) words='-h --help --object --image-opts -f --format -F -T -p -q -s -U --force-share' ;;
+    convert) words='-h --help --object --image-opts --target-image-opts --target-is-zero --bitmaps --skip-broken-bitmaps -U --force-share -C -c -p -q -n -f -t -T -O -B -F -o -l -S -r -m -W --salvage' ;;
+    create) words='-h --help --object -q -f -b -F -u -o' ;;
+    info) words='-h --help --object --image-opts -f --format --output --backing-chain -U --force-share' ;;
+    map) words='-h --help --object --image-opts -f --format -s --start-offset -l --max-length --output -U --force-share' ;;
+    measure) words='-h --help --object --image-opts -f --format -o -O --output --size -l -U --force-share' ;;
+    rebase) words='-h --help --object --image-opts -U --force-share -q -f --format -t -T -p -u -b -F' ;;
+    resize) words='-h --help --object --image-opts -f --format -q --preallocation --shrink' ;;
+    snapshot) words='-h --help --object --image-opts -U --force-share -q -l -a -c -d' ;;
     esac
     if [[ $word == -* ]]; then
         COMPREPLY=($(compgen -W "$words" -- "$word"))
