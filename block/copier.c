@@ -200,6 +200,7 @@ static int co_add_run(struct copier *c, struct batch *b, uint64_t offset, uint64
         return co_write_zeroes(c, b, offset, len);
     }
     if (ext->kind == EXTENT_DATA && c->target->driver->co_copy_in) {
+        node_debug_event(ext->layer, EVENT_READ_AIO);
         add_piece(b, (struct io_piece){ .file = node_host_file(ext->layer), .offset = ext->host, .len = len });
         return 0;
     }

@@ -45,13 +45,19 @@ int co_copy_on_read(struct node *node, uint64_t offset, uint64_t len, struct nod
 /* --- The filter ----------------------------------------------------------------------------------------- */
 
 struct cor {
+    const char *name;    /* of the bottom, in the node's options; NULL: none is wanted */
     struct node *bottom; /* owned reference; NULL: all that lies below */
 };
 
-static int find_bottom(struct node *node, const char *name, struct cor *s, struct error *err)
+static int cor_look_below(struct node *node, struct error *err)
 {
-    struct node *bottom = node_find(name), *top = filter_skip(node->file);
+    struct cor *s = node->state;
+    struct node *bottom = s->name ? node_find(s->name) : NULL, *top = filter_skip(node->file);
+    const char *name = s->name;
 
+    if (!name || s->bottom) {
+        return 0;
+    }
     if (!bottom) {
         error_set(err, "Bottom node '%s' not found", name);
         return -EINVAL;
@@ -70,13 +76,9 @@ static int find_bottom(struct node *node, const char *name, struct cor *s, struc
 
 static int co_cor_open(struct node *node, struct error *err)
 {
-    const char *bottom = node_option_str(node, "bottom");
     struct cor *s = mem_zalloc(sizeof(*s));
 
-    if (bottom && find_bottom(node, bottom, s, err) < 0) {
-        free(s);
-        return -EINVAL;
-    }
+    s->name = node_option_str(node, "bottom");
     node->state = s;
     filter_open(node);
     return 0;
@@ -115,6 +117,7 @@ const struct driver driver_copy_on_read = {
     .keys = cor_keys,
     .co_open = co_cor_open,
     .co_close = co_cor_close,
+    .look_below = cor_look_below,
     .co_read = co_cor_read,
     .co_write = co_filter_write,
     .co_zero = co_filter_zero,

@@ -115,6 +115,8 @@ struct driver {
     int (*co_truncate)(struct node *node, uint64_t size, struct error *err);
     /* Format-specific details as in QMP's ImageInfoSpecific (new reference), may be NULL. */
     json_t *(*describe)(struct node *node);
+    /* Of filters, when all that lies below has been opened: does it suit?  0 or -errno.  NULL: yes. */
+    int (*look_below)(struct node *node, struct error *err);
     /* It may hold requests up (throttling): until the end of a drain (begin == false) it does not.  NULL: it never does. */
     void (*drained)(struct node *node, bool begin);
     /* It listens to what happens in the node that has it as its `file` (blkdebug).  Suspends never. */

@@ -249,7 +249,7 @@ static int refuse_unused(struct node *node, struct error *err)
         key = longer;
         value = json_object_iter_value(inner);
     }
-    if (node->driver->is_protocol) {
+    if (node->driver->is_protocol || node->driver->parse_name) {
         error_set(err, "Block protocol '%s' doesn't support the option '%s'", node->driver->name, key);
     } else {
         error_set(err, "Block format '%s' does not support the option '%s'", node->driver->name, key);

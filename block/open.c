@@ -612,5 +612,11 @@ struct node *co_node_open(const char *filename, json_t *options, struct error *e
             break; /* with its own chain */
         }
     }
+    for (struct node *node = top; node && node->driver->is_filter; node = node->file) {
+        if (node->driver->look_below && node->driver->look_below(node, err) < 0) {
+            co_node_unref(top);
+            return NULL;
+        }
+    }
     return top;
 }

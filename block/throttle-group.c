@@ -33,6 +33,7 @@ struct throttle_group {
     struct loop_timer timers[2];
 };
 
+static unsigned all_drained; /* > 0: nobody is held up */
 static LIST_HEAD(, throttle_group) groups = LIST_HEAD_INITIALIZER(groups);
 
 /* --- Turns ------------------------------------------------------------------------------------------ */
@@ -89,7 +90,7 @@ void co_throttle(struct throttle_member *m, bool write, uint64_t bytes)
     struct throttle_group *g = m->group;
     struct throttle_waiter w = { .bytes = bytes };
 
-    if (!g || m->drained) {
+    if (!g || m->drained || all_drained) {
         return;
     }
     if (!g->pending[write] && !throttle_limits_wait(&g->limits, write, loop_now())) {
@@ -104,14 +105,34 @@ void co_throttle(struct throttle_member *m, bool write, uint64_t bytes)
     co_suspend();
 }
 
-void throttle_member_drain(struct throttle_member *m, bool begin)
+static void let_all_go(struct throttle_member *m)
 {
-    m->drained += begin ? 1 : -1;
-    for (int write = 0; m->group && begin && write < 2; write++) {
+    for (int write = 0; m->group && write < 2; write++) {
         while (!TAILQ_EMPTY(&m->waiting[write])) {
             let_go(m, write);
         }
         dispatch(m->group, write);
+    }
+}
+
+void throttle_member_drain(struct throttle_member *m, bool begin)
+{
+    m->drained += begin ? 1 : -1;
+    if (begin) {
+        let_all_go(m);
+    }
+}
+
+void throttle_drain_all(bool begin)
+{
+    struct throttle_group *g;
+    struct throttle_member *m;
+
+    all_drained += begin ? 1 : -1;
+    LIST_FOREACH(g, &groups, link) {
+        TAILQ_FOREACH(m, &g->members, link) {
+            let_all_go(m);
+        }
     }
 }
 

@@ -59,5 +59,7 @@ void throttle_member_set_limits(struct throttle_member *m, const struct throttle
 void co_throttle(struct throttle_member *m, bool write, uint64_t bytes);
 /* A drain begins: what waits goes, and what comes is not held up until it ends. */
 void throttle_member_drain(struct throttle_member *m, bool begin);
+/* The same for everybody: somebody waits until all guests are done. */
+void throttle_drain_all(bool begin);
 
 #endif

@@ -323,10 +323,12 @@ void co_machine_stop(enum run_state why)
         unsigned requests = stop_requests;
 
         guests_stopping++;
+        throttle_drain_all(true);
         co_start(stop_guests, NULL);
         while (guests_stopping && state == why && requests == stop_requests) {
             co_queue_wait(&stoppers);
         }
+        throttle_drain_all(false);
     }
     co_flush_everything();
 }

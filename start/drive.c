@@ -422,9 +422,9 @@ int co_drives_end(struct error *err)
     struct disk *disk;
     int first = 0, ret;
 
+    throttle_drain_all(true);
     TAILQ_FOREACH(disk, &all_disks, link) {
         disk->werror = disk->rerror = DISK_REPORT; /* nobody will say `cont` any more */
-        throttle_member_drain(&disk->throttle, true);
     }
     co_devices_settle();
     while ((dev = TAILQ_LAST(&all_devices, device_list))) {
@@ -440,6 +440,7 @@ int co_drives_end(struct error *err)
         co_disk_free(disk);
     }
     ret = co_blockdevs_end(err);
+    throttle_drain_all(false);
     drives_remove_temporaries();
     return first ? first : ret;
 }
