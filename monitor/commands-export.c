@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "block/blockdev.h"
 #include "core/mem.h"
 #include "export/nbd-server.h"
 #include "monitor/handlers.h"
@@ -325,7 +326,22 @@ const struct command export_commands[] = {
 };
 
 static const char *const mode_choices[] = { "safe", "hard", NULL };
-static const char *const type_choices[] = { "nbd", NULL };
+static const struct block_key export_members[] = {
+    { .name = "type", .kind = KEY_STRING, .required = true },
+    { .name = "id", .kind = KEY_STRING, .required = true },
+    { .name = "node-name", .kind = KEY_STRING, .required = true },
+    { .name = "writable", .kind = KEY_BOOL },
+    { 0 },
+};
+static const struct block_key nbd_members[] = {
+    { .name = "name", .kind = KEY_STRING },
+    { .name = "description", .kind = KEY_STRING },
+    { 0 },
+};
+static const struct block_variant export_variants[] = { { "nbd", nbd_members }, { 0 } };
+static const struct block_key export_tree = {
+    .kind = KEY_OBJECT, .members = export_members, .tag = "type", .variants = export_variants,
+};
 
 const struct command export_qmp_commands[] = {
     { .name = "nbd-server-start",
@@ -349,16 +365,7 @@ const struct command export_qmp_commands[] = {
       .args = { { "name", ARG_STRING }, { "mode", ARG_ENUM, .optional = true, .choices = mode_choices } },
       .co_run = co_nbd_server_remove },
     { .name = "nbd-server-stop", .co_run = co_nbd_server_stop_command },
-    { .name = "block-export-add",
-      .args = {
-          { "type", ARG_ENUM, .choices = type_choices },
-          { "id", ARG_STRING },
-          { "node-name", ARG_STRING },
-          { "writable", ARG_BOOL, .optional = true },
-          { "name", ARG_STRING, .optional = true },
-          { "description", ARG_STRING, .optional = true },
-      },
-      .co_run = co_block_export_add },
+    { .name = "block-export-add", .whole = &export_tree, .co_run = co_block_export_add },
     { .name = "block-export-del",
       .args = { { "id", ARG_STRING }, { "mode", ARG_ENUM, .optional = true, .choices = mode_choices } },
       .co_run = co_nbd_server_remove },

@@ -1,11 +1,11 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# The scripts of human/, sent to a real QEMU and to us: tests/conformance/run says how.
+# The scripts of human/ and qmp/, sent to a real QEMU and to us: tests/conformance/run says how.
 
 load ../lib.bash
 
-@test "every answer of the human monitor is QEMU's, or a difference that is kept and still there" {
+@test "every answer of the human monitor and of QMP is QEMU's, or a difference that is kept and still there" {
     command -v qemu-system-x86_64 >/dev/null || skip "no qemu-system-x86_64"
     timeout -k 5 100 "$TOP/tests/conformance/run" >&2 3>&-
 }

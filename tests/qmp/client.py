@@ -60,6 +60,14 @@ class Client:
                 self.seen.remove(message)
                 return message
 
+    def concluded(self, job):
+        """A job that waits to be dismissed, dismissed: what query-jobs said of it."""
+        while True:
+            for state in self.ask("query-jobs")["return"]:
+                if state["id"] == job and state["status"] == "concluded":
+                    self.ask("job-dismiss", id=job)
+                    return state
+
     def names(self):
         """What came, in short: names of events (of jobs' states, the state), and `return` or `error`."""
         out = []
