@@ -379,7 +379,9 @@ static const struct {
     { { .node_name = "low", .snapshot_node_name = "s" }, "Node 'low' is busy: node is used as backing hd of 'b'" },
     { { .node_name = "c", .snapshot_node_name = "s" }, "Node 'c' is not in use by a disk" },
     { { .device = "d", .format = "cow" }, "Unknown file format 'cow'" },
-    { { .device = "d", .format = "file" }, "Unknown file format 'file'" },
+    { { .device = "d", .format = "raw" }, "Backing file not supported for file format 'raw'" },
+    { { .device = "d", .format = "file" }, "Backing file not supported for file format 'file'" },
+    { { .device = "d", .format = "file", .reuse = true }, "Unknown file format 'file'" },
 };
 
 static void CO_ENTRY co_snapshots(void *arg)
