@@ -101,18 +101,10 @@ static const char *first_foreign(json_t *options)
     return NULL;
 }
 
-/* A format that is not named is guessed, and has a "file". */
-static const char *child_key(json_t *options)
-{
-    const struct driver *driver = driver_find(json_string_value(json_object_get(options, "driver")) ?: "");
-
-    return driver ? node_child_key(driver) : "file";
-}
-
 /* The options of the file child: what the user said, and what is taken over from the node and from the overlay. */
 static json_t *file_options(const struct open_request *req, json_t *options)
 {
-    json_t *asked = json_object_get(options, child_key(options));
+    json_t *asked = json_object_get(options, open_child_key(options));
     json_t *file = json_is_object(asked) ? json_copy(asked) : json_object();
     static const char *const down[] = { "cache", "force-share", "auto-read-only" };
     static const char *const along[] = { "aio", "locking" };
@@ -204,7 +196,7 @@ static struct node *file_by_name(const char *name, json_t *options, bool read_on
 static struct node *co_open_file_child(const struct open_request *req, json_t *options, const char *filename,
                                        bool read_only, struct error *err)
 {
-    const char *key = child_key(options), *ref = json_string_value(json_object_get(options, key));
+    const char *key = open_child_key(options), *ref = json_string_value(json_object_get(options, key));
     struct node *file;
 
     if (ref) {
@@ -381,55 +373,12 @@ static json_t *nested_child(json_t *options, bool below_format)
 {
     const char *own = json_string_value(json_object_get(options, "driver"));
     const struct driver *driver = own ? driver_find(own) : NULL;
-    json_t *child = own && (!driver || driver->is_protocol) ? NULL : json_object_get(options, child_key(options));
+    json_t *child = own && (!driver || driver->is_protocol) ? NULL : json_object_get(options, open_child_key(options));
     const char *name = json_string_value(json_object_get(child, "driver"));
     const struct driver *below = name ? driver_find(name) : NULL;
     bool nested = name ? !below || !below->is_protocol : driver && driver->is_filter && !below_format;
 
     return json_is_object(child) && nested ? child : NULL;
-}
-
-/* "null-co://", "blkdebug:rules:image": names that a driver knows how to read.  The options that they mean come in their place:
- * as those of the child, or of the node itself if it is of that driver (or of none, below a filter or format). */
-static int expand_name(json_t *options, const char *filename, bool as_child, struct error *err)
-{
-    size_t len = filename ? path_protocol_length(filename) : 0;
-    AUTOFREE char *name = mem_printf("%.*s", (int)len, filename ? filename : "");
-    const struct driver *driver = driver_find(name);
-    json_t *meant, *target;
-    int ret;
-
-    if (!driver || !driver->parse_name) {
-        return 0;
-    }
-    meant = json_pack("{s:s}", "driver", name);
-    ret = driver->parse_name(filename + len + 1, meant, err);
-    if (ret == 0 && as_child) {
-        target = json_object_get(options, child_key(options));
-        target = json_is_object(target) ? json_copy(target) : json_object();
-        json_object_update(target, meant);
-        json_object_del(target, "filename");
-        json_object_set_new(options, child_key(options), target);
-    } else if (ret == 0) {
-        json_object_update(options, meant);
-        json_object_del(options, "filename");
-    }
-    json_decref(meant);
-    return ret == 0 ? 1 : ret;
-}
-
-/* A file name in the options of the child, or of this node. */
-static int expand_own_name(json_t *options, struct error *err)
-{
-    json_t *child = json_object_get(options, child_key(options));
-    json_t *name = json_object_get(child, "filename");
-
-    if (json_is_object(child) && !json_object_get(child, "driver")) {
-        AUTOFREE char *kept = mem_strdup(json_string_value(name));
-
-        return expand_name(options, kept, true, err);
-    }
-    return 0;
 }
 
 /* Open the nodes of levels[0..n-1], one above the other, the innermost first. */
@@ -464,21 +413,6 @@ static struct node *co_open_levels(const struct open_request *req, json_t **leve
     return node;
 }
 
-/* The name that was given beside the options, and the one in them.  Deeper ones are no shorthand: they name drivers. */
-static int expand_all(const char **filename, json_t *options, struct error *err)
-{
-    const char *own = json_string_value(json_object_get(options, "driver"));
-    const struct driver *driver = own ? driver_find(own) : NULL;
-    size_t len = *filename ? path_protocol_length(*filename) : 0;
-    bool itself = driver && len == strlen(own) && !strncmp(*filename, own, len);
-    int ret = expand_name(options, *filename, !itself, err);
-
-    if (ret > 0) {
-        *filename = NULL;
-    }
-    return ret ? ret : expand_own_name(options, err);
-}
-
 /* One layer: its format, what filters stand above it, and its file; not yet what lies below. */
 static struct node *co_open_layer(const struct open_request *req, struct error *err)
 {
@@ -490,7 +424,7 @@ static struct node *co_open_layer(const struct open_request *req, struct error *
     size_t n = 1;
 
     levels[0] = options;
-    if (options && expand_all(&filename, options, err) < 0) {
+    if (options && open_expand_names(&filename, options, err) < 0) {
         json_decref(options);
         options = NULL;
     }

@@ -12,6 +12,11 @@
 struct node *node_new(const struct driver *driver, json_t *options);
 /* The option that names the `file` child. */
 const char *node_child_key(const struct driver *driver);
+/* The option that names the child of the node that `options` describe: a format that is not named is guessed, and has a "file". */
+const char *open_child_key(json_t *options);
+/* Names for which a driver knows what they mean (struct driver, parse_name), the one given beside the options and that of their
+ * child, become options; deeper ones are no shorthand.  *filename is NULL when it was one.  Negative: err. */
+int open_expand_names(const char **filename, json_t *options, struct error *err);
 /* Its end if it does not come to more; lets go of its file.  Suspends. */
 void co_node_discard_unopened(struct node *node);
 /* What every driver has, from the node's options; read_only is what counts where they do not say. */
