@@ -212,6 +212,8 @@ static const struct block_key property_members[] = {
 };
 static const struct block_key properties_tree = { .kind = KEY_OBJECT, .members = property_members };
 
+static const char *const read_only_modes[] = { "retain", "read-only", "read-write", NULL };
+
 const struct command blockdev_qmp_commands[] = {
     { .name = "blockdev-add", .whole = &node_tree, .co_run = co_qmp_blockdev_add },
     { .name = "blockdev-del", .args = { { "node-name", ARG_STRING } }, .co_run = co_qmp_blockdev_del },
@@ -225,6 +227,23 @@ const struct command blockdev_qmp_commands[] = {
     { .name = "change-backing-file",
       .args = { { "device", ARG_STRING }, { "image-node-name", ARG_STRING }, { "backing-file", ARG_STRING } },
       .co_run = co_change_backing_file },
+    { .name = "eject",
+      .args = {
+          { "device", ARG_STRING, .optional = true },
+          { "id", ARG_STRING, .optional = true },
+          { "force", ARG_BOOL, .optional = true },
+      },
+      .co_run = co_eject },
+    { .name = "blockdev-change-medium",
+      .args = {
+          { "device", ARG_STRING, .optional = true },
+          { "id", ARG_STRING, .optional = true },
+          { "filename", ARG_STRING },
+          { "format", ARG_STRING, .optional = true },
+          { "force", ARG_BOOL, .optional = true },
+          { "read-only-mode", ARG_ENUM, .optional = true, .choices = read_only_modes },
+      },
+      .co_run = co_blockdev_change_medium },
     { .name = "block_resize",
       .args = {
           { "device", ARG_STRING, .optional = true },
