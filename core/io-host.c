@@ -515,7 +515,6 @@ static int co_host_load(const struct io_engine *engine, const char *path, char *
     .co_open = co_host_open, .co_close = co_host_close, .co_reopen = co_host_reopen,     \
     .co_read = co_host_read, .co_write = co_host_write, .co_flush = co_host_flush,       \
     .co_range = co_host_range, .co_copy = co_host_copy, .co_map = co_host_map,           \
-    .co_gather = co_host_gather,                                                         \
     .co_truncate = co_host_truncate, .co_size = co_host_size,                            \
     .co_allocated = co_host_allocated, .lock = host_lock,                                \
     .co_sync_dir = co_host_sync_dir, .co_unlink = co_host_unlink,                        \
@@ -524,14 +523,17 @@ static int co_host_load(const struct io_engine *engine, const char *path, char *
 
 const struct io_engine io_engine_threads = {
     .name = "threads", HOST_ENGINE, .co_carry = co_io_pool_call, .inline_reads = true,
+    .co_gather = co_host_gather,
 };
 
 #ifdef CONFIG_IO_URING
 const struct io_engine io_engine_uring = {
     .name = "io_uring", HOST_ENGINE, .co_carry = co_io_ring_call, .inline_reads = true,
+    .co_gather = co_host_gather,
 };
 #endif
 
+/* No gathering: whether it is done depends on the file system, and the same seed is to make the same calls on any. */
 const struct io_engine io_engine_virtual = {
     .name = "virtual", HOST_ENGINE, .co_carry = co_io_virtual_call,
 };

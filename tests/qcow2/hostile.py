@@ -183,6 +183,8 @@ def judge(merganser_img, sound_file, row):
     with open(path, "wb") as file: # qemu-img may have marked it
         file.write(content)
     ours, words = compare(merganser_img, sound_file, path)
+    if words.startswith("qcow2: Image is corrupt: "): # qemu-img says that, too, and goes on to its sentence
+        words = words.split("\n", 1)[1]
     with open(path, "rb") as file:
         changed = file.read() != content
     os.unlink(path)

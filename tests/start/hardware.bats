@@ -134,10 +134,3 @@ setup() {
     run mg --help
     assert_output 'Examples:'
 }
-
-@test "limits and copy-on-read are taken, and listed as without effect" {
-    run mg -S -drive file=a.qcow2,if=virtio,bps=1000000,iops_rd=10,group=g,copy-on-read=on -c 'info ignored'
-    assert_status 0
-    assert_output ': throttling'
-    assert_output ': copy-on-read'
-}
