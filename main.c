@@ -574,10 +574,10 @@ int main(int argc, char **argv)
     mem_init();
     mem_on_exit(no_memory, &p);
     setlocale(LC_CTYPE, "");
+    json_object_seed(loop_entropy() | 1); /* it would ask the host itself */
     if (options_are_sim(argc, argv)) {
         return sim_main(argc - 2, argv + 2);
     }
-    json_object_seed(loop_entropy() | 1); /* it would ask the host itself */
     if (options_parse(&p.options, argc, argv, &shown, &err) < 0) {
         complain(shown, &err);
         free(shown);
