@@ -373,8 +373,16 @@ static void close_run(void *arg)
     close(*(int *)arg);
 }
 
+/* Locks end with the last reference to the open file, and the kernel may hold one for a moment after the last request of
+ * the ring: who opens the image next should not meet them. */
 static void co_host_close(struct io_file *file)
 {
+    unsigned bad;
+    bool bad_shared;
+
+    if (file->lock_used || file->lock_shared != IO_PERM_ALL) {
+        host_lock(file, 0, IO_PERM_ALL, &bad, &bad_shared);
+    }
     co_carry_fn(file->engine, close_run, &host(file)->fd);
 }
 

@@ -26,7 +26,8 @@ within() {
     echo "# $1: $2, budget $(budget "$1")" >&3
     awk -v name="$1" -v value="$2" -v budget="$(budget "$1")" 'BEGIN {
         if (value > budget) { print name ": " value " is above " budget; exit 1 }
-        if (value < budget / 2) { print name ": " value ": better than the table says, write it down"; exit 1 }
+        # Reads that the file system never answers at once (tmpfs) go through the ring, many with one call.
+        if (value < budget / 2 && name !~ /^system-calls/) { print name ": " value ": better than the table says, write it down"; exit 1 }
     }'
 }
 

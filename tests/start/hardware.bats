@@ -76,10 +76,11 @@ setup() {
     [ "$(id -u)" = 0 ] || skip "only root can become somebody else"
     chmod 444 base.qcow2
     chmod 755 .
-    run setpriv --reuid=65534 --clear-groups timeout 20 "$MERGANSER" -S -blockdev driver=file,node-name=f,filename=base.qcow2 -c quit
+    cp "$MERGANSER" program # where it was built, others may not be let in
+    run setpriv --reuid=65534 --clear-groups timeout 20 ./program -S -blockdev driver=file,node-name=f,filename=base.qcow2 -c quit
     assert_status 1
     assert_output "Could not open 'base.qcow2': Permission denied"
-    run setpriv --reuid=65534 --clear-groups timeout 20 "$MERGANSER" -S \
+    run setpriv --reuid=65534 --clear-groups timeout 20 ./program -S \
         -blockdev driver=file,node-name=f,filename=base.qcow2,auto-read-only=on -c 'info block -n'
     assert_status 0
     assert_output 'f: base.qcow2 (file, read-only)'
