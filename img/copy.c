@@ -159,11 +159,6 @@ static int co_measure(struct state *st)
 
 /* --- Writing ------------------------------------------------------------------------------------------------------ */
 
-static bool is_zero(const uint8_t *buf, size_t len)
-{
-    return !*buf && !memcmp(buf, buf + 1, len - 1);
-}
-
 /* The run at `offset` that is zero, or is not, throughout; it is cut where the grid of `sparse` bytes says. */
 static uint64_t run_at(const struct copy *c, const uint8_t *buf, uint64_t offset, uint64_t len, bool *zero)
 {
@@ -171,7 +166,7 @@ static uint64_t run_at(const struct copy *c, const uint8_t *buf, uint64_t offset
 
     do {
         uint64_t step = MIN(len - at, c->sparse - (offset + at) % c->sparse);
-        bool now = is_zero(buf + at, step);
+        bool now = bytes_are_zero(buf + at, step);
 
         if (at == 0) {
             *zero = now;
@@ -303,7 +298,7 @@ static int co_read_piece(struct copy *c, const struct piece *p, uint8_t *buf)
 static void co_pack(const struct copy *c, const struct piece *p, uint8_t *buf, struct packed *packed)
 {
     *packed = (struct packed){ .bytes = packed->bytes };
-    packed->zero = c->packed_cluster && c->sparse && p->kind == KIND_DATA && is_zero(buf, p->len);
+    packed->zero = c->packed_cluster && c->sparse && p->kind == KIND_DATA && bytes_are_zero(buf, p->len);
     if (c->packed_cluster && p->kind == KIND_DATA && !packed->zero) {
         memset(buf + p->len, 0, c->packed_cluster - p->len); /* the disk may end inside the cluster */
         packed->len = co_qcow2_compress(c->target, buf, packed->bytes);

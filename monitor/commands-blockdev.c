@@ -212,8 +212,6 @@ static const struct block_key property_members[] = {
 };
 static const struct block_key properties_tree = { .kind = KEY_OBJECT, .members = property_members };
 
-static const char *const read_only_modes[] = { "retain", "read-only", "read-write", NULL };
-
 const struct command blockdev_qmp_commands[] = {
     { .name = "blockdev-add", .whole = &node_tree, .co_run = co_qmp_blockdev_add },
     { .name = "blockdev-del", .args = { { "node-name", ARG_STRING } }, .co_run = co_qmp_blockdev_del },

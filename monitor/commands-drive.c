@@ -309,7 +309,7 @@ int co_blockdev_change_medium(struct monitor *mon, json_t *args, json_t **result
     return 0;
 }
 
-static const char *const read_only_modes[] = { "retain", "read-only", "read-write", NULL };
+const char *const read_only_modes[] = { "retain", "read-only", "read-write", NULL };
 
 static int co_hmp_change(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {

@@ -82,4 +82,7 @@ extern const struct command job_commands[], block_commands[], machine_commands[]
 extern const struct command counter_topics[], job_topics[], block_topics[], machine_topics[], guest_topics[], help_topics[],
     drive_topics[], log_topics[], hardware_topics[];
 
+/* What becomes of "read-only" with another medium: retain, read-only, read-write. */
+extern const char *const read_only_modes[];
+
 #endif

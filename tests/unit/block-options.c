@@ -6,40 +6,7 @@
 #include "tests/unit/qcow2-rig.h"
 
 #include "block/blockdev.h"
-
-struct row {
-    const char *tree;
-    const char *text; /* NULL: fine */
-};
-
-static json_t *tree_of(const char *text)
-{
-    AUTOFREE char *copy = mem_strdup(text);
-    json_error_t why;
-
-    for (char *p = copy; *p; p++) {
-        *p = *p == '\'' ? '"' : *p;
-    }
-    json_t *tree = json_loads(copy, 0, &why);
-
-    if (!tree) {
-        print_message("%s: %s\n", text, why.text);
-    }
-    assert_non_null(tree);
-    return tree;
-}
-
-/* Fails the test unless `err` says what the row does; clears it. */
-static void judge(const struct row *row, struct error *err)
-{
-    const char *said = err->text ? err->text : "(nothing)", *wanted = row->text ? row->text : "(nothing)";
-
-    if (strcmp(said, wanted) != 0) {
-        print_message("%s\n  says    %s\n  and not %s\n", row->tree, said, wanted);
-        fail();
-    }
-    error_clear(err);
-}
+#include "tests/unit/tree-rows.h"
 
 /* --- Trees checked ------------------------------------------------------------------------------ */
 

@@ -10,38 +10,7 @@
 #include "block/disk.h"
 #include "block/filter.h"
 #include "block/snapshot.h"
-
-struct row {
-    const char *tree;
-    const char *text; /* NULL: fine */
-};
-
-static json_t *tree_of(const char *text)
-{
-    AUTOFREE char *copy = mem_strdup(text);
-
-    for (char *p = copy; *p; p++) {
-        *p = *p == '\'' ? '"' : *p;
-    }
-    json_t *tree = json_loads(copy, 0, NULL);
-
-    if (!tree) {
-        print_message("%s\n", text);
-    }
-    assert_non_null(tree);
-    return tree;
-}
-
-static void judge(const struct row *row, struct error *err)
-{
-    const char *said = err->text ? err->text : "(nothing)", *wanted = row->text ? row->text : "(nothing)";
-
-    if (strcmp(said, wanted) != 0) {
-        print_message("%s\n  says    %s\n  and not %s\n", row->tree, said, wanted);
-        fail();
-    }
-    error_clear(err);
-}
+#include "tests/unit/tree-rows.h"
 
 static unsigned count_nodes(void)
 {

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Rows of unit tests: a tree of options, with ' for ", and what is said about it.
+ */
+#ifndef TESTS_UNIT_TREE_ROWS_H
+#define TESTS_UNIT_TREE_ROWS_H
+
+#include <jansson.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "core/mem.h"
+
+struct row {
+    const char *tree;
+    const char *text; /* NULL: fine */
+};
+
+static inline json_t *tree_of(const char *text)
+{
+    AUTOFREE char *copy = mem_strdup(text);
+
+    for (char *p = copy; *p; p++) {
+        *p = *p == '\'' ? '"' : *p;
+    }
+    json_error_t why;
+    json_t *tree = json_loads(copy, 0, &why);
+
+    if (!tree) {
+        print_message("%s: %s\n", text, why.text);
+    }
+    assert_non_null(tree);
+    return tree;
+}
+
+/* Fails the test unless `err` says what the row does; clears it. */
+static inline void judge(const struct row *row, struct error *err)
+{
+    const char *said = err->text ? err->text : "(nothing)", *wanted = row->text ? row->text : "(nothing)";
+
+    if (strcmp(said, wanted) != 0) {
+        print_message("%s\n  says    %s\n  and not %s\n", row->tree, said, wanted);
+        fail();
+    }
+    error_clear(err);
+}
+
+#endif
