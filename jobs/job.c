@@ -7,7 +7,7 @@
  *   J3  BLOCK_JOB_COMPLETED comes after co_prepare(), so after the result is durable and the graph re-linked
  *   J4  a cancelled job changes nothing any more: co_prepare() is not run for it
  */
-#include "jobs/job.h"
+#include "jobs/job-inside.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -94,9 +94,8 @@ void job_unref(struct job *job)
     free(job);
 }
 
-static void wake_sleeper(void *arg)
+void job_kick(struct job *job)
 {
-    struct job *job = arg;
     struct co *sleeper = job->sleeper;
 
     loop_timer_cancel(&job->timer);
@@ -104,6 +103,11 @@ static void wake_sleeper(void *arg)
     if (sleeper) {
         co_wake(sleeper);
     }
+}
+
+static void on_timer(void *arg)
+{
+    job_kick(arg);
 }
 
 struct job *job_new(const char *id, const struct job_kind *kind, uint64_t speed, enum job_on_error on_error,
@@ -127,7 +131,7 @@ struct job *job_new(const char *id, const struct job_kind *kind, uint64_t speed,
     job->auto_finalize = job->auto_dismiss = true;
     LIST_INIT(&job->holds);
     co_queue_init(&job->done_queue);
-    loop_timer_init(&job->timer, wake_sleeper, job);
+    loop_timer_init(&job->timer, on_timer, job);
     latency_control_init(&job->latency, 0, 0);
     TAILQ_INSERT_HEAD(&all_jobs, job, link);
     set_status(job, JOB_CREATED);
@@ -187,7 +191,7 @@ static void co_release_holds(struct job *job)
     }
 }
 
-static void forget(struct job *job)
+void job_forget(struct job *job)
 {
     set_status(job, JOB_NULL);
     TAILQ_REMOVE(&all_jobs, job, link);
@@ -199,7 +203,7 @@ void job_abandon(struct job *job)
     while (!LIST_EMPTY(&job->holds)) {
         node_unref_shared(release_hold(job)); /* the chain it belongs to has a reference of its own */
     }
-    forget(job);
+    job_forget(job);
 }
 
 /* --- Life ---------------------------------------------------------------------------------------------------- */
@@ -336,6 +340,20 @@ void co_job_pause_point(struct job *job, uint64_t bytes)
     } while (!job->cancelled && (job->pause_count > 0 || until));
 }
 
+int co_job_ready(struct job *job)
+{
+    set_status(job, JOB_READY);
+    TELL(job, ready);
+    while (job->decision == JOB_UNDECIDED && !job->cancelled) {
+        if (job->pause_count > 0) {
+            co_stand_still(job);
+        } else {
+            co_sleep_kickable(job, 0);
+        }
+    }
+    return job->cancelled ? -ECANCELED : (int)job->decision;
+}
+
 void job_data_done(struct job *job, uint64_t done)
 {
     job->data_done = done;
@@ -435,7 +453,7 @@ static CO_ENTRY void co_job_life(void *arg)
     job->co = NULL;
     co_queue_wake_all(&job->done_queue);
     if (job->auto_dismiss) {
-        forget(job);
+        job_forget(job);
     }
 }
 
@@ -444,138 +462,7 @@ void job_start(struct job *job)
     co_start(co_job_life, job);
 }
 
-/* --- The operator's verbs ------------------------------------------------------------------------------------------ */
-
-static int refuse_ended(const struct job *job, const char *verb, struct error *err)
-{
-    if (job->status < JOB_WAITING && job->status > JOB_CREATED) {
-        return 0;
-    }
-    error_set(err, "Job '%s' in state '%s' cannot accept command verb '%s'", job->id, status_names[job->status], verb);
-    return -EPERM;
-}
-
-/* The pace is another one from now on. */
-static void forget_pace(struct job *job)
-{
-    job->next_ns = 0;
-    progress_restart(&job->progress, loop_now(), job->data_done);
-    if (!job->paused) {
-        wake_sleeper(job);
-    }
-}
-
-int job_set_speed(struct job *job, int64_t speed, struct error *err)
-{
-    if (speed < 0) {
-        error_set(err, "Parameter 'speed' expects a non-negative value");
-        return -EINVAL;
-    }
-    if (job->status != JOB_CREATED && refuse_ended(job, "set-speed", err) < 0) {
-        return -EPERM;
-    }
-    job->speed = speed;
-    forget_pace(job);
-    return 0;
-}
-
-int job_set_latency(struct job *job, int64_t target_ns, struct error *err)
-{
-    if (target_ns < 0) {
-        error_set(err, "Parameter 'latency' expects a non-negative value");
-        return -EINVAL;
-    }
-    if (job->status != JOB_CREATED && refuse_ended(job, "set-latency", err) < 0) {
-        return -EPERM;
-    }
-    latency_control_init(&job->latency, target_ns, loop_now());
-    forget_pace(job);
-    return 0;
-}
-
-int job_pause(struct job *job, struct error *err)
-{
-    if (refuse_ended(job, "pause", err) < 0) {
-        return -EPERM;
-    }
-    if (job->user_paused) {
-        error_set(err, "Job is already paused");
-        return -EBUSY;
-    }
-    job->user_paused = true;
-    job->pause_count++;
-    wake_sleeper(job);
-    return 0;
-}
-
-int job_resume(struct job *job, struct error *err)
-{
-    if (!job->user_paused) {
-        error_set(err, "Can't resume a job that was not paused");
-        return -EPERM;
-    }
-    if (refuse_ended(job, "resume", err) < 0) {
-        return -EPERM;
-    }
-    job->user_paused = false;
-    job->io_status = JOB_IO_OK;
-    assert(job->pause_count > 0);
-    job->pause_count--;
-    wake_sleeper(job);
-    return 0;
-}
-
-int job_cancel(struct job *job, bool force, struct error *err)
-{
-    if (job->user_paused && !force) {
-        error_set(err, "The block job for device '%s' is currently paused", job->id);
-        return -EBUSY;
-    }
-    if (job->status == JOB_CONCLUDED || job->status == JOB_NULL || job->status == JOB_ABORTING) {
-        error_set(err, "Job '%s' in state '%s' cannot accept command verb 'cancel'", job->id,
-                  status_names[job->status]);
-        return -EPERM;
-    }
-    job->cancelled = true;
-    job->force |= force;
-    wake_sleeper(job);
-    return 0;
-}
-
-int job_complete(struct job *job, struct error *err)
-{
-    if (job->status != JOB_READY) {
-        error_set(err, "Job '%s' in state '%s' cannot accept command verb 'complete'", job->id,
-                  status_names[job->status]);
-        return -EPERM;
-    }
-    assert(job->kind->complete);
-    job->kind->complete(job);
-    return 0;
-}
-
-int job_finalize(struct job *job, struct error *err)
-{
-    if (job->status != JOB_PENDING || job->auto_finalize) {
-        error_set(err, "Job '%s' in state '%s' cannot accept command verb 'finalize'", job->id,
-                  status_names[job->status]);
-        return -EPERM;
-    }
-    job->finalize = true;
-    wake_sleeper(job);
-    return 0;
-}
-
-int job_dismiss(struct job *job, struct error *err)
-{
-    if (job->status != JOB_CONCLUDED) {
-        error_set(err, "Job '%s' in state '%s' cannot accept command verb 'dismiss'", job->id,
-                  status_names[job->status]);
-        return -EPERM;
-    }
-    forget(job);
-    return 0;
-}
+/* --- All of them ---------------------------------------------------------------------------------------------------- */
 
 void co_job_wait(struct job *job)
 {
@@ -621,35 +508,4 @@ again:
 unsigned job_failures(void)
 {
     return failures;
-}
-
-json_t *job_describe(const struct job *job)
-{
-    static const char *const io[] = { "ok", "failed", "nospace" };
-    bool busy = job->status == JOB_RUNNING && !job->sleeper;
-    json_t *out = json_pack("{s:b, s:s, s:s, s:b, s:b, s:I, s:I, s:s, s:b, s:I, s:b, s:s}",
-                            "auto-finalize", job->auto_finalize, "io-status", io[job->io_status], "device", job->id,
-                            "auto-dismiss", job->auto_dismiss, "busy", busy, "len", (json_int_t)job->len,
-                            "offset", (json_int_t)job->offset, "status", status_names[job->status],
-                            "paused", job->pause_count > 0, "speed", (json_int_t)job->speed,
-                            "ready", job->status == JOB_READY || job->status == JOB_STANDBY, "type", job->kind->name);
-
-    if (error_is_set(&job->err)) {
-        json_object_set_new(out, "error", json_string(job->err.text));
-    }
-    return out;
-}
-
-json_t *job_describe_short(const struct job *job)
-{
-    json_t *out = json_pack("{s:I, s:s, s:I, s:s, s:s}", "current-progress", (json_int_t)job->offset, "status",
-                            status_names[job->status], "total-progress", (json_int_t)job->len, "type", job->kind->name,
-                            "id", job->id);
-
-    if (error_is_set(&job->err)) {
-        const char *text = job->err.text;
-
-        json_object_set_new_nocheck(out, "error", json_stringn_nocheck(text, strlen(text)));
-    }
-    return out;
 }

@@ -33,6 +33,7 @@ enum job_status {
     JOB_ABORTING, JOB_CONCLUDED, JOB_NULL,
 };
 enum job_on_error { JOB_ON_ERROR_REPORT, JOB_ON_ERROR_IGNORE, JOB_ON_ERROR_STOP, JOB_ON_ERROR_ENOSPC };
+enum job_decision { JOB_UNDECIDED, JOB_COMPLETE, JOB_LEAVE }; /* what is to become of a job that is ready */
 enum job_io_status { JOB_IO_OK, JOB_IO_FAILED, JOB_IO_NOSPACE };
 
 struct job;
@@ -46,8 +47,6 @@ struct job_kind {
     int (*co_prepare)(struct job *job, struct error *err);
     /* Give back what start took; after all that, whatever its result. */
     void (*co_clean)(struct job *job);
-    /* The operator wants a job that is ready to end well.  NULL: this kind is never ready. */
-    void (*complete)(struct job *job);
 };
 
 struct job_hold { /* a node that the job uses */
@@ -75,6 +74,7 @@ struct job {
     unsigned pause_count;
     bool paused;             /* really standing still */
     bool cancelled, force;
+    enum job_decision decision;
     int ret;
     struct error err;
     uint64_t started_ns, ended_ns;
@@ -123,18 +123,24 @@ void co_job_pause_point(struct job *job, uint64_t bytes);
 enum job_error_action { JOB_ACTION_REPORT, JOB_ACTION_IGNORE, JOB_ACTION_STOP };
 enum job_error_action co_job_error(struct job *job, bool is_read, int error);
 
+/* For kinds that hold two images the same until the operator decides: all is copied and stays so.  Says so (BLOCK_JOB_READY) and
+ * waits: JOB_COMPLETE (block-job-complete: end in the new place), JOB_LEAVE (cancelled without force: end well in the old one),
+ * or -ECANCELED (by force).  Suspends. */
+int co_job_ready(struct job *job);
+
 /* The operator's verbs; 0 or -errno with QEMU's words in err. */
 int job_set_speed(struct job *job, int64_t speed, struct error *err);
 /* Back off while the guest's p99 is above this, ns; 0: no target. */
 int job_set_latency(struct job *job, int64_t target_ns, struct error *err);
 int job_pause(struct job *job, struct error *err);
 int job_resume(struct job *job, struct error *err);
-int job_cancel(struct job *job, bool force, struct error *err); /* returns at once; the job ends later */
+/* Returns at once; the job ends later.  One that is ready and not forced ends well, and its images stay as they are. */
+int job_cancel(struct job *job, bool force, struct error *err);
 /* Wait until the job has concluded. Takes no reference: use job_ref(). */
 void co_job_wait(struct job *job);
 /* Or until it waits for job-finalize. */
 void co_job_wait_decision(struct job *job);
-/* A mirror-like job that is ready. */
+/* Only a job that is ready, see co_job_ready(). */
 int job_complete(struct job *job, struct error *err);
 int job_finalize(struct job *job, struct error *err);
 int job_dismiss(struct job *job, struct error *err);
