@@ -210,7 +210,8 @@ int co_qcow2_repair_flags(struct qcow2_check *c)
 
         changed = changed || wanted != q->l1[i];
         q->l1[i] = wanted;
-        if (table && qcow2_check_once(c, table, QCOW2_ONCE_FLAGS_MENDED)) {
+        /* Beyond the end there is nothing to mend, and a long L1 table of nonsense names many such places. */
+        if (table && table >> q->h.cluster_bits < c->clusters && qcow2_check_once(c, table, QCOW2_ONCE_FLAGS_MENDED)) {
             ret = co_flag_l2(c, table);
         }
     }

@@ -25,12 +25,13 @@ static void __attribute__((format(printf, 2, 3))) say(struct qcow2_report *r, co
 {
     va_list ap;
 
+    if (!r->say) {
+        return; /* there may be millions of lines */
+    }
     va_start(ap, fmt);
     AUTOFREE char *line = mem_vprintf(fmt, ap);
     va_end(ap);
-    if (r->say) {
-        r->say(r->arg, line);
-    }
+    r->say(r->arg, line);
 }
 
 void qcow2_report_beyond(struct qcow2_report *r, uint64_t offset, uint64_t len)
@@ -227,10 +228,11 @@ static bool flag_is_right(uint64_t entry, uint64_t count)
     return (count == 1) == !!(entry & QCOW2_COPIED);
 }
 
-static void judge_flag(struct qcow2_report *r, bool fix, const char *words)
+/* Count a wrong flag; returns the word for what becomes of it. */
+static const char *judge_flag(struct qcow2_report *r, bool fix)
 {
-    say(r, "%s OFLAG_COPIED %s", fix ? "Repairing" : "ERROR", words);
     *(fix ? &r->corruptions_fixed : &r->corruptions) += 1;
+    return fix ? "Repairing" : "ERROR";
 }
 
 static int co_flags_of_table(struct qcow2_check *c, struct counts *n, uint64_t table, bool fix,
@@ -248,9 +250,8 @@ static int co_flags_of_table(struct qcow2_check *c, struct counts *n, uint64_t t
         }
         ret = co_count_on_disk(n, offset >> q->h.cluster_bits, &count);
         if (!ret && !flag_is_right(entry, count)) {
-            AUTOFREE char *words = mem_printf("data cluster: l2_entry=%" PRIx64 " refcount=%" PRIu64, entry, count);
-
-            judge_flag(r, fix, words);
+            say(r, "%s OFLAG_COPIED data cluster: l2_entry=%" PRIx64 " refcount=%" PRIu64, judge_flag(r, fix), entry,
+                count);
         }
     }
     return ret;
@@ -270,10 +271,8 @@ static int co_flags(struct qcow2_check *c, struct counts *n, bool fix, struct qc
         }
         ret = co_count_on_disk(n, table >> q->h.cluster_bits, &count);
         if (!ret && !flag_is_right(q->l1[i], count)) {
-            AUTOFREE char *words = mem_printf("L2 cluster: l1_index=%" PRIu32 " l1_entry=%" PRIx64 " refcount=%" PRIu64,
-                                              i, q->l1[i], count);
-
-            judge_flag(r, fix, words);
+            say(r, "%s OFLAG_COPIED L2 cluster: l1_index=%" PRIu32 " l1_entry=%" PRIx64 " refcount=%" PRIu64,
+                judge_flag(r, fix), i, q->l1[i], count);
         }
         if (!ret && table >> q->h.cluster_bits < c->clusters && qcow2_check_once(c, table, QCOW2_ONCE_FLAGS_SEEN)) {
             ret = co_flags_of_table(c, n, table, fix, r);
