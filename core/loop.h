@@ -18,6 +18,8 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "core/random.h"
+
 enum loop_clock { LOOP_CLOCK_REAL, LOOP_CLOCK_VIRTUAL };
 
 #define NS_PER_US 1000ULL
@@ -34,18 +36,13 @@ uint64_t loop_now(void);
 /* Microseconds since 1970 for event timestamps; on the virtual clock loop_now() / 1000. */
 uint64_t loop_wall_us(void);
 
-/* The seeded generator (xoshiro256** over splitmix64): 64 random bits; a number below `bound` (> 0) without bias. */
+/* The program's seeded generator: 64 random bits; a number below `bound` (> 0). */
 uint64_t loop_random(void);
 uint64_t loop_random_below(uint64_t bound);
 /* Begin the sequence anew, so that what follows does not depend on what came before. */
 void loop_random_seed(uint64_t seed);
 /* A number of the host's, for a seed that nobody gave; 1 when it has none.  Before loop_init(), too. */
 uint64_t loop_entropy(void);
-/* A generator of one's own, so that a guest's sequence does not depend on what else draws numbers. */
-struct random { uint64_t s[4]; };
-void random_seed(struct random *r, uint64_t seed);
-uint64_t random_next(struct random *r);
-uint64_t random_below(struct random *r, uint64_t bound);
 
 /* Who held the loop for how long: core/loop-turns.h.  The macros below hand on the names of functions for it. */
 
