@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Drains: a subtree and everything that stands on it at rest, so that edges can be changed.
+ *
+ * New requests wait at the choke points (node.c) of every node from which the drained one can be reached; what is in flight is
+ * waited for.  Drains nest: a node is at rest while its count is not zero.
+ */
+#include <assert.h>
+
+#include "block/node.h"
+#include "core/mem.h"
+
+static bool mark_above(struct node *n)
+{
+    if (n->marked || !((n->file && n->file->marked) || (n->backing && n->backing->marked))) {
+        return false;
+    }
+    n->marked = true;
+    return true;
+}
+
+/* Mark those from which `wanted` can be reached, by any edges.  Children are older than what was opened above them and younger
+ * than what was opened above and found its backing file later, so few passes are needed, however deep chains are. */
+static void mark_reaching(const struct node *wanted)
+{
+    struct node *n;
+    bool more = true;
+
+    TAILQ_FOREACH(n, &all_nodes, link) {
+        n->marked = n == wanted;
+    }
+    while (more) {
+        more = false;
+        TAILQ_FOREACH(n, &all_nodes, link) {
+            more |= mark_above(n);
+        }
+        TAILQ_FOREACH_REVERSE(n, &all_nodes, node_list, link) {
+            more |= mark_above(n);
+        }
+    }
+}
+
+struct node_drain {
+    struct node **nodes; /* a reference each */
+    size_t count;
+    struct node **holders; /* a reference each: whose driver has been told */
+    size_t holder_count;
+};
+
+static void drain_add(struct node ***list, size_t *count, struct node *node)
+{
+    *list = mem_reallocarray(*list, *count + 1, sizeof(node));
+    (*list)[(*count)++] = node_ref(node);
+}
+
+/* A driver that holds requests up at its pleasure must not do so while somebody waits for their end. */
+static void tell_holders(struct node_drain *drain)
+{
+    struct node *n;
+
+    TAILQ_FOREACH(n, &all_nodes, link) {
+        if (!node_alive(n) || !n->driver->drained) {
+            continue;
+        }
+        mark_reaching(n);
+        for (size_t i = 0; i < drain->count; i++) {
+            if (drain->nodes[i]->marked) {
+                drain_add(&drain->holders, &drain->holder_count, n);
+                n->driver->drained(n, true);
+                break;
+            }
+        }
+    }
+}
+
+struct node_drain *co_node_drain_begin(struct node *node)
+{
+    struct node_drain *drain = mem_zalloc(sizeof(*drain));
+    struct node *n;
+
+    mark_reaching(node);
+    TAILQ_FOREACH(n, &all_nodes, link) {
+        if (node_alive(n) && n->marked) {
+            drain_add(&drain->nodes, &drain->count, n);
+            n->drained++;
+        }
+    }
+    tell_holders(drain);
+    for (size_t i = 0; i < drain->count; i++) {
+        while (drain->nodes[i]->in_flight > 0) {
+            co_queue_wait(&drain->nodes[i]->idle_queue);
+        }
+    }
+    return drain;
+}
+
+void co_node_drain_end(struct node_drain *drain)
+{
+    for (size_t i = 0; i < drain->count; i++) {
+        struct node *n = drain->nodes[i];
+
+        assert(n->drained > 0);
+        if (--n->drained == 0) {
+            co_queue_wake_all(&n->drain_queue);
+        }
+        co_node_unref(n);
+    }
+    for (size_t i = 0; i < drain->holder_count; i++) {
+        drain->holders[i]->driver->drained(drain->holders[i], false);
+        co_node_unref(drain->holders[i]);
+    }
+    free(drain->nodes);
+    free(drain->holders);
+    free(drain);
+}
