@@ -372,6 +372,11 @@ static bool co_run_scripts(struct program *p, struct monitor *mon)
     return true;
 }
 
+static void co_until_quit(void)
+{
+    co_monitor_wait(NULL, NULL, NULL, UINT64_MAX);
+}
+
 /* Commands come from standard input until its end. */
 static void co_run_stdin(struct program *p, struct monitor *mon)
 {
@@ -384,12 +389,10 @@ static void co_run_stdin(struct program *p, struct monitor *mon)
     outcome = co_script_stream(mon, "standard input", STDIN_FILENO, p->options.on_error == ERRORS_STOP, plain);
     if (outcome == OUTCOME_GOOD || p->options.on_error != ERRORS_STOP) {
         co_outcome_wait_jobs(mon);
+        if (p->options.stdin_may_end) {
+            co_until_quit();
+        }
     }
-}
-
-static void co_until_quit(void)
-{
-    co_monitor_wait(NULL, NULL, NULL, UINT64_MAX);
 }
 
 /* In a coroutine of its own: the program can end though a command does not. */

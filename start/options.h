@@ -67,6 +67,7 @@ struct options {
     struct option_script *scripts; /* in the order given */
     size_t script_count;
     bool human_stdio; /* the human monitor is on standard input and output */
+    bool stdin_may_end; /* nobody asked for that monitor, others were asked for: its end is not the program's */
     bool stopped;     /* -S */
     bool daemonize;
     bool timestamp, guest_name; /* before messages */

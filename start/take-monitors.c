@@ -175,6 +175,16 @@ int take_mon(struct options *o, const struct given *g, struct error *err)
     return ret;
 }
 
+static bool programs_come(const struct options *o)
+{
+    for (size_t i = 0; i < o->place_count; i++) {
+        if (o->places[i].use == PLACE_QMP) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* All options are read: -mon may come before its -chardev. */
 int join_monitors(struct options *o, char **shown, struct error *err)
 {
@@ -193,6 +203,8 @@ int join_monitors(struct options *o, char **shown, struct error *err)
     }
     if (!o->monitor_given && !o->stdio_taken && !o->daemonize) {
         o->human_stdio = true;
+        /* A program that starts this one for its QMP leaves standard input empty, as it may with QEMU. */
+        o->stdin_may_end = programs_come(o) && !o->script_count;
     }
     for (size_t i = 0; i < o->place_count && o->daemonize; i++) {
         if (o->places[i].spec.kind == CHARDEV_STDIO) {
