@@ -63,6 +63,8 @@ const char *img_program(void);
 void img_complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* The same with a line that points to --help; returns the exit code. */
 int img_complain_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* To standard output, for lines that hold words of strangers (names in images): a terminal only shows them. */
+void img_print(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* An error and its hint; clears it. */
 void img_complain_error(struct error *err);
 /* "[\n    {...}\n]": QEMU's order of members. */

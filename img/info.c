@@ -91,7 +91,7 @@ static void print_specific(const json_t *specific)
         }
         printf("    %s: ", words);
         if (json_is_string(value)) {
-            printf("%s\n", json_string_value(value));
+            img_print("%s\n", json_string_value(value));
         } else if (json_is_boolean(value)) {
             printf("%s\n", json_is_true(value) ? "true" : "false");
         } else {
@@ -108,8 +108,8 @@ static void print_image(const json_t *tree)
     json_t *actual = json_object_get(tree, "actual-size"), *cluster = json_object_get(tree, "cluster-size");
     char text[32];
 
-    printf("image: %s\nfile format: %s\nvirtual size: %s (%lld bytes)\n", text_of(tree, "filename"),
-           text_of(tree, "format"), size_format(size, text), size);
+    img_print("image: %s\nfile format: %s\nvirtual size: %s (%lld bytes)\n", text_of(tree, "filename"),
+              text_of(tree, "format"), size_format(size, text), size);
     printf("disk size: %s\n", actual ? size_format(json_integer_value(actual), text) : "unavailable");
     if (cluster) {
         printf("cluster_size: %" JSON_INTEGER_FORMAT "\n", json_integer_value(cluster));
@@ -118,14 +118,14 @@ static void print_image(const json_t *tree)
         printf("cleanly shut down: no\n");
     }
     if (name) {
-        printf("backing file: %s", name);
+        img_print("backing file: %s", name);
         if (strcmp(name, full)) {
-            printf(" (actual path: %s)", full);
+            img_print(" (actual path: %s)", full);
         }
         putchar('\n');
     }
     if (format) {
-        printf("backing file format: %s\n", format);
+        img_print("backing file format: %s\n", format);
     }
     if (json_object_get(tree, "snapshots")) {
         img_print_snapshots(json_object_get(tree, "snapshots"));

@@ -35,7 +35,7 @@ static int print_human(const struct img_status *s, uint64_t offset)
         return -1;
     }
     if (s->data && !s->zero) {
-        printf("%#-16" PRIx64 "%#-16" PRIx64 "%#-16" PRIx64 "%s\n", offset, s->len, s->host, s->node->filename);
+        img_print("%#-16" PRIx64 "%#-16" PRIx64 "%#-16" PRIx64 "%s\n", offset, s->len, s->host, s->node->filename);
     }
     return 0;
 }

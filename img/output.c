@@ -67,6 +67,16 @@ void img_complain_error(struct error *err)
     error_clear(err);
 }
 
+void img_print(const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    AUTOFREE char *text = mem_vprintf(fmt, ap), *shown = text_shown(text);
+    va_end(ap);
+    fputs(shown, stdout);
+}
+
 /* --- JSON --------------------------------------------------------------------------------------------------------- */
 
 static void indent(int depth)

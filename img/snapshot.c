@@ -34,9 +34,9 @@ static void print_one(const json_t *s)
     if (json_object_get(s, "icount")) {
         snprintf(icount, sizeof(icount), "%lld", number(s, "icount"));
     }
-    printf("%-9s %-16s %8s%20s%13s%11s\n", json_string_value(json_object_get(s, "id")),
-           json_string_value(json_object_get(s, "name")), size_format(number(s, "vm-state-size"), size), date, clock,
-           icount);
+    img_print("%-9s %-16s %8s%20s%13s%11s\n", json_string_value(json_object_get(s, "id")),
+              json_string_value(json_object_get(s, "name")), size_format(number(s, "vm-state-size"), size), date, clock,
+              icount);
 }
 
 void img_print_snapshots(const json_t *list)

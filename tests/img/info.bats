@@ -109,3 +109,21 @@ both() {
         'img create --object secret,id=s0,data=abc -f qcow2 x 1M' 'img map --object foo,id=s0 o.qcow2' \
         'img map --object secret o.qcow2' 'img map --object id=x o.qcow2' 'img map --object secret,foo o.qcow2' 'img map --object'
 }
+
+@test "what an image is called, and what it rests on, is shown to a terminal and does not talk to it" {
+    local program=$BUILD_DIR/merganser-img escape=$'\e[2J' words
+    cd images
+    qemu-img create -q -f qcow2 evil.qcow2 4M
+    qemu-img snapshot -c "one$escape" evil.qcow2
+    qemu-img create -q -f raw "raw$escape" 1M
+    qemu-img rebase -u -b "raw$escape" -F raw evil.qcow2
+    qemu-io -f raw -c 'write -q 0 64k' "raw$escape"
+    for words in 'info evil.qcow2' 'snapshot -l evil.qcow2' "map raw$escape"; do
+        # shellcheck disable=SC2086
+        run "$program" $words
+        assert_status 0
+        assert_output '\x1b[2J'
+        refute_output "$escape"
+    done
+    cd ..
+}

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "block/disk.h"
 #include "block/file.h"
@@ -40,11 +41,12 @@ void fuzz_fail(const char *fmt, ...)
 {
     va_list ap;
 
-    fprintf(stderr, "fuzz %s: ", fuzz_target.name);
+    /* By number: a target may have put another stream into stderr's place. */
+    dprintf(STDERR_FILENO, "fuzz %s: ", fuzz_target.name);
     va_start(ap, fmt);
-    vfprintf(stderr, fmt, ap);
+    vdprintf(STDERR_FILENO, fmt, ap);
     va_end(ap);
-    fprintf(stderr, "\n");
+    dprintf(STDERR_FILENO, "\n");
     abort();
 }
 
