@@ -155,7 +155,7 @@ struct node {
 
     json_t *options;             /* as asked (owned) */
     json_t *unused;              /* while opening: what no driver has asked for yet */
-    char *filename;              /* path it was opened by; a format node has that of its file */
+    char *filename;              /* path it was opened by; a format node has that of its file; never NULL once it is open */
     char *backing_name;          /* as recorded in the image, NULL when none */
     char *backing_format;        /* as recorded, NULL when none */
     uint64_t size;               /* bytes, a multiple of NODE_SECTOR */

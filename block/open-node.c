@@ -6,6 +6,7 @@
  */
 #include "block/open.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
@@ -281,6 +282,7 @@ struct node *co_node_finish_open(struct node *node, struct error *err)
         co_node_discard_unopened(node);
         return NULL;
     }
+    assert(node->filename);
     node_event_listeners += node->driver->event != NULL;
     json_decref(node->unused);
     node->unused = NULL;

@@ -9,21 +9,7 @@
 #include "core/mem.h"
 #include "core/size.h"
 #include "monitor/block-tree.h"
-
-static const char *text_of(const json_t *tree, const char *key)
-{
-    return json_string_value(json_object_get(tree, key));
-}
-
-static long long int_of(const json_t *tree, const char *key)
-{
-    return json_integer_value(json_object_get(tree, key));
-}
-
-static bool true_of(const json_t *tree, const char *key)
-{
-    return json_is_true(json_object_get(tree, key));
-}
+#include "monitor/members.h"
 
 static void print_key(struct monitor *mon, int depth, const char *key)
 {
@@ -79,20 +65,20 @@ void snapshot_print_head(struct monitor *mon, const char *words)
 void snapshot_print(struct monitor *mon, const json_t *snapshot, const char *id)
 {
     char date[32], icount[24] = "", size[32];
-    time_t when = int_of(snapshot, "date-sec");
-    long long seconds = int_of(snapshot, "vm-clock-sec");
+    time_t when = member_int(snapshot, "date-sec");
+    long long seconds = member_int(snapshot, "vm-clock-sec");
     struct tm tm;
 
     localtime_r(&when, &tm);
     strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S", &tm);
     if (json_object_get(snapshot, "icount")) {
-        snprintf(icount, sizeof(icount), "%lld", int_of(snapshot, "icount"));
+        snprintf(icount, sizeof(icount), "%lld", member_int(snapshot, "icount"));
     }
     AUTOFREE char *clock = mem_printf("%02lld:%02lld:%02lld.%03lld", seconds / 3600, seconds / 60 % 60, seconds % 60,
-                                      int_of(snapshot, "vm-clock-nsec") / 1000000);
+                                      member_int(snapshot, "vm-clock-nsec") / 1000000);
 
-    monitor_printf(mon, "%-9s %-16s %8s%20s%13s%11s\n", id, text_of(snapshot, "name"),
-                   size_format(int_of(snapshot, "vm-state-size"), size), date, clock, icount);
+    monitor_printf(mon, "%-9s %-16s %8s%20s%13s%11s\n", id, member_text(snapshot, "name"),
+                   size_format(member_int(snapshot, "vm-state-size"), size), date, clock, icount);
 }
 
 static void print_snapshots(struct monitor *mon, const json_t *list)
@@ -104,28 +90,28 @@ static void print_snapshots(struct monitor *mon, const json_t *list)
         if (i == 0) {
             snapshot_print_head(mon, "Snapshot list:");
         }
-        snapshot_print(mon, snapshot, text_of(snapshot, "id"));
+        snapshot_print(mon, snapshot, member_text(snapshot, "id"));
     }
 }
 
 static void print_image(struct monitor *mon, const json_t *image)
 {
-    const char *backing = text_of(image, "backing-filename"), *full = text_of(image, "full-backing-filename");
-    const char *format = text_of(image, "backing-filename-format");
+    const char *backing = member_text(image, "backing-filename"), *full = member_text(image, "full-backing-filename");
+    const char *format = member_text(image, "backing-filename-format");
     const json_t *data = json_object_get(json_object_get(image, "format-specific"), "data");
     char text[32];
 
-    monitor_printf(mon, "image: %s\nfile format: %s\n", text_of(image, "filename"), text_of(image, "format"));
-    monitor_printf(mon, "virtual size: %s (%lld bytes)\n", size_format(int_of(image, "virtual-size"), text),
-                   int_of(image, "virtual-size"));
-    monitor_printf(mon, "disk size: %s\n", size_format(int_of(image, "actual-size"), text));
-    if (true_of(image, "encrypted")) {
+    monitor_printf(mon, "image: %s\nfile format: %s\n", member_text(image, "filename"), member_text(image, "format"));
+    monitor_printf(mon, "virtual size: %s (%lld bytes)\n", size_format(member_int(image, "virtual-size"), text),
+                   member_int(image, "virtual-size"));
+    monitor_printf(mon, "disk size: %s\n", size_format(member_int(image, "actual-size"), text));
+    if (member_true(image, "encrypted")) {
         monitor_puts(mon, "encrypted: yes\n");
     }
     if (json_object_get(image, "cluster-size")) {
-        monitor_printf(mon, "cluster_size: %lld\n", int_of(image, "cluster-size"));
+        monitor_printf(mon, "cluster_size: %lld\n", member_int(image, "cluster-size"));
     }
-    if (true_of(image, "dirty-flag")) {
+    if (member_true(image, "dirty-flag")) {
         monitor_puts(mon, "cleanly shut down: no\n");
     }
     if (backing) {
@@ -155,17 +141,17 @@ static void print_images(struct monitor *mon, const json_t *image)
 
 static void print_device(struct monitor *mon, const json_t *info)
 {
-    const char *status = text_of(info, "io-status");
+    const char *status = member_text(info, "io-status");
 
-    if (text_of(info, "qdev")) {
-        monitor_printf(mon, "    Attached to:      %s\n", text_of(info, "qdev"));
+    if (member_text(info, "qdev")) {
+        monitor_printf(mon, "    Attached to:      %s\n", member_text(info, "qdev"));
     }
     if (status && strcmp(status, "ok")) {
         monitor_printf(mon, "    I/O status:       %s\n", status);
     }
-    if (true_of(info, "removable")) {
-        monitor_printf(mon, "    Removable device: %slocked, tray %s\n", true_of(info, "locked") ? "" : "not ",
-                       true_of(info, "tray_open") ? "open" : "closed");
+    if (member_true(info, "removable")) {
+        monitor_printf(mon, "    Removable device: %slocked, tray %s\n", member_true(info, "locked") ? "" : "not ",
+                       member_true(info, "tray_open") ? "open" : "closed");
     }
 }
 
@@ -174,37 +160,37 @@ static void print_limits(struct monitor *mon, const json_t *inserted)
     static const char *const members[] = { "bps", "bps_rd", "bps_wr", "bps_max", "bps_rd_max", "bps_wr_max", "iops", "iops_rd",
                                            "iops_wr", "iops_max", "iops_rd_max", "iops_wr_max", "iops_size" };
 
-    if (!text_of(inserted, "group")) {
+    if (!member_text(inserted, "group")) {
         return;
     }
     monitor_puts(mon, "    I/O throttling:  ");
     for (size_t i = 0; i < sizeof(members) / sizeof(*members); i++) {
-        monitor_printf(mon, " %s=%lld", members[i], int_of(inserted, members[i]));
+        monitor_printf(mon, " %s=%lld", members[i], member_int(inserted, members[i]));
     }
-    monitor_printf(mon, " group=%s\n", text_of(inserted, "group"));
+    monitor_printf(mon, " group=%s\n", member_text(inserted, "group"));
 }
 
 void block_tree_print(struct monitor *mon, const json_t *info, const json_t *inserted, bool verbose)
 {
     const json_t *cache = json_object_get(inserted, "cache");
-    const char *zeroes = text_of(inserted, "detect_zeroes");
+    const char *zeroes = member_text(inserted, "detect_zeroes");
 
-    const char *device = info ? text_of(info, "device") : "";
+    const char *device = info ? member_text(info, "device") : "";
 
     if (info && !*device && !inserted) {
-        monitor_puts(mon, text_of(info, "qdev"));
+        monitor_puts(mon, member_text(info, "qdev"));
     } else if (*device) {
         monitor_puts(mon, device);
         if (inserted) {
-            monitor_printf(mon, " (%s)", text_of(inserted, "node-name"));
+            monitor_printf(mon, " (%s)", member_text(inserted, "node-name"));
         }
     } else {
-        monitor_puts(mon, text_of(inserted, "node-name"));
+        monitor_puts(mon, member_text(inserted, "node-name"));
     }
     if (inserted) {
-        monitor_printf(mon, ": %s (%s%s%s)\n", text_of(inserted, "file"), text_of(inserted, "drv"),
-                       true_of(inserted, "ro") ? ", read-only" : "",
-                       true_of(inserted, "encrypted") ? ", encrypted" : "");
+        monitor_printf(mon, ": %s (%s%s%s)\n", member_text(inserted, "file"), member_text(inserted, "drv"),
+                       member_true(inserted, "ro") ? ", read-only" : "",
+                       member_true(inserted, "encrypted") ? ", encrypted" : "");
     } else {
         monitor_puts(mon, ": [not inserted]\n");
     }
@@ -212,11 +198,11 @@ void block_tree_print(struct monitor *mon, const json_t *info, const json_t *ins
     if (!inserted) {
         return;
     }
-    monitor_printf(mon, "    Cache mode:       %s%s%s\n", true_of(cache, "writeback") ? "writeback" : "writethrough",
-                   true_of(cache, "direct") ? ", direct" : "", true_of(cache, "no-flush") ? ", ignore flushes" : "");
-    if (text_of(inserted, "backing_file")) {
-        monitor_printf(mon, "    Backing file:     %s (chain depth: %lld)\n", text_of(inserted, "backing_file"),
-                       int_of(inserted, "backing_file_depth"));
+    monitor_printf(mon, "    Cache mode:       %s%s%s\n", member_true(cache, "writeback") ? "writeback" : "writethrough",
+                   member_true(cache, "direct") ? ", direct" : "", member_true(cache, "no-flush") ? ", ignore flushes" : "");
+    if (member_text(inserted, "backing_file")) {
+        monitor_printf(mon, "    Backing file:     %s (chain depth: %lld)\n", member_text(inserted, "backing_file"),
+                       member_int(inserted, "backing_file_depth"));
     }
     if (zeroes && strcmp(zeroes, "off")) {
         monitor_printf(mon, "    Detect zeroes:    %s\n", zeroes);

@@ -14,6 +14,7 @@
 #include "block/qcow2.h"
 #include "core/loop.h"
 #include "core/mem.h"
+#include "monitor/members.h"
 
 /* --- Sets of nodes ------------------------------------------------------------------------------------------------ */
 
@@ -90,22 +91,6 @@ static void set(json_t *tree, const char *key, json_t *value)
     json_object_set_new(tree, key, value);
 }
 
-/* A string member; file names need not be UTF-8, JSON must. */
-static void set_text(json_t *tree, const char *key, const char *text)
-{
-    json_t *value = json_string(text);
-
-    if (!value) {
-        AUTOFREE char *plain = mem_strdup(text);
-
-        for (char *p = plain; *p; p++) {
-            *p = (unsigned char)*p < 0x80 ? *p : '?';
-        }
-        value = json_string(plain);
-    }
-    set(tree, key, value);
-}
-
 static uint64_t co_allocated(struct node *node)
 {
     struct io_file *file = node_host_file(node);
@@ -122,7 +107,7 @@ static uint32_t cluster_size(const struct node *node, const json_t *specific)
     if (!node->driver->supports_backing) {
         return 0;
     }
-    return json_is_true(json_object_get(data, "extended-l2")) ? node->cluster_size * 32 : node->cluster_size;
+    return member_true(data, "extended-l2") ? node->cluster_size * 32 : node->cluster_size;
 }
 
 static json_t *co_image_alone(struct node *node, json_t *below)
@@ -135,29 +120,29 @@ static json_t *co_image_alone(struct node *node, json_t *below)
         json_object_set(tree, "backing-image", below);
     }
     if (node->backing_format) {
-        set_text(tree, "backing-filename-format", node->backing_format);
+        member_set_text(tree, "backing-filename-format", node->backing_format);
     }
     if (node->driver == &driver_qcow2 && ((const struct qcow2 *)node->state)->h.nb_snapshots) {
         set(tree, "snapshots", qcow2_snapshot_trees(node));
     }
     set(tree, "virtual-size", json_integer(node->size));
-    set_text(tree, "filename", node->filename ? node->filename : "");
+    member_set_text(tree, "filename", node->filename);
     if (cluster) {
         set(tree, "cluster-size", json_integer(cluster));
     }
     if (node->encrypted) {
         set(tree, "encrypted", json_true());
     }
-    set_text(tree, "format", node->driver->name);
+    member_set_text(tree, "format", node->driver->name);
     set(tree, "actual-size", json_integer(co_allocated(node)));
     if (specific) {
         set(tree, "format-specific", specific);
     }
     if (node->backing_name) {
-        AUTOFREE char *full = path_combine(node->filename ? node->filename : "", node->backing_name);
+        AUTOFREE char *full = path_combine(node->filename, node->backing_name);
 
-        set_text(tree, "full-backing-filename", full);
-        set_text(tree, "backing-filename", node->backing_name);
+        member_set_text(tree, "full-backing-filename", full);
+        member_set_text(tree, "backing-filename", node->backing_name);
     }
     set(tree, "dirty-flag", json_false());
     return tree;
@@ -214,16 +199,16 @@ json_t *co_node_tree(struct image_memo *memo, struct node *node, bool flat)
     }
     set(tree, "iops_wr", json_integer(0));
     set(tree, "ro", json_boolean(node->read_only || node->corrupt));
-    set_text(tree, "node-name", node->name);
+    member_set_text(tree, "node-name", node->name);
     set(tree, "backing_file_depth", json_integer(chain_depth(node)));
-    set_text(tree, "drv", node->driver->name);
+    member_set_text(tree, "drv", node->driver->name);
     set(tree, "iops", json_integer(0));
     set(tree, "bps_wr", json_integer(0));
     set(tree, "write_threshold", json_integer(0));
     if (node->backing) {
         const char *name = node->backing_name ? node->backing_name : node->backing->filename;
 
-        set_text(tree, "backing_file", name ? name : "");
+        member_set_text(tree, "backing_file", name ? name : "");
     }
     set(tree, "encrypted", json_boolean(node->encrypted));
     set(tree, "bps", json_integer(0));
@@ -232,7 +217,7 @@ json_t *co_node_tree(struct image_memo *memo, struct node *node, bool flat)
     set(cache, "direct", json_boolean(node->cache_direct));
     set(cache, "writeback", json_boolean(!node->writethrough));
     set(tree, "cache", cache);
-    set_text(tree, "file", node->filename ? node->filename : "");
+    member_set_text(tree, "file", node->filename);
     co_node_unref(kept);
     return tree;
 }
@@ -273,7 +258,7 @@ static json_t *limit_members(const struct throttle_member *m)
         }
     }
     json_decref(limits);
-    set_text(out, "group", throttle_member_group(m));
+    member_set_text(out, "group", throttle_member_group(m));
     return out;
 }
 
@@ -315,7 +300,7 @@ json_t *co_disk_tree(struct image_memo *memo, struct disk *disk)
     if (qdev) {
         set(tree, "io-status", json_string(io_status));
     }
-    set_text(tree, "device", disk->id);
+    member_set_text(tree, "device", disk->id);
     set(tree, "locked", json_boolean(disk->locked));
     set(tree, "removable", json_boolean(removable));
     if (disk->root) {
@@ -327,7 +312,7 @@ json_t *co_disk_tree(struct image_memo *memo, struct disk *disk)
         set(tree, "tray_open", json_boolean(tray_open));
     }
     if (qdev) {
-        set_text(tree, "qdev", qdev);
+        member_set_text(tree, "qdev", qdev);
     }
     set(tree, "type", json_string("unknown"));
     return tree;
@@ -402,7 +387,7 @@ static json_t *parent_stats(const struct node *file)
     json_t *tree = json_object();
 
     set(tree, "stats", stats_tree(&no_stats, file->stats.highest_written, false));
-    set_text(tree, "node-name", file->name);
+    member_set_text(tree, "node-name", file->name);
     set_specific(tree, file);
     return tree;
 }
@@ -419,7 +404,7 @@ static json_t *node_stats_tree(const struct node *node, const struct disk_stats 
         set(tree, "backing", below);
     }
     if (node) {
-        set_text(tree, "node-name", node->name);
+        member_set_text(tree, "node-name", node->name);
         set_specific(tree, node);
     }
     return tree;
@@ -443,12 +428,12 @@ json_t *disk_stats_tree(const struct disk *disk)
     for (size_t i = n; i > 1; i--) {
         below = node_stats_tree(chain[i - 1], &no_stats, below);
     }
-    set_text(tree, "device", disk->id);
+    member_set_text(tree, "device", disk->id);
     members = node_stats_tree(disk->root, &disk->stats, below);
     json_object_update(tree, members);
     json_decref(members);
     if (disk->qdev) {
-        set_text(tree, "qdev", disk->qdev);
+        member_set_text(tree, "qdev", disk->qdev);
     }
     free(chain);
     return tree;

@@ -58,13 +58,13 @@ static bool tail_fits(const char *text, size_t len, const char *name)
 
 static bool fits(const struct node *node, const struct node *overlay, int kind, const char *name)
 {
-    const char *base = base_name(node->filename ? node->filename : "");
+    const char *base = base_name(node->filename);
 
     switch (kind) {
     case NAME_NODE:
         return !strcmp(node->name, name);
     case NAME_FILE:
-        return (node->filename && (!strcmp(node->filename, name) || path_same(node->filename, name))) ||
+        return !strcmp(node->filename, name) || path_same(node->filename, name) ||
                (overlay && overlay->backing_name && !strcmp(overlay->backing_name, name));
     case NAME_BASE:
         return !strcmp(base, name);
@@ -115,7 +115,7 @@ struct node *chain_find_below(struct node *top, const char *name, struct error *
 
 static char *short_label(const struct node *node)
 {
-    const char *base = base_name(node->filename && *node->filename ? node->filename : node->name);
+    const char *base = base_name(node->filename);
     size_t len = stem_length(base), tail_len;
     const char *tail = tail_of(base, len, &tail_len);
 
@@ -159,7 +159,7 @@ static bool find_doubles(char **labels, size_t n, bool *doubled)
 /* Ever longer names until each is the only one: base name, path, node-name (which is unique). */
 static char *longer_label(const struct node *node, int round)
 {
-    const char *path = node->filename ? node->filename : node->name;
+    const char *path = node->filename;
 
     return mem_strdup(round == 0 ? base_name(path) : round == 1 ? path : node->name);
 }
@@ -207,7 +207,7 @@ char *chain_candidates(const struct node *top)
 
     for (const struct node *n = top->backing; n && i <= HINT_IMAGES; n = n->backing, i++) {
         fprintf(out, "%s%s", i > 1 ? ", " : "", labels[i]);
-        if (n->filename && strcmp(n->filename, labels[i])) {
+        if (strcmp(n->filename, labels[i]) != 0) {
             fprintf(out, " (%s)", n->filename);
         }
     }

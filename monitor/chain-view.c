@@ -13,12 +13,13 @@
 #include "jobs/job.h"
 #include "monitor/block-tree.h"
 #include "monitor/chain-names.h"
+#include "monitor/members.h"
 
 /* --- The tree ----------------------------------------------------------------------------------------------------- */
 
 static void set(json_t *tree, const char *key, json_t *value)
 {
-    json_object_set_new(tree, key, value ? value : json_string("?")); /* names that are not UTF-8 */
+    json_object_set_new(tree, key, value);
 }
 
 static bool is_data(enum extent_kind kind)
@@ -114,9 +115,9 @@ static json_t *layer_tree(const struct node *node, const char *name, json_t *wri
 {
     json_t *tree = json_object();
 
-    set(tree, "name", json_string(name));
+    member_set_text(tree, "name", name);
     set(tree, "node-name", json_string(node->name));
-    set(tree, "file", json_string(node->filename ? node->filename : ""));
+    member_set_text(tree, "file", node->filename);
     set(tree, "format", json_string(node->driver->name));
     set(tree, "size", json_integer(node->size));
     set(tree, "holds", json_null()); /* counted later */
@@ -195,19 +196,9 @@ json_t *co_chain_tree(struct disk *disk, struct node *root)
 #define INDENT 2
 #define ARROW_GAP " <- "
 
-static const char *text_of(const json_t *tree, const char *key)
-{
-    return json_string_value(json_object_get(tree, key));
-}
-
-static uint64_t int_of(const json_t *tree, const char *key)
-{
-    return json_integer_value(json_object_get(tree, key));
-}
-
 static size_t box_width(const json_t *layer)
 {
-    return strlen(text_of(layer, "name")) + 2;
+    return strlen(member_text(layer, "name")) + 2;
 }
 
 /* The column of the middle of box `index`. */
@@ -223,18 +214,18 @@ static size_t box_middle(const json_t *layers, size_t index)
 
 static char *job_words(const json_t *job)
 {
-    uint64_t done = int_of(job, "done"), total = int_of(job, "total");
-    const char *status = text_of(job, "status");
+    uint64_t done = member_int(job, "done"), total = member_int(job, "total");
+    const char *status = member_text(job, "status");
     bool running = !strcmp(status, "running");
 
-    return mem_printf(" %s %.0f%%%s%s ", text_of(job, "type"), total ? 100.0 * done / total : 0.0, running ? "" : ", ",
+    return mem_printf(" %s %.0f%%%s%s ", member_text(job, "type"), total ? 100.0 * done / total : 0.0, running ? "" : ", ",
                       running ? "" : status);
 }
 
 /* ",-- stream 45% --v" from the middle of one box to the middle of another. */
 static void draw_job(struct monitor *mon, const json_t *layers, const json_t *job)
 {
-    size_t from = box_middle(layers, int_of(job, "from")), to = box_middle(layers, int_of(job, "to"));
+    size_t from = box_middle(layers, member_int(job, "from")), to = box_middle(layers, member_int(job, "to"));
     AUTOFREE char *words = job_words(job);
     size_t room = to - from - 1, len = strlen(words);
     size_t before = len < room ? (room - len) / 2 : room;
@@ -265,7 +256,7 @@ static void draw_boxes(struct monitor *mon, const json_t *layers, size_t width)
             monitor_printf(mon, "\n%*s", INDENT, "");
             column = INDENT;
         }
-        monitor_printf(mon, "%s[%s]", i ? (column == INDENT ? &ARROW_GAP[1] : ARROW_GAP) : "", text_of(layer, "name"));
+        monitor_printf(mon, "%s[%s]", i ? (column == INDENT ? &ARROW_GAP[1] : ARROW_GAP) : "", member_text(layer, "name"));
         column += need;
     }
     monitor_puts(mon, "\n");
@@ -289,7 +280,7 @@ static void draw_jobs(struct monitor *mon, const json_t *layers, const json_t *j
     json_t *job;
 
     json_array_foreach(jobs, i, job) {
-        if (int_of(job, "from") == int_of(job, "to")) {
+        if (member_int(job, "from") == member_int(job, "to")) {
             continue; /* nothing lies between: there is nothing to copy */
         }
         if (as_arrows) {
@@ -297,9 +288,9 @@ static void draw_jobs(struct monitor *mon, const json_t *layers, const json_t *j
         } else {
             AUTOFREE char *words = job_words(job);
 
-            monitor_printf(mon, "%*s%s:%sfrom [%s] to [%s]\n", INDENT, "", text_of(job, "id"), words,
-                           text_of(json_array_get(layers, int_of(job, "from")), "name"),
-                           text_of(json_array_get(layers, int_of(job, "to")), "name"));
+            monitor_printf(mon, "%*s%s:%sfrom [%s] to [%s]\n", INDENT, "", member_text(job, "id"), words,
+                           member_text(json_array_get(layers, member_int(job, "from")), "name"),
+                           member_text(json_array_get(layers, member_int(job, "to")), "name"));
         }
     }
 }
@@ -329,12 +320,12 @@ static void fill_row(char *cells[COLUMNS], const json_t *layer)
     static const char *const sizes[] = { "size", "holds", "seen" };
     char buf[32];
 
-    cells[0] = mem_strdup(text_of(layer, "name"));
-    cells[1] = mem_strdup(text_of(layer, "node-name"));
-    cells[2] = mem_strdup(text_of(layer, "file"));
-    cells[3] = mem_strdup(text_of(layer, "format"));
+    cells[0] = mem_strdup(member_text(layer, "name"));
+    cells[1] = mem_strdup(member_text(layer, "node-name"));
+    cells[2] = mem_strdup(member_text(layer, "file"));
+    cells[3] = mem_strdup(member_text(layer, "format"));
     for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
-        cells[4 + i] = mem_strdup(size_format(int_of(layer, sizes[i]), buf));
+        cells[4 + i] = mem_strdup(size_format(member_int(layer, sizes[i]), buf));
     }
     cells[7] = join_writers(json_object_get(layer, "writers"));
 }
@@ -374,7 +365,7 @@ static void print_chain(struct monitor *mon, const json_t *tree)
 {
     const json_t *layers = json_object_get(tree, "layers");
     size_t count = json_array_size(layers), width = mon->width ? mon->width(mon) : 0;
-    const char *device = text_of(tree, "device");
+    const char *device = member_text(tree, "device");
     bool one_line = fits(layers, width);
     char text[32];
 
@@ -383,9 +374,9 @@ static void print_chain(struct monitor *mon, const json_t *tree)
         return;
     }
     if (!device) {
-        device = text_of(json_array_get(layers, count - 1), "node-name");
+        device = member_text(json_array_get(layers, count - 1), "node-name");
     }
-    monitor_printf(mon, "%s: %s\n", device, size_format(int_of(tree, "size"), text));
+    monitor_printf(mon, "%s: %s\n", device, size_format(member_int(tree, "size"), text));
     draw_jobs(mon, layers, json_object_get(tree, "jobs"), one_line);
     draw_boxes(mon, layers, width);
     monitor_puts(mon, "\n");

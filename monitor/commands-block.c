@@ -9,22 +9,8 @@
 #include "monitor/block-tree.h"
 #include "monitor/chain-view.h"
 #include "monitor/handlers.h"
+#include "monitor/members.h"
 #include "monitor/qemu-io.h"
-
-static const char *str_arg(const json_t *args, const char *key)
-{
-    return json_string_value(json_object_get(args, key));
-}
-
-static bool bool_arg(const json_t *args, const char *key)
-{
-    return json_is_true(json_object_get(args, key));
-}
-
-static long long int_of(const json_t *tree, const char *key)
-{
-    return json_integer_value(json_object_get(tree, key));
-}
 
 /* --- Snapshots ----------------------------------------------------------------------------------------------------- */
 
@@ -45,14 +31,14 @@ static int co_hmp_snapshot_blkdev(struct monitor *mon, json_t *args, json_t **re
 {
     int ret;
 
-    if (!str_arg(args, "snapshot-file")) {
+    if (!member_text(args, "snapshot-file")) {
         error_set(err, "Parameter 'snapshot-file' is missing");
         return -EINVAL;
     }
-    json_object_set_new(args, "mode", json_string(bool_arg(args, "reuse") ? "existing" : "absolute-paths"));
+    json_object_set_new(args, "mode", json_string(member_true(args, "reuse") ? "existing" : "absolute-paths"));
     ret = co_blockdev_snapshot_sync(mon, args, result, err);
-    if (!ret && !bool_arg(args, "reuse")) {
-        print_formatting(mon, disk_find(str_arg(args, "device")));
+    if (!ret && !member_true(args, "reuse")) {
+        print_formatting(mon, disk_find(member_text(args, "device")));
     }
     return ret;
 }
@@ -61,11 +47,11 @@ static int co_hmp_snapshot_blkdev(struct monitor *mon, json_t *args, json_t **re
 
 static int co_hmp_qemu_io(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    const char *name = str_arg(args, "device");
+    const char *name = member_text(args, "device");
     struct disk *disk = disk_find(name);
     struct node *node = disk ? disk->root : NULL;
 
-    if (bool_arg(args, "qdev")) {
+    if (member_true(args, "qdev")) {
         node = NULL;
         TAILQ_FOREACH(disk, &all_disks, link) {
             if (disk->qdev && !strcmp(disk->qdev, name)) {
@@ -88,7 +74,7 @@ static int co_hmp_qemu_io(struct monitor *mon, json_t *args, json_t **result, st
         error_set(err, "Cannot find device='' nor node-name='%s'", name);
         return -ENODEV;
     }
-    return co_qemu_io(mon, node, str_arg(args, "command"), err);
+    return co_qemu_io(mon, node, member_text(args, "command"), err);
 }
 
 /* --- Queries ----------------------------------------------------------------------------------------------------------- */
@@ -151,7 +137,7 @@ static json_t *co_nodes_tree(const char *name, bool flat)
 
 int co_query_named_block_nodes(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    bool flat = bool_arg(args, "flat");
+    bool flat = member_true(args, "flat");
     json_t *tree;
     size_t i;
 
@@ -170,7 +156,7 @@ int co_query_blockstats(struct monitor *mon, json_t *args, json_t **result, stru
     struct node *node;
 
     *result = json_array();
-    if (bool_arg(args, "query-nodes")) {
+    if (member_true(args, "query-nodes")) {
         TAILQ_FOREACH(node, &all_nodes, link) {
             json_array_append_new(*result, node_stats_alone(node));
         }
@@ -184,7 +170,7 @@ int co_query_blockstats(struct monitor *mon, json_t *args, json_t **result, stru
 
 int co_query_chain(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    const char *name = str_arg(args, "device");
+    const char *name = member_text(args, "device");
     json_t *ids, *id;
     size_t i;
 
@@ -217,10 +203,10 @@ int co_query_chain(struct monitor *mon, json_t *args, json_t **result, struct er
  * not made: an image's size on the host is a question to the host. */
 static int co_info_block(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    const char *name = str_arg(args, "device");
+    const char *name = member_text(args, "device");
     struct disk *disk = name ? disk_find(name) : NULL;
 
-    if (disk && !bool_arg(args, "nodes")) {
+    if (disk && !member_true(args, "nodes")) {
         struct image_memo *memo = image_memo_new();
 
         *result = json_array();
@@ -228,10 +214,10 @@ static int co_info_block(struct monitor *mon, json_t *args, json_t **result, str
         co_image_memo_free(memo);
         return 0;
     }
-    if (!name && !bool_arg(args, "nodes")) {
+    if (!name && !member_true(args, "nodes")) {
         return co_query_block(mon, args, result, err);
     }
-    *result = co_nodes_tree(name, !bool_arg(args, "verbose"));
+    *result = co_nodes_tree(name, !member_true(args, "verbose"));
     if (name && !json_array_size(*result) && !mon->compat) {
         error_set(err, "Cannot find device='%s' nor node-name='%s'", name, name); /* QEMU says nothing */
         return -ENODEV;
@@ -242,14 +228,14 @@ static int co_info_block(struct monitor *mon, json_t *args, json_t **result, str
 /* QEMU parts entries by an empty line, also from those that it passes over. */
 static bool is_first(const json_t *tree)
 {
-    const char *device = str_arg(tree, "device"), *node = str_arg(tree, "node-name");
+    const char *device = member_text(tree, "device"), *node = member_text(tree, "node-name");
     struct disk *disk = TAILQ_FIRST(&all_disks);
     struct node *last = TAILQ_LAST(&all_nodes, node_list);
 
     return !device  ? last && !strcmp(last->name, node)
            : !disk  ? false
            : *device ? !strcmp(disk->id, device)
-                     : !*disk->id && !strcmp(disk->qdev ? disk->qdev : "", str_arg(tree, "qdev"));
+                     : !*disk->id && !strcmp(disk->qdev ? disk->qdev : "", member_text(tree, "qdev"));
 }
 
 static void print_block(struct monitor *mon, const json_t *args, const json_t *result)
@@ -260,13 +246,13 @@ static void print_block(struct monitor *mon, const json_t *args, const json_t *r
     json_array_foreach(result, i, tree) {
         const json_t *inserted = json_object_get(tree, "inserted");
 
-        if (i > 0 || (str_arg(args, "device") && !is_first(tree))) {
+        if (i > 0 || (member_text(args, "device") && !is_first(tree))) {
             monitor_puts(mon, "\n");
         }
         if (json_object_get(tree, "device")) {
-            block_tree_print(mon, tree, inserted, bool_arg(args, "verbose"));
+            block_tree_print(mon, tree, inserted, member_true(args, "verbose"));
         } else {
-            block_tree_print(mon, NULL, tree, bool_arg(args, "verbose"));
+            block_tree_print(mon, NULL, tree, member_true(args, "verbose"));
         }
     }
 }
@@ -283,9 +269,9 @@ static void print_blockstats(struct monitor *mon, const json_t *args, const json
     json_array_foreach(result, i, tree) {
         const json_t *stats = json_object_get(tree, "stats");
 
-        monitor_printf(mon, "%s:", str_arg(tree, "device"));
+        monitor_printf(mon, "%s:", member_text(tree, "device"));
         for (size_t m = 0; m < ARRAY_SIZE(members); m++) {
-            monitor_printf(mon, " %s=%lld", members[m], int_of(stats, members[m]));
+            monitor_printf(mon, " %s=%lld", members[m], member_int(stats, members[m]));
         }
         monitor_puts(mon, "\n");
     }

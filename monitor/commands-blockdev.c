@@ -11,11 +11,7 @@
 #include "core/mem.h"
 #include "jobs/job.h"
 #include "monitor/handlers.h"
-
-static const char *str_arg(const json_t *args, const char *key)
-{
-    return json_string_value(json_object_get(args, key));
-}
+#include "monitor/members.h"
 
 /* --- Nodes ---------------------------------------------------------------------------------------------------------- */
 
@@ -26,7 +22,7 @@ static int co_qmp_blockdev_add(struct monitor *mon, json_t *args, json_t **resul
 
 static int co_qmp_blockdev_del(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    return co_blockdev_del(str_arg(args, "node-name"), err);
+    return co_blockdev_del(member_text(args, "node-name"), err);
 }
 
 static int co_qmp_blockdev_reopen(struct monitor *mon, json_t *args, json_t **result, struct error *err)
@@ -37,7 +33,7 @@ static int co_qmp_blockdev_reopen(struct monitor *mon, json_t *args, json_t **re
 static int co_qmp_blockdev_create(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
     struct create_args create = {
-        .job_id = str_arg(args, "job-id"),
+        .job_id = member_text(args, "job-id"),
         .options = json_object_get(args, "options"),
         .overwrite = mon->compat,
     };
@@ -95,7 +91,7 @@ static int co_record(struct node *image, const char *name, struct error *err)
 
 static int co_change_backing_file(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    const char *device = str_arg(args, "device"), *name = str_arg(args, "image-node-name");
+    const char *device = member_text(args, "device"), *name = member_text(args, "image-node-name");
     struct node *root = disk_or_node(device, err), *image = root ? node_find(name) : NULL;
     int ret;
 
@@ -112,7 +108,7 @@ static int co_change_backing_file(struct monitor *mon, json_t *args, json_t **re
     }
     node_ref(image);
     image->busy_reason = "its backing file is being changed";
-    ret = co_record(image, str_arg(args, "backing-file"), err);
+    ret = co_record(image, member_text(args, "backing-file"), err);
     image->busy_reason = NULL;
     co_node_unref(image);
     return ret;
@@ -122,22 +118,22 @@ static int co_change_backing_file(struct monitor *mon, json_t *args, json_t **re
 
 static struct snapshot_args sync_args(const struct monitor *mon, const json_t *args)
 {
-    const char *mode = str_arg(args, "mode");
+    const char *mode = member_text(args, "mode");
 
     return (struct snapshot_args){
-        .device = str_arg(args, "device"),
-        .node_name = str_arg(args, "node-name"),
-        .file = str_arg(args, "snapshot-file"),
-        .snapshot_node_name = str_arg(args, "snapshot-node-name"),
-        .format = str_arg(args, "format"),
+        .device = member_text(args, "device"),
+        .node_name = member_text(args, "node-name"),
+        .file = member_text(args, "snapshot-file"),
+        .snapshot_node_name = member_text(args, "snapshot-node-name"),
+        .format = member_text(args, "format"),
         .reuse = mode && !strcmp(mode, "existing"),
-        .overwrite = mon->compat || json_is_true(json_object_get(args, "overwrite")),
+        .overwrite = mon->compat || member_true(args, "overwrite"),
     };
 }
 
 static struct snapshot_args node_args(const json_t *args)
 {
-    return (struct snapshot_args){ .node = str_arg(args, "node"), .overlay = str_arg(args, "overlay") };
+    return (struct snapshot_args){ .node = member_text(args, "node"), .overlay = member_text(args, "overlay") };
 }
 
 int co_blockdev_snapshot_sync(struct monitor *mon, json_t *args, json_t **result, struct error *err)
@@ -161,7 +157,7 @@ static int co_transaction(struct monitor *mon, json_t *args, json_t **result, st
     AUTOFREE struct snapshot_args *list = mem_calloc(n + 1, sizeof(*list));
 
     json_array_foreach(actions, i, action) {
-        const char *type = str_arg(action, "type");
+        const char *type = member_text(action, "type");
         json_t *data = json_object_get(action, "data");
 
         if (!strcmp(type, "abort")) {

@@ -15,13 +15,9 @@
 #include "core/mem.h"
 #include "core/size.h"
 #include "monitor/handlers.h"
+#include "monitor/members.h"
 
 #define BAR_WIDTH 40
-
-static uint64_t int_of(const json_t *tree, const char *key)
-{
-    return json_integer_value(json_object_get(tree, key));
-}
 
 static void set(json_t *tree, const char *key, uint64_t value)
 {
@@ -69,7 +65,7 @@ int co_query_loop(struct monitor *mon, json_t *args, json_t **result, struct err
     set(*result, "coroutines", co_count());
     json_object_set_new(*result, "longest", holders_tree(&loop_turns, now));
     json_object_set_new(*result, "classes", classes_tree(&loop_turns));
-    if (json_is_true(json_object_get(args, "reset"))) {
+    if (member_true(args, "reset")) {
         loop_turns_reset(now);
     }
     return 0;
@@ -83,32 +79,32 @@ static void print_classes(struct monitor *mon, const json_t *classes)
     json_t *tree;
 
     json_array_foreach(classes, i, tree) {
-        most = MAX(most, int_of(tree, "count"));
+        most = MAX(most, (uint64_t)member_int(tree, "count"));
     }
     json_array_foreach(classes, i, tree) {
-        uint64_t count = int_of(tree, "count");
+        uint64_t count = member_int(tree, "count");
         unsigned bar = (unsigned __int128)count * BAR_WIDTH / most;
 
-        monitor_printf(mon, "  below %-8s %12" PRIu64 "  %.*s\n", time_format(int_of(tree, "below-ns"), text), count, (int)bar,
-                       "########################################");
+        monitor_printf(mon, "  below %-8s %12" PRIu64 "  %.*s\n", time_format(member_int(tree, "below-ns"), text), count,
+                       (int)bar, "########################################");
     }
 }
 
 static void print_loop(struct monitor *mon, const json_t *args, const json_t *result)
 {
-    uint64_t elapsed = int_of(result, "elapsed-ns");
+    uint64_t elapsed = member_int(result, "elapsed-ns");
     char text[32], more[32];
     size_t i;
     json_t *tree;
 
-    monitor_printf(mon, "%" PRIu64 " turns in %s, %" PRIu64 " callbacks, busy %.1f%%, %" PRIu64 " coroutines\n",
-                   int_of(result, "turns"), time_format(elapsed, text), int_of(result, "holds"),
-                   elapsed ? 100.0 * int_of(result, "held-ns") / elapsed : 0.0, int_of(result, "coroutines"));
+    monitor_printf(mon, "%lld turns in %s, %lld callbacks, busy %.1f%%, %lld coroutines\n",
+                   member_int(result, "turns"), time_format(elapsed, text), member_int(result, "holds"),
+                   elapsed ? 100.0 * member_int(result, "held-ns") / elapsed : 0.0, member_int(result, "coroutines"));
     print_classes(mon, json_object_get(result, "classes"));
     json_array_foreach(json_object_get(result, "longest"), i, tree) {
         monitor_printf(mon, "%s%-8s by %s, %s ago\n", i ? "               " : "longest holds: ",
-                       time_format(int_of(tree, "ns"), text), json_string_value(json_object_get(tree, "name")),
-                       time_format(int_of(tree, "ago-ns"), more));
+                       time_format(member_int(tree, "ns"), text), member_text(tree, "name"),
+                       time_format(member_int(tree, "ago-ns"), more));
     }
 }
 

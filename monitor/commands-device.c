@@ -10,6 +10,7 @@
 #include "hw/machine.h"
 #include "monitor/events.h"
 #include "monitor/handlers.h"
+#include "monitor/members.h"
 #include "monitor/qmp-text.h"
 
 /* QEMU takes these arguments as words, whatever their JSON type, and in the order of its hash. */
@@ -45,7 +46,7 @@ static int co_device_add_command(struct monitor *mon, json_t *args, json_t **res
 
 int co_device_del(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    const char *id = json_string_value(json_object_get(args, "id"));
+    const char *id = member_text(args, "id");
     struct device *dev = device_find_any(id);
 
     if (!dev) {

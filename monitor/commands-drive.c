@@ -18,16 +18,7 @@
 #include "monitor/block-tree.h"
 #include "monitor/handlers.h"
 #include "monitor/hints.h"
-
-static const char *str_arg(const json_t *args, const char *key)
-{
-    return json_string_value(json_object_get(args, key));
-}
-
-static bool bool_arg(const json_t *args, const char *key)
-{
-    return json_is_true(json_object_get(args, key));
-}
+#include "monitor/members.h"
 
 /* The error as it is, with its hints; it is clear afterwards. */
 static void complain(struct monitor *mon, struct error *err)
@@ -97,7 +88,7 @@ static int co_commit_every(struct monitor *mon, struct error *err)
 
 static int co_hmp_commit(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    const char *device = str_arg(args, "device");
+    const char *device = member_text(args, "device");
     struct error why = ERROR_INIT;
     struct disk *disk = disk_find(device);
     int ret;
@@ -149,8 +140,8 @@ static int check_resizable(const struct node *node, const struct disk *disk, con
 
 int co_block_resize(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    const char *device = str_arg(args, "device"), *name = str_arg(args, "node-name");
-    int64_t size = json_integer_value(json_object_get(args, "size"));
+    const char *device = member_text(args, "device"), *name = member_text(args, "node-name");
+    int64_t size = member_int(args, "size");
     struct disk *disk = device ? disk_find(device) : NULL;
     struct node *node = disk ? disk->root : name ? node_find(name) : NULL;
     int ret;
@@ -191,7 +182,7 @@ int co_block_resize(struct monitor *mon, json_t *args, json_t **result, struct e
 
 static struct disk *find_disk(const json_t *args, struct error *err)
 {
-    const char *device = str_arg(args, "device"), *id = str_arg(args, "id");
+    const char *device = member_text(args, "device"), *id = member_text(args, "id");
     struct disk *disk;
 
     if (!device == !id) {
@@ -239,7 +230,7 @@ static int open_tray(struct disk *disk, const char *name, struct error *err)
 
 static const char *name_of(const json_t *args)
 {
-    return str_arg(args, "device") ? str_arg(args, "device") : str_arg(args, "id");
+    return member_text(args, "device") ? member_text(args, "device") : member_text(args, "id");
 }
 
 int co_eject(struct monitor *mon, json_t *args, json_t **result, struct error *err)
@@ -256,7 +247,7 @@ int co_eject(struct monitor *mon, json_t *args, json_t **result, struct error *e
 
 static bool wants_read_only(const struct disk *disk, const json_t *args)
 {
-    const char *mode = str_arg(args, "read-only-mode");
+    const char *mode = member_text(args, "read-only-mode");
 
     return !mode || !strcmp(mode, "retain") ? disk->read_only : !strcmp(mode, "read-only");
 }
@@ -265,7 +256,7 @@ static bool wants_read_only(const struct disk *disk, const json_t *args)
 static struct node *co_open_medium(const struct disk *disk, const json_t *args, struct error *err)
 {
     json_t *options = json_pack("{s:b}", "read-only", wants_read_only(disk, args));
-    const char *format = str_arg(args, "format");
+    const char *format = member_text(args, "format");
     const struct node *before = disk->root;
     struct node *node;
 
@@ -276,7 +267,7 @@ static struct node *co_open_medium(const struct disk *disk, const json_t *args, 
         json_object_set_new(options, "cache",
                             json_pack("{s:b, s:b}", "direct", before->cache_direct, "no-flush", before->no_flush));
     }
-    node = co_node_open(str_arg(args, "filename"), options, err);
+    node = co_node_open(member_text(args, "filename"), options, err);
     if (node && before) {
         node->writethrough = before->writethrough;
     }
@@ -313,7 +304,7 @@ const char *const read_only_modes[] = { "retain", "read-only", "read-write", NUL
 
 static int co_hmp_change(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    const char *mode = str_arg(args, "read-only-mode");
+    const char *mode = member_text(args, "read-only-mode");
 
     for (size_t i = 0; mode && (!read_only_modes[i] || strcmp(read_only_modes[i], mode)); i++) {
         if (!read_only_modes[i]) {
@@ -354,12 +345,12 @@ static int co_add_node(const char *words, struct error *err)
 
 static int co_hmp_drive_add(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    const char *words = str_arg(args, "options");
+    const char *words = member_text(args, "options");
     struct error why = ERROR_INIT;
     char *help = NULL;
     int type = 0, ret;
 
-    if (bool_arg(args, "node")) {
+    if (member_true(args, "node")) {
         ret = co_add_node(words, &why);
     } else {
         ret = co_make_drive(words, &help, &type, &why);
@@ -397,7 +388,7 @@ static int co_drop_disk(struct disk *disk, struct error *err)
 
 static int co_hmp_drive_del(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    const char *id = str_arg(args, "id");
+    const char *id = member_text(args, "id");
     struct error why = ERROR_INIT;
     struct disk *disk = disk_find(id);
     int ret;
@@ -496,7 +487,7 @@ static void print_snapshots(struct monitor *mon, const json_t *args, const json_
     json_t *s;
 
     json_array_foreach(result, i, s) {
-        any = any || !str_arg(s, "device");
+        any = any || !member_text(s, "device");
     }
     if (any) {
         snapshot_print_head(mon, "List of snapshots present on all disks:");
@@ -505,12 +496,12 @@ static void print_snapshots(struct monitor *mon, const json_t *args, const json_
                                                   : "There is no snapshot available.\n");
     }
     json_array_foreach(result, i, s) {
-        if (!str_arg(s, "device")) {
+        if (!member_text(s, "device")) {
             snapshot_print(mon, s, "--");
         }
     }
     json_array_foreach(result, i, s) {
-        const char *device = str_arg(s, "device");
+        const char *device = member_text(s, "device");
 
         if (!device) {
             continue;
@@ -520,7 +511,7 @@ static void print_snapshots(struct monitor *mon, const json_t *args, const json_
 
             snapshot_print_head(mon, words);
         }
-        snapshot_print(mon, s, str_arg(s, "id"));
+        snapshot_print(mon, s, member_text(s, "id"));
         last = device;
     }
 }

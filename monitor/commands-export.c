@@ -12,19 +12,10 @@
 #include "core/mem.h"
 #include "export/nbd-server.h"
 #include "monitor/handlers.h"
+#include "monitor/members.h"
 #include "monitor/qmp.h"
 
 #define CLIENTS_MAX 100 /* unless max-connections says otherwise */
-
-static const char *str_arg(const json_t *args, const char *key)
-{
-    return json_string_value(json_object_get(args, key));
-}
-
-static bool bool_arg(const json_t *args, const char *key)
-{
-    return json_is_true(json_object_get(args, key));
-}
 
 /* --- The server -------------------------------------------------------------------------------------------------------- */
 
@@ -103,7 +94,7 @@ static int co_qmp_nbd_server_start(struct monitor *mon, json_t *args, json_t **r
 {
     json_t *max = json_object_get(args, "max-connections");
     const char *path = address_path(json_object_get(args, "addr"), err);
-    const char *creds = str_arg(args, "tls-creds");
+    const char *creds = member_text(args, "tls-creds");
 
     if (!path) {
         return -EINVAL;
@@ -153,12 +144,12 @@ static int add(struct nbd_export_spec *spec, const char *device, struct error *e
 
 static int co_nbd_server_add(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    const char *device = str_arg(args, "device"), *name = str_arg(args, "name");
-    const char *bitmap = str_arg(args, "bitmap");
+    const char *device = member_text(args, "device"), *name = member_text(args, "name");
+    const char *bitmap = member_text(args, "bitmap");
     struct nbd_export_spec spec = {
         .name = name ? name : device,
-        .description = str_arg(args, "description"),
-        .writable = bool_arg(args, "writable"),
+        .description = member_text(args, "description"),
+        .writable = member_true(args, "writable"),
     };
 
     if (!nbd_server_running()) {
@@ -181,25 +172,25 @@ static int co_nbd_server_add(struct monitor *mon, json_t *args, json_t **result,
 
 static int co_nbd_server_remove(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    const char *mode = str_arg(args, "mode"), *name = str_arg(args, "name");
-    const char *id = name ? name : str_arg(args, "id"); /* block-export-del has it */
+    const char *mode = member_text(args, "mode"), *name = member_text(args, "name");
+    const char *id = name ? name : member_text(args, "id"); /* block-export-del has it */
     struct nbd_export *e = nbd_export_find(id);
 
     if (!e) {
         error_set(err, "Export '%s' is not found", id);
         return -ENOENT;
     }
-    return co_nbd_export_remove(e, bool_arg(args, "force") || (mode && !strcmp(mode, "hard")), err);
+    return co_nbd_export_remove(e, member_true(args, "force") || (mode && !strcmp(mode, "hard")), err);
 }
 
 static int co_block_export_add(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    const char *id = str_arg(args, "id"), *node_name = str_arg(args, "node-name");
+    const char *id = member_text(args, "id"), *node_name = member_text(args, "node-name");
     struct nbd_export_spec spec = {
         .id = id,
-        .name = str_arg(args, "name") ? str_arg(args, "name") : node_name,
-        .description = str_arg(args, "description"),
-        .writable = bool_arg(args, "writable"),
+        .name = member_text(args, "name") ? member_text(args, "name") : node_name,
+        .description = member_text(args, "description"),
+        .writable = member_true(args, "writable"),
     };
 
     if (!id_wellformed(id)) {
@@ -251,8 +242,8 @@ static int co_export_all(bool writable, struct error *err)
 
 static int co_hmp_nbd_server_start(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    const char *uri = str_arg(args, "uri");
-    bool all = bool_arg(args, "all"), writable = bool_arg(args, "writable");
+    const char *uri = member_text(args, "uri");
+    bool all = member_true(args, "all"), writable = member_true(args, "writable");
     int ret;
 
     if (writable && !all) {

@@ -10,11 +10,7 @@
 #include "hw/guest.h"
 #include "monitor/handlers.h"
 #include "monitor/hmp.h"
-
-static const char *str_arg(const json_t *args, const char *key)
-{
-    return json_string_value(json_object_get(args, key));
-}
+#include "monitor/members.h"
 
 int co_query_guest(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
@@ -70,7 +66,7 @@ static json_t *guest_of(const char *id)
     size_t i;
 
     json_array_foreach(all, i, tree) {
-        if (!strcmp(str_arg(tree, "device"), id)) {
+        if (!strcmp(member_text(tree, "device"), id)) {
             json_array_append(one, tree);
         }
     }
@@ -89,7 +85,7 @@ static int check_disk(const char *id, struct error *err)
 
 static int co_guest_command(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    const char *id = str_arg(args, "device"), *text = str_arg(args, "settings");
+    const char *id = member_text(args, "device"), *text = member_text(args, "settings");
     json_t *settings;
     int ret = check_disk(id, err);
 
@@ -119,7 +115,7 @@ static int co_guest_command(struct monitor *mon, json_t *args, json_t **result, 
 
 static int co_info_guest(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    const char *id = str_arg(args, "device");
+    const char *id = member_text(args, "device");
 
     if (id && check_disk(id, err)) {
         return -ENODEV;
@@ -176,13 +172,13 @@ static void print_guest(struct monitor *mon, const json_t *args, const json_t *r
     json_t *tree;
 
     json_array_foreach(result, i, tree) {
-        monitor_printf(mon, "%s: profile=%s", str_arg(tree, "device"), str_arg(tree, "profile"));
+        monitor_printf(mon, "%s: profile=%s", member_text(tree, "device"), member_text(tree, "profile"));
         for (size_t m = 0; m < ARRAY_SIZE(line_members); m++) {
             monitor_printf(mon, " %s=%" JSON_INTEGER_FORMAT, line_members[m],
-                           json_integer_value(json_object_get(tree, line_members[m])));
+                           member_int(tree, line_members[m]));
         }
         monitor_puts(mon, "\n");
-        if (json_is_true(json_object_get(args, "verbose"))) {
+        if (member_true(args, "verbose")) {
             print_more(mon, tree);
         }
     }

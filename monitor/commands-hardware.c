@@ -17,6 +17,7 @@
 #include "hw/machine.h"
 #include "monitor/chardev.h"
 #include "monitor/handlers.h"
+#include "monitor/members.h"
 
 #define SECTOR 512u
 
@@ -112,9 +113,9 @@ static int co_info_qtree(struct monitor *mon, json_t *args, json_t **result, str
 
 static int co_hmp_device_add(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    const char *words = json_string_value(json_object_get(args, "device"));
+    const char *words = member_text(args, "device");
     json_t *tree = keyval_parse(words ? words : "", "driver", err);
-    const char *id = json_string_value(json_object_get(tree, "id"));
+    const char *id = member_text(tree, "id");
     int ret = -EINVAL;
 
     if (id && device_find(id)) {
@@ -136,10 +137,10 @@ static void print_iothreads(struct monitor *mon, const json_t *args, const json_
     json_t *thread;
 
     json_array_foreach(result, i, thread) {
-        monitor_printf(mon, "%s:\n  thread_id=%lld\n", json_string_value(json_object_get(thread, "id")),
-                       (long long)json_integer_value(json_object_get(thread, "thread-id")));
+        monitor_printf(mon, "%s:\n  thread_id=%lld\n", member_text(thread, "id"),
+                       (long long)member_int(thread, "thread-id"));
         for (size_t m = 0; m < ARRAY_SIZE(members); m++) {
-            monitor_printf(mon, "  %s=%lld\n", members[m], (long long)json_integer_value(json_object_get(thread, members[m])));
+            monitor_printf(mon, "  %s=%lld\n", members[m], (long long)member_int(thread, members[m]));
         }
     }
 }
@@ -158,8 +159,8 @@ static void print_chardevs(struct monitor *mon, const json_t *args, const json_t
     json_t *dev;
 
     json_array_foreach(result, i, dev) {
-        monitor_printf(mon, "%s: filename=%s\n", json_string_value(json_object_get(dev, "label")),
-                       json_string_value(json_object_get(dev, "filename")));
+        monitor_printf(mon, "%s: filename=%s\n", member_text(dev, "label"),
+                       member_text(dev, "filename"));
     }
 }
 

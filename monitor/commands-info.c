@@ -11,6 +11,7 @@
 #include "monitor/handlers.h"
 #include "monitor/hints.h"
 #include "monitor/hmp.h"
+#include "monitor/members.h"
 
 const struct command *const hmp_command_tables[] = {
     job_commands, block_commands, drive_commands, hardware_commands, export_commands, guest_commands, script_commands, machine_commands,
@@ -157,7 +158,7 @@ static int help_topic(struct monitor *mon, const char *topic)
 
 static int co_help(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    const char *text = json_string_value(json_object_get(args, "name"));
+    const char *text = member_text(args, "name");
     AUTOFREE char *word = text ? hmp_word(&text, NULL) : NULL;
     AUTOFREE char *topic = word ? hmp_word(&text, NULL) : NULL;
     struct listing l = { .mon = mon, .prefix = "" };

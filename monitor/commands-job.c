@@ -11,13 +11,9 @@
 #include "monitor/chain-names.h"
 #include "monitor/handlers.h"
 #include "monitor/job-view.h"
+#include "monitor/members.h"
 
 #define CANCEL_PATIENCE (2 * NS_PER_S)
-
-static const char *str_arg(const json_t *args, const char *key)
-{
-    return json_string_value(json_object_get(args, key));
-}
 
 static bool bool_arg(const json_t *args, const char *key, bool fallback)
 {
@@ -30,7 +26,7 @@ static bool bool_arg(const json_t *args, const char *key, bool fallback)
 
 static enum job_on_error on_error_arg(const json_t *args)
 {
-    const char *text = str_arg(args, "on-error");
+    const char *text = member_text(args, "on-error");
 
     if (!text || !strcmp(text, "report")) {
         return JOB_ON_ERROR_REPORT;
@@ -44,15 +40,15 @@ int co_block_stream(struct monitor *mon, json_t *args, json_t **result, struct e
 {
     const json_t *speed = json_object_get(args, "speed");
     struct stream_args stream = {
-        .device = str_arg(args, "device"),
-        .job_id = str_arg(args, "job-id"),
-        .base = str_arg(args, "base"),
-        .base_node = str_arg(args, "base-node"),
-        .bottom = str_arg(args, "bottom"),
-        .backing_file = str_arg(args, "backing-file"),
+        .device = member_text(args, "device"),
+        .job_id = member_text(args, "job-id"),
+        .base = member_text(args, "base"),
+        .base_node = member_text(args, "base-node"),
+        .bottom = member_text(args, "bottom"),
+        .backing_file = member_text(args, "backing-file"),
         .has_speed = speed,
         .speed = json_integer_value(speed),
-        .latency = json_integer_value(json_object_get(args, "latency")),
+        .latency = member_int(args, "latency"),
         .on_error = on_error_arg(args),
         .auto_finalize = bool_arg(args, "auto-finalize", true),
         .auto_dismiss = bool_arg(args, "auto-dismiss", true),
@@ -65,7 +61,7 @@ int co_block_stream(struct monitor *mon, json_t *args, json_t **result, struct e
  * best. */
 static int co_hmp_block_stream(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    const char *device = str_arg(args, "device"), *base = str_arg(args, "base");
+    const char *device = member_text(args, "device"), *base = member_text(args, "base");
     struct disk *disk = disk_find(device);
     struct node *top = disk ? disk->root : node_find(device), *found;
 
@@ -87,7 +83,7 @@ static int co_hmp_block_stream(struct monitor *mon, json_t *args, json_t **resul
 
 static struct job *find_job(const json_t *args, struct error *err)
 {
-    const char *id = str_arg(args, "device");
+    const char *id = member_text(args, "device");
     struct job *job = job_find(id);
 
     if (!job || job->kind->plain) {
@@ -101,19 +97,19 @@ int co_block_job_set_speed(struct monitor *mon, json_t *args, json_t **result, s
 {
     struct job *job = find_job(args, err);
 
-    return job ? job_set_speed(job, json_integer_value(json_object_get(args, "speed")), err) : -ENOENT;
+    return job ? job_set_speed(job, member_int(args, "speed"), err) : -ENOENT;
 }
 
 int co_job_set_latency(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    const char *id = str_arg(args, "id");
+    const char *id = member_text(args, "id");
     struct job *job = job_find(id);
 
     if (!job) {
         error_set_class(err, ERROR_DEVICE_NOT_ACTIVE, "Block job '%s' not found", id);
         return -ENOENT;
     }
-    return job_set_latency(job, json_integer_value(json_object_get(args, "latency")), err);
+    return job_set_latency(job, member_int(args, "latency"), err);
 }
 
 int co_block_job_cancel(struct monitor *mon, json_t *args, json_t **result, struct error *err)
@@ -134,7 +130,7 @@ static int co_hmp_block_job_cancel(struct monitor *mon, json_t *args, json_t **r
     int ret = co_block_job_cancel(mon, args, result, err);
 
     if (!ret) {
-        co_monitor_wait(mon, is_gone, (void *)str_arg(args, "device"), loop_now() + CANCEL_PATIENCE);
+        co_monitor_wait(mon, is_gone, (void *)member_text(args, "device"), loop_now() + CANCEL_PATIENCE);
     }
     return ret;
 }
@@ -239,7 +235,7 @@ static int co_info_block_jobs(struct monitor *mon, json_t *args, json_t **result
     co_query_block_jobs(mon, args, result, err);
     if (bool_arg(args, "verbose", false)) {
         json_array_foreach(*result, i, tree) {
-            struct job *job = job_find(str_arg(tree, "device"));
+            struct job *job = job_find(member_text(tree, "device"));
 
             if (job) {
                 describe_more(tree, job);

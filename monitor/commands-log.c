@@ -13,11 +13,7 @@
 #include "core/process.h"
 #include "core/trace.h"
 #include "monitor/handlers.h"
-
-static const char *str_arg(const json_t *args, const char *key)
-{
-    return json_string_value(json_object_get(args, key));
-}
+#include "monitor/members.h"
 
 /* --- log ----------------------------------------------------------------------------------------------------------- */
 
@@ -80,7 +76,7 @@ static void take_item(struct monitor *mon, const char *word)
 /* All of them are known, or none is taken. */
 static int co_log(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    AUTOFREE char *words = mem_strdup(str_arg(args, "items"));
+    AUTOFREE char *words = mem_strdup(member_text(args, "items"));
     AUTOFREE char *again = mem_strdup(words);
     char *save;
 
@@ -103,7 +99,7 @@ static int co_log(struct monitor *mon, json_t *args, json_t **result, struct err
 
 static int co_logfile(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    const char *path = str_arg(args, "filename"), *percent = strchr(path, '%');
+    const char *path = member_text(args, "filename"), *percent = strchr(path, '%');
     struct error why = ERROR_INIT;
     int ret;
 
@@ -134,7 +130,7 @@ static int check_vcpu(struct monitor *mon, const json_t *vcpu)
 
 static int co_trace_event(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    const char *name = str_arg(args, "name");
+    const char *name = member_text(args, "name");
     const json_t *vcpu = json_object_get(args, "vcpu");
 
     if (check_vcpu(mon, vcpu) < 0) {
@@ -146,7 +142,7 @@ static int co_trace_event(struct monitor *mon, json_t *args, json_t **result, st
             return -EINVAL;
         }
     }
-    if (!trace_switch(name, json_is_true(json_object_get(args, "option"))) && !strchr(name, '*')) {
+    if (!trace_switch(name, member_true(args, "option")) && !strchr(name, '*')) {
         monitor_printf(mon, "unknown event \"%s\"\n", name);
         return -ENOENT;
     }
@@ -155,7 +151,7 @@ static int co_trace_event(struct monitor *mon, json_t *args, json_t **result, st
 
 static int co_info_trace_events(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    const char *pattern = str_arg(args, "name") ? str_arg(args, "name") : "*";
+    const char *pattern = member_text(args, "name") ? member_text(args, "name") : "*";
 
     if (check_vcpu(mon, json_object_get(args, "vcpu")) < 0) {
         return -EINVAL;
@@ -180,8 +176,8 @@ static void print_trace_events(struct monitor *mon, const json_t *args, const js
     json_t *event;
 
     json_array_foreach(result, i, event) {
-        monitor_printf(mon, "%s : state %d", str_arg(event, "name"), !strcmp(str_arg(event, "state"), "enabled"));
-        monitor_printf(mon, mon->compat ? "\n" : "  (%s)\n", str_arg(event, "help"));
+        monitor_printf(mon, "%s : state %d", member_text(event, "name"), !strcmp(member_text(event, "state"), "enabled"));
+        monitor_printf(mon, mon->compat ? "\n" : "  (%s)\n", member_text(event, "help"));
     }
 }
 

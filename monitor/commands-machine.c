@@ -10,6 +10,7 @@
 #include "hw/machine.h"
 #include "jobs/job.h"
 #include "monitor/handlers.h"
+#include "monitor/members.h"
 
 static char *machine_name, *machine_uuid;
 
@@ -107,11 +108,6 @@ int co_query_version(struct monitor *mon, json_t *args, json_t **result, struct 
     return 0;
 }
 
-static const char *text_of(const json_t *tree, const char *key)
-{
-    return json_string_value(json_object_get(tree, key));
-}
-
 static int co_query_ignored(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
     *result = json_deep_copy(ignored_list());
@@ -131,8 +127,8 @@ static void print_ignored(struct monitor *mon, const json_t *args, const json_t 
 
 static void print_status(struct monitor *mon, const json_t *args, const json_t *result)
 {
-    const char *status = text_of(result, "status");
-    bool running = json_is_true(json_object_get(result, "running"));
+    const char *status = member_text(result, "status");
+    bool running = member_true(result, "running");
 
     monitor_printf(mon, "VM status: %s", running ? "running" : "paused");
     if (!running && strcmp(status, "paused")) {
@@ -143,19 +139,19 @@ static void print_status(struct monitor *mon, const json_t *args, const json_t *
 
 static void print_name(struct monitor *mon, const json_t *args, const json_t *result)
 {
-    if (text_of(result, "name")) {
-        monitor_printf(mon, "%s\n", text_of(result, "name"));
+    if (member_text(result, "name")) {
+        monitor_printf(mon, "%s\n", member_text(result, "name"));
     }
 }
 
 static void print_uuid(struct monitor *mon, const json_t *args, const json_t *result)
 {
-    monitor_printf(mon, "%s\n", text_of(result, "UUID"));
+    monitor_printf(mon, "%s\n", member_text(result, "UUID"));
 }
 
 static void print_version(struct monitor *mon, const json_t *args, const json_t *result)
 {
-    monitor_printf(mon, "%s%s\n", QEMU_VERSION_TEXT, text_of(result, "package"));
+    monitor_printf(mon, "%s%s\n", QEMU_VERSION_TEXT, member_text(result, "package"));
 }
 
 /* --- Rows -------------------------------------------------------------------------------------------------------------- */

@@ -20,11 +20,7 @@
 #include "hw/device.h"
 #include "hw/object.h"
 #include "monitor/handlers.h"
-
-static const char *str_arg(const json_t *args, const char *key)
-{
-    return json_string_value(json_object_get(args, key));
-}
+#include "monitor/members.h"
 
 /* --- Objects that users make ---------------------------------------------------------------------------------------- */
 
@@ -35,7 +31,7 @@ static int co_object_add(struct monitor *mon, json_t *args, json_t **result, str
 
 static int co_object_del(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    return object_del(str_arg(args, "id"), err);
+    return object_del(member_text(args, "id"), err);
 }
 
 int co_query_iothreads(struct monitor *mon, json_t *args, json_t **result, struct error *err)
@@ -222,7 +218,7 @@ static int co_qom_list(struct monitor *mon, json_t *args, json_t **result, struc
 {
     struct target t;
 
-    if (find_target(str_arg(args, "path"), &t, err) < 0) {
+    if (find_target(member_text(args, "path"), &t, err) < 0) {
         return -ENOENT;
     }
     *result = json_array();
@@ -310,10 +306,10 @@ static int not_found(const struct target *t, const char *property, struct error 
 
 static int co_qom_get(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    const char *property = str_arg(args, "property");
+    const char *property = member_text(args, "property");
     struct target t;
 
-    if (find_target(str_arg(args, "path"), &t, err) < 0) {
+    if (find_target(member_text(args, "path"), &t, err) < 0) {
         return -ENOENT;
     }
     if (!strcmp(property, "type")) {
@@ -328,11 +324,11 @@ static int co_qom_get(struct monitor *mon, json_t *args, json_t **result, struct
 
 static int co_qom_set(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    const char *property = str_arg(args, "property");
+    const char *property = member_text(args, "property");
     json_t *value = json_object_get(args, "value");
     struct target t;
 
-    if (find_target(str_arg(args, "path"), &t, err) < 0) {
+    if (find_target(member_text(args, "path"), &t, err) < 0) {
         return -ENOENT;
     }
     if (!t.device || !find_row(t.device, property)) {

@@ -14,13 +14,9 @@
 #include "monitor/chain-names.h"
 #include "monitor/handlers.h"
 #include "monitor/hmp.h"
+#include "monitor/members.h"
 #include "monitor/outcome.h"
 #include "monitor/script.h"
-
-static const char *str_arg(const json_t *args, const char *key)
-{
-    return json_string_value(json_object_get(args, key));
-}
 
 /* --- wait -------------------------------------------------------------------------------------------------------------- */
 
@@ -132,7 +128,7 @@ static int parse_wait(const char *text, struct wait *w, struct error *err)
 
 static int co_wait(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    const char *text = str_arg(args, "what");
+    const char *text = member_text(args, "what");
     struct wait w = { 0 };
     AUTOFREE char *job = NULL;
     int ret = text ? parse_wait(text, &w, err) : 0;
@@ -168,10 +164,10 @@ static int co_wait(struct monitor *mon, json_t *args, json_t **result, struct er
 static int co_sleep(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
     uint64_t ns;
-    int ret = time_parse(str_arg(args, "time"), &ns);
+    int ret = time_parse(member_text(args, "time"), &ns);
 
     if (ret) {
-        error_set(err, "'%s' is no time: 10s, 500ms, 1.5m are", str_arg(args, "time"));
+        error_set(err, "'%s' is no time: 10s, 500ms, 1.5m are", member_text(args, "time"));
         return ret;
     }
     ret = co_monitor_wait(mon, NULL, NULL, loop_now() + ns);
@@ -183,7 +179,7 @@ static int co_sleep(struct monitor *mon, json_t *args, json_t **result, struct e
 
 static int co_source(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    return co_script_source(mon, str_arg(args, "file"), err);
+    return co_script_source(mon, member_text(args, "file"), err);
 }
 
 /* --- expect ---------------------------------------------------------------------------------------------------------------- */
@@ -415,7 +411,7 @@ static int co_expect_guest(struct monitor *mon, const char *text, struct error *
 
 static int co_expect(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    const char *text = str_arg(args, "what");
+    const char *text = member_text(args, "what");
     AUTOFREE char *word = hmp_word(&text, NULL);
 
     if (word && !strcmp(word, "chain")) {

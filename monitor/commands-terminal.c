@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "monitor/handlers.h"
+#include "monitor/members.h"
 #include "monitor/terminal.h"
 
 /* --- events ------------------------------------------------------------------------------------------------------------ */
@@ -27,7 +28,7 @@ static int co_events(struct monitor *mon, json_t *args, json_t **result, struct 
 
 static void print_events(struct monitor *mon, const json_t *args, const json_t *result)
 {
-    monitor_printf(mon, "events are %s\n", json_is_true(json_object_get(result, "on")) ? "on" : "off");
+    monitor_printf(mon, "events are %s\n", member_true(result, "on") ? "on" : "off");
 }
 
 /* --- Rows -------------------------------------------------------------------------------------------------------------- */

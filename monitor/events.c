@@ -17,6 +17,7 @@
 #include "hw/device.h"
 #include "hw/machine.h"
 #include "jobs/job.h"
+#include "monitor/members.h"
 #include "monitor/qmp.h"
 
 static void (*notice)(const char *text);
@@ -122,12 +123,6 @@ static void __attribute__((format(printf, 1, 2))) tell(const char *fmt, ...)
     }
 }
 
-/* Names of files and what a driver says of them need not be UTF-8. */
-static void set_text(json_t *tree, const char *key, const char *text)
-{
-    json_object_set_new_nocheck(tree, key, json_stringn_nocheck(text, strlen(text)));
-}
-
 /* --- Jobs ------------------------------------------------------------------------------------- */
 
 static json_t *job_tree(const struct job *job)
@@ -175,7 +170,7 @@ static void job_completed(struct job_listener *l, struct job *job)
     }
     data = job_tree(job);
     if (job->ret < 0 && !job->cancelled) {
-        set_text(data, "error", job->err.text ? job->err.text : strerror(-job->ret));
+        member_set_text(data, "error", job->err.text ? job->err.text : strerror(-job->ret));
     }
     send_event(job->cancelled ? "BLOCK_JOB_CANCELLED" : "BLOCK_JOB_COMPLETED", data);
 }
@@ -211,13 +206,13 @@ static void disk_io_error(struct disk *disk, struct node *node, bool is_read, co
     json_t *data = json_object();
 
     error = error < 0 ? -error : error;
-    set_text(data, "device", disk->id);
+    member_set_text(data, "device", disk->id);
     if (node) {
-        set_text(data, "node-name", node->name);
+        member_set_text(data, "node-name", node->name);
     }
-    set_text(data, "operation", is_read ? "read" : "write");
-    set_text(data, "action", action);
-    set_text(data, "reason", strerror(error));
+    member_set_text(data, "operation", is_read ? "read" : "write");
+    member_set_text(data, "action", action);
+    member_set_text(data, "reason", strerror(error));
     if (disk->rerror == DISK_STOP || disk->rerror == DISK_ENOSPC || disk->werror == DISK_STOP ||
         disk->werror == DISK_ENOSPC) {
         json_object_set_new(data, "nospace", json_boolean(error == ENOSPC));
@@ -236,9 +231,9 @@ static void image_corrupted(struct node *node, const char *device, const char *m
 {
     json_t *data = json_object();
 
-    set_text(data, "device", device ? device : "");
-    set_text(data, "msg", msg);
-    set_text(data, "node-name", node->name);
+    member_set_text(data, "device", device ? device : "");
+    member_set_text(data, "msg", msg);
+    member_set_text(data, "node-name", node->name);
     if (offset != UINT64_MAX) { /* else it is about no place of the file */
         json_object_set_new(data, "offset", json_integer(offset));
         json_object_set_new(data, "size", json_integer(size));
@@ -246,7 +241,7 @@ static void image_corrupted(struct node *node, const char *device, const char *m
     json_object_set_new(data, "fatal", json_boolean(fatal));
     send_event("BLOCK_IMAGE_CORRUPTED", data);
     if (notice) {
-        tell("Image '%s' is corrupt: %s", node->filename ? node->filename : node->name, msg);
+        tell("Image '%s' is corrupt: %s", node->filename, msg);
     } else {
         fprintf(stderr, "%s: %s: %s; further %scorruption events will be suppressed\n",
                 node->driver->name, fatal ? "Marking image as corrupt" : "Image is corrupt", msg,
@@ -300,9 +295,9 @@ static void device_deleted(const char *id, const char *path)
 
     send_event("DEVICE_DELETED", json_pack("{s:s}", "path", backend));
     if (id) {
-        set_text(data, "device", id);
+        member_set_text(data, "device", id);
     }
-    set_text(data, "path", path);
+    member_set_text(data, "path", path);
     send_event("DEVICE_DELETED", data);
     tell("Device '%s' is gone", id ? id : path);
 }

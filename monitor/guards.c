@@ -24,6 +24,7 @@
 #include "core/message.h"
 #include "core/size.h"
 #include "monitor/chain-names.h"
+#include "monitor/members.h"
 
 static bool refuse;
 
@@ -32,15 +33,10 @@ void guards_set_safe(bool safe)
     refuse = safe;
 }
 
-static const char *str_arg(const json_t *args, const char *key)
-{
-    return json_string_value(json_object_get(args, key));
-}
-
 /* The node that a command is about: "device" names a disk or a node, "node-name" a node. */
 static struct node *node_of(const json_t *args)
 {
-    const char *device = str_arg(args, "device"), *name = str_arg(args, "node-name");
+    const char *device = member_text(args, "device"), *name = member_text(args, "node-name");
     struct disk *disk = device && *device ? disk_find(device) : NULL;
 
     return disk ? disk->root : device && *device ? node_find(device) : name ? node_find(name) : NULL;
@@ -80,7 +76,7 @@ static char *co_wrong_name(const char *overlay, const char *name, struct node *l
         node_ref(layer);
     }
     ret = co_leads_to(path, layer);
-    AUTOFREE char *is = layer && layer->filename ? mem_strdup(layer->filename) : NULL;
+    AUTOFREE char *is = layer ? mem_strdup(layer->filename) : NULL;
 
     if (layer) {
         co_node_unref(layer);
@@ -110,7 +106,7 @@ static char *co_existing_overlay(const char *path, const char *format, struct no
         wrong = co_wrong_name(path, overlay->backing_name, root);
     } else if (overlay->driver->supports_backing) {
         wrong = mem_printf("'%s' records no backing file, and so will be without '%s' at the next start", path,
-                           root->filename ? root->filename : root->name);
+                           root->filename);
     }
     co_node_unref(overlay);
     return wrong;
@@ -118,12 +114,12 @@ static char *co_existing_overlay(const char *path, const char *format, struct no
 
 static char *co_look_at_snapshot(const json_t *args)
 {
-    const char *path = str_arg(args, "snapshot-file"), *mode = str_arg(args, "mode"), *format = str_arg(args, "format");
-    bool existing = (mode && !strcmp(mode, "existing")) || json_is_true(json_object_get(args, "reuse"));
+    const char *path = member_text(args, "snapshot-file"), *mode = member_text(args, "mode"), *format = member_text(args, "format");
+    bool existing = (mode && !strcmp(mode, "existing")) || member_true(args, "reuse");
     struct node *root = node_of(args);
     char *wrong = NULL;
 
-    if (!root || !root->filename || !path) {
+    if (!root || !path) {
         return NULL;
     }
     node_ref(root);
@@ -141,7 +137,7 @@ static char *co_look_at_snapshot(const json_t *args)
 /* The image that stays below a stream; NULL when none does or the command will refuse it. */
 static struct node *stream_base(const json_t *args, struct node *top)
 {
-    const char *base = str_arg(args, "base"), *node = str_arg(args, "base-node"), *bottom = str_arg(args, "bottom");
+    const char *base = member_text(args, "base"), *node = member_text(args, "base-node"), *bottom = member_text(args, "bottom");
     struct node *found = base ? chain_find_below(top, base, NULL) : node ? node_find(node) : bottom ? node_find(bottom) : NULL;
 
     return found && bottom ? found->backing : found;
@@ -149,11 +145,11 @@ static struct node *stream_base(const json_t *args, struct node *top)
 
 static char *co_look_at_stream(const json_t *args)
 {
-    const char *name = str_arg(args, "backing-file");
+    const char *name = member_text(args, "backing-file");
     struct node *top = node_of(args), *base = top ? stream_base(args, top) : NULL;
     AUTOFREE char *recorded = NULL;
 
-    if (!base || !base->filename || !top->filename || top->backing == base || node_depth(top, base) <= 0) {
+    if (!base || top->backing == base || node_depth(top, base) <= 0) {
         return NULL;
     }
     recorded = name ? mem_strdup(name) : path_to_record_layer(top, base);
@@ -163,11 +159,11 @@ static char *co_look_at_stream(const json_t *args)
 
 static char *co_look_at_backing_file(const json_t *args)
 {
-    const char *name = str_arg(args, "image-node-name");
+    const char *name = member_text(args, "image-node-name");
     struct node *image = name ? node_find(name) : NULL;
-    AUTOFREE char *overlay = image && image->filename ? mem_strdup(image->filename) : NULL;
+    AUTOFREE char *overlay = image ? mem_strdup(image->filename) : NULL;
 
-    return overlay ? co_wrong_name(overlay, str_arg(args, "backing-file"), image->backing) : NULL;
+    return overlay ? co_wrong_name(overlay, member_text(args, "backing-file"), image->backing) : NULL;
 }
 
 /* --- What a smaller size cuts off ----------------------------------------------------------------------------------------- */
@@ -217,7 +213,7 @@ static char *co_look_at_resize(const json_t *args)
     node_ref(node);
     at = co_first_data(node, new);
     if (at < node->size) {
-        const char *device = str_arg(args, "device"), *name = device && *device ? device : node->name;
+        const char *device = member_text(args, "device"), *name = device && *device ? device : node->name;
 
         wrong = mem_printf("making '%s' smaller, from %s to %s, cuts off data: there is some at %s", name,
                            size_format(node->size, from), size_format(new, to), size_format(at, text));

@@ -11,6 +11,7 @@
 #include "core/mem.h"
 #include "jobs/job.h"
 #include "monitor/chain-names.h"
+#include "monitor/members.h"
 
 #define HINT_NAMES 12 /* how many names a hint lists */
 
@@ -322,7 +323,7 @@ void hint_arguments(struct error *err, const struct monitor *mon, const struct c
         return; /* who failed knew better */
     }
     for (const struct command_arg *arg = cmd->args; arg->name; arg++) {
-        const char *value = json_string_value(json_object_get(args, arg->name));
+        const char *value = member_text(args, arg->name);
 
         if (!value) {
             continue;

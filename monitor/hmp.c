@@ -19,6 +19,7 @@
 #include "core/trace.h"
 #include "monitor/chain-names.h"
 #include "monitor/hints.h"
+#include "monitor/members.h"
 
 static const char *skip_blanks(const char *p)
 {
@@ -305,7 +306,7 @@ static int read_int(struct reading *r, const struct command_arg *arg)
 
 static struct node *chain_of_args(const struct reading *r)
 {
-    const char *device = json_string_value(json_object_get(r->args, "device"));
+    const char *device = member_text(r->args, "device");
     struct disk *disk = device ? disk_find(device) : NULL;
 
     return disk ? disk->root : device ? node_find(device) : NULL;
@@ -337,7 +338,7 @@ static bool read_base_for_size(struct reading *r, const struct command_arg *size
 static int read_size(struct reading *r, const struct command_arg *arg)
 {
     uint64_t value;
-    const char *device = json_string_value(json_object_get(r->args, "device"));
+    const char *device = member_text(r->args, "device");
 
     if (!hmp_size(&r->p, arg->unit, &value)) {
         json_object_set_new(r->args, arg->name, json_integer(value));

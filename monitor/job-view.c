@@ -17,20 +17,11 @@
 
 #include "core/mem.h"
 #include "core/size.h"
+#include "monitor/members.h"
 
 #define INDENT 4u
 #define BAR_WIDTH 24u
 #define BAR_WIDTH_MIN 6u
-
-static const char *str_of(const json_t *tree, const char *key)
-{
-    return json_string_value(json_object_get(tree, key));
-}
-
-static int64_t int_of(const json_t *tree, const char *key)
-{
-    return json_integer_value(json_object_get(tree, key));
-}
 
 static unsigned width_of(struct monitor *mon)
 {
@@ -98,7 +89,7 @@ static void __attribute__((format(printf, 3, 4))) say(struct monitor *mon, unsig
 /* The bar, and the amounts beside it or, where it is narrow, below it. */
 static void print_bar(struct monitor *mon, const json_t *tree)
 {
-    uint64_t done = int_of(tree, "x-data-done"), total = int_of(tree, "x-data-total");
+    uint64_t done = member_int(tree, "x-data-done"), total = member_int(tree, "x-data-total");
     unsigned width = width_of(mon), bar = BAR_WIDTH, tenths = total ? (unsigned __int128)done * 1000 / total : 1000;
     char text[32], more[32];
     AUTOFREE char *amounts = mem_printf("%s of %s of data", size_format(done, text), size_format(total, more));
@@ -128,16 +119,16 @@ static void print_bar(struct monitor *mon, const json_t *tree)
 static void print_state(struct monitor *mon, const json_t *tree)
 {
     char text[32];
-    AUTOFREE char *rate = json_object_get(tree, "x-rate") ? mem_printf(", %s/s", size_format(int_of(tree, "x-rate"), text))
+    AUTOFREE char *rate = json_object_get(tree, "x-rate") ? mem_printf(", %s/s", size_format(member_int(tree, "x-rate"), text))
                                                           : mem_strdup("");
     AUTOFREE char *left = json_object_get(tree, "x-left-ns")
-                              ? mem_printf(", about %s left", time_format(int_of(tree, "x-left-ns"), text))
+                              ? mem_printf(", about %s left", time_format(member_int(tree, "x-left-ns"), text))
                               : mem_strdup("");
 
-    AUTOFREE char *time = mem_strdup(time_format(int_of(tree, "x-elapsed-ns"), text));
-    const char *state = str_of(tree, "x-state");
+    AUTOFREE char *time = mem_strdup(time_format(member_int(tree, "x-elapsed-ns"), text));
+    const char *state = member_text(tree, "x-state");
 
-    if (!strcmp(str_of(tree, "status"), "running")) {
+    if (!strcmp(member_text(tree, "status"), "running")) {
         say(mon, INDENT, "%s for %s%s%s", state, time, rate, left);
     } else {
         say(mon, INDENT, "%s, %s %s", state, time,
@@ -147,7 +138,7 @@ static void print_state(struct monitor *mon, const json_t *tree)
 
 static void print_latency(struct monitor *mon, const json_t *tree)
 {
-    uint64_t p99 = int_of(tree, "x-guest-p99-ns"), target = int_of(tree, "x-latency-ns"), pace = int_of(tree, "x-pace");
+    uint64_t p99 = member_int(tree, "x-guest-p99-ns"), target = member_int(tree, "x-latency-ns"), pace = member_int(tree, "x-pace");
     char text[32];
     AUTOFREE char *wanted = mem_strdup(time_format(target, text));
     AUTOFREE char *is = p99 ? mem_strdup(time_format(p99, text)) : mem_strdup("not known: it is idle");
@@ -163,22 +154,22 @@ static void print_latency(struct monitor *mon, const json_t *tree)
 
 static void print_more(struct monitor *mon, const json_t *tree)
 {
-    if (str_of(tree, "x-what")) {
-        say(mon, INDENT, "%s", str_of(tree, "x-what"));
+    if (member_text(tree, "x-what")) {
+        say(mon, INDENT, "%s", member_text(tree, "x-what"));
     }
-    if (json_is_true(json_object_get(tree, "x-data-counted"))) {
+    if (member_true(tree, "x-data-counted")) {
         print_bar(mon, tree);
     }
     print_state(mon, tree);
-    if (str_of(tree, "x-error")) {
+    if (member_text(tree, "x-error")) {
         monitor_tone(mon, TONE_ERROR);
-        say(mon, INDENT, "failed: %s", str_of(tree, "x-error"));
+        say(mon, INDENT, "failed: %s", member_text(tree, "x-error"));
         monitor_tone(mon, TONE_PLAIN);
     }
     print_latency(mon, tree);
-    if (str_of(tree, "x-ends-by")) {
+    if (member_text(tree, "x-ends-by")) {
         monitor_tone(mon, TONE_HINT);
-        say(mon, INDENT, "%s", str_of(tree, "x-ends-by"));
+        say(mon, INDENT, "%s", member_text(tree, "x-ends-by"));
         monitor_tone(mon, TONE_PLAIN);
     }
 }
@@ -188,13 +179,13 @@ static void print_more(struct monitor *mon, const json_t *tree)
 /* QEMU's line: as it is, but where a person has asked for more. */
 static void print_head(struct monitor *mon, const json_t *tree, bool more)
 {
-    const char *type = str_of(tree, "type"), *device = str_of(tree, "device");
+    const char *type = member_text(tree, "type"), *device = member_text(tree, "device");
     AUTOFREE char *who = !strcmp(type, "stream") ? mem_printf("Streaming device %s", device)
                                                  : mem_printf("Type %s, device %s", type, device);
     AUTOFREE char *line = mem_printf("%s: Completed %" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT
                                      " bytes, speed limit %" JSON_INTEGER_FORMAT " bytes/s", who,
-                                     (json_int_t)int_of(tree, "offset"), (json_int_t)int_of(tree, "len"),
-                                     (json_int_t)int_of(tree, "speed"));
+                                     (json_int_t)member_int(tree, "offset"), (json_int_t)member_int(tree, "len"),
+                                     (json_int_t)member_int(tree, "speed"));
 
     if (more) {
         say(mon, 0, "%s", line);

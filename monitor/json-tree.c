@@ -9,6 +9,7 @@
 
 #include "core/mem.h"
 #include "monitor/monitor.h"
+#include "monitor/qmp-text.h"
 
 #define INDENT_MAX 40 /* deeper levels are not moved further to the right */
 
@@ -92,8 +93,9 @@ static void new_line(struct printer *p)
 static void print_scalar(struct printer *p, const json_t *value)
 {
     AUTOFREE char *text = json_dumps(value, JSON_ENCODE_ANY);
+    AUTOFREE char *plain = text ? NULL : qmp_print(value); /* it is not UTF-8 */
 
-    monitor_puts(p->mon, text ? text : "null");
+    monitor_puts(p->mon, text ? text : plain);
 }
 
 /* A scalar, an empty container, or the beginning of a container. */

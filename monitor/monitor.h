@@ -6,6 +6,7 @@
  *   commands-*.c   the rows and handlers: job, block, machine, guest, script, info
  *   session.c      what all monitors share: output, history, interrupts, the request to quit, waiting
  *   hmp.c          one human line -> command + JSON arguments; errors in QEMU's words with our hints below
+ *   members.c      members of JSON objects, whose types are known
  *   json-tree.c    trees for people, and their end
  *   hints.c        "did you mean", candidates
  *   chain-names.c  what a person may call an image of a chain, and what we call it

@@ -12,12 +12,8 @@
 #include "core/mem.h"
 #include "jobs/job.h"
 #include "monitor/handlers.h"
+#include "monitor/members.h"
 #include "monitor/qmp.h"
-
-static const char *str_arg(const json_t *args, const char *key)
-{
-    return json_string_value(json_object_get(args, key));
-}
 
 /* --- The session ------------------------------------------------------------------------------ */
 
@@ -42,11 +38,11 @@ static int co_query_commands(struct monitor *mon, json_t *args, json_t **result,
 static int co_human_monitor_command(struct monitor *mon, json_t *args, json_t **result,
                                     struct error *err)
 {
-    if (json_integer_value(json_object_get(args, "cpu-index")) != 0) {
+    if (member_int(args, "cpu-index") != 0) {
         error_set(err, "Parameter 'cpu-index' expects a CPU number");
         return -EINVAL;
     }
-    *result = co_qmp_human(mon, str_arg(args, "command-line"));
+    *result = co_qmp_human(mon, member_text(args, "command-line"));
     return 0;
 }
 
@@ -70,7 +66,7 @@ static int check_filter_name(const char *name, struct error *err)
 static int co_qmp_block_stream(struct monitor *mon, json_t *args, json_t **result,
                                struct error *err)
 {
-    const char *filter = str_arg(args, "filter-node-name"), *device = str_arg(args, "device");
+    const char *filter = member_text(args, "filter-node-name"), *device = member_text(args, "device");
     struct node *node = disk_find(device) ? NULL : node_find(device);
     int ret = filter ? check_filter_name(filter, err) : 0;
 
@@ -119,27 +115,27 @@ static int co_qmp_block_job_cancel(struct monitor *mon, json_t *args, json_t **r
                                    struct error *err)
 {
     return co_obeyed(mon, co_block_job_cancel(mon, args, result, err), has_ended,
-                     str_arg(args, "device"));
+                     member_text(args, "device"));
 }
 
 static int co_qmp_block_job_pause(struct monitor *mon, json_t *args, json_t **result,
                                   struct error *err)
 {
     return co_obeyed(mon, co_block_job_pause(mon, args, result, err), is_paused,
-                     str_arg(args, "device"));
+                     member_text(args, "device"));
 }
 
 static int co_qmp_block_job_resume(struct monitor *mon, json_t *args, json_t **result,
                                    struct error *err)
 {
     return co_obeyed(mon, co_block_job_resume(mon, args, result, err), is_not_paused,
-                     str_arg(args, "device"));
+                     member_text(args, "device"));
 }
 
 /* QEMU knows a job by two names of its commands: block-job-* with an error class of its own, and job-*. */
 static struct job *find_block_job(const json_t *args, const char *key, struct error *err)
 {
-    const char *id = str_arg(args, key);
+    const char *id = member_text(args, key);
     struct job *job = job_find(id);
 
     if (!job || job->kind->plain) {
@@ -151,7 +147,7 @@ static struct job *find_block_job(const json_t *args, const char *key, struct er
 
 static struct job *find_job(const json_t *args, struct error *err)
 {
-    struct job *job = job_find(str_arg(args, "id"));
+    struct job *job = job_find(member_text(args, "id"));
 
     if (!job) {
         error_set(err, "Job not found");
@@ -171,7 +167,7 @@ static int co_block_job_finalize(struct monitor *mon, json_t *args, json_t **res
 {
     struct job *job = find_block_job(args, "id", err);
 
-    return co_obeyed(mon, job ? job_finalize(job, err) : -ENOENT, has_ended, str_arg(args, "id"));
+    return co_obeyed(mon, job ? job_finalize(job, err) : -ENOENT, has_ended, member_text(args, "id"));
 }
 
 static int co_block_job_dismiss(struct monitor *mon, json_t *args, json_t **result,
@@ -197,14 +193,14 @@ static int co_job_pause(struct monitor *mon, json_t *args, json_t **result, stru
 {
     struct job *job = find_job(args, err);
 
-    return co_obeyed(mon, job ? job_pause(job, err) : -ENOENT, is_paused, str_arg(args, "id"));
+    return co_obeyed(mon, job ? job_pause(job, err) : -ENOENT, is_paused, member_text(args, "id"));
 }
 
 static int co_job_resume(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
     struct job *job = find_job(args, err);
 
-    return co_obeyed(mon, job ? job_resume(job, err) : -ENOENT, is_not_paused, str_arg(args, "id"));
+    return co_obeyed(mon, job ? job_resume(job, err) : -ENOENT, is_not_paused, member_text(args, "id"));
 }
 
 static int co_job_cancel(struct monitor *mon, json_t *args, json_t **result, struct error *err)
@@ -212,7 +208,7 @@ static int co_job_cancel(struct monitor *mon, json_t *args, json_t **result, str
     struct job *job = find_job(args, err);
 
     return co_obeyed(mon, job ? job_cancel(job, true, err) : -ENOENT, has_ended,
-                     str_arg(args, "id"));
+                     member_text(args, "id"));
 }
 
 static int co_job_complete(struct monitor *mon, json_t *args, json_t **result, struct error *err)
@@ -226,7 +222,7 @@ static int co_job_finalize(struct monitor *mon, json_t *args, json_t **result, s
 {
     struct job *job = find_job(args, err);
 
-    return co_obeyed(mon, job ? job_finalize(job, err) : -ENOENT, has_ended, str_arg(args, "id"));
+    return co_obeyed(mon, job ? job_finalize(job, err) : -ENOENT, has_ended, member_text(args, "id"));
 }
 
 static int co_job_dismiss(struct monitor *mon, json_t *args, json_t **result, struct error *err)

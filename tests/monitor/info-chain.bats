@@ -64,3 +64,12 @@ quiet() {
     done
     [ "$(mg -guest profile=none -drive "$(chain_drive A B)" -c 'info block -json' | tail -n +2 | jq -r '.[0].inserted.file')" = file-B.img ]
 }
+
+@test "a name that is not UTF-8 is shown, and is well-formed in JSON" {
+    local name=$'b\xe9\xff'
+    qemu-img create -q -f qcow2 "$name.img" 1M
+    run quiet -drive "file=$name.img,if=virtio,format=qcow2" -c 'info chain'
+    assert_output '  [b\xe9\xff]'
+    quiet -drive "file=$name.img,if=virtio,format=qcow2" -c 'info block -json' | tail -n +2 >json
+    [ "$(jq -r '.[0].inserted.file' json)" = $'b\xef\xbf\xbd\xef\xbf\xbd.img' ] || fail "$(cat json)"
+}
