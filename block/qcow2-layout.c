@@ -191,18 +191,14 @@ int co_qcow2_layout_preallocate(const struct qcow2_layout *l, struct io_file *fi
     if (!len) {
         return 0;
     }
-    switch (how) {
-    case QCOW2_PREALLOC_OFF:
-        return 0;
-    case QCOW2_PREALLOC_METADATA:
+    if (how == QCOW2_PREALLOC_METADATA) {
         ret = co_io_truncate(file, from + len);
         /* The size of a block device cannot be set. */
         return ret == -EINVAL ? co_io_zero(file, from, len, true) : ret;
-    case QCOW2_PREALLOC_FALLOC:
+    }
+    if (how == QCOW2_PREALLOC_FALLOC) {
         ret = co_io_allocate(file, from, len);
         return ret == -EOPNOTSUPP ? co_io_zero(file, from, len, false) : ret;
-    case QCOW2_PREALLOC_FULL:
-        return co_write_zeroes(file, from, len);
     }
-    return -EINVAL;
+    return co_write_zeroes(file, from, len);
 }

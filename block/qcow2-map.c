@@ -253,11 +253,16 @@ uint64_t qcow2_table_rest(const struct qcow2 *q, uint64_t guest)
     return table_span(q) - guest % table_span(q);
 }
 
-/* The L2 table of a guest offset; 0: none. */
+uint64_t qcow2_l1_entries(const struct qcow2 *q, uint64_t size)
+{
+    return size / table_span(q) + (size % table_span(q) != 0);
+}
+
+/* The L2 table of a guest offset; 0: none.  The L1 table covers the whole disk, always. */
 static uint64_t table_of(const struct qcow2 *q, uint64_t guest)
 {
-    uint64_t l1_index = guest / table_span(q);
-    return l1_index < q->h.l1_size ? q->l1[l1_index] & QCOW2_L1_OFFSET_MASK : 0;
+    assert(guest / table_span(q) < q->h.l1_size);
+    return q->l1[guest / table_span(q)] & QCOW2_L1_OFFSET_MASK;
 }
 
 static int co_check_table(struct qcow2 *q, uint64_t guest, uint64_t table)
@@ -357,9 +362,6 @@ int co_qcow2_slice_get_writable(struct qcow2 *q, uint64_t guest, struct qcow2_pi
     assert(q->lock.holder == co_self());
     if (ret < 0) {
         return ret;
-    }
-    if (l1_index >= q->h.l1_size) {
-        return -EFBIG;
     }
     if (table != 0) {
         ret = co_check_table(q, guest, table);

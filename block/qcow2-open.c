@@ -151,10 +151,9 @@ static void derive(struct qcow2 *q)
 
 /* --- Tables ----------------------------------------------------------------------------------- */
 
-/* A table of 64-bit entries, in host order. */
-static int co_load_table(struct qcow2 *q, uint64_t offset, uint64_t entries, uint64_t **out)
+int co_qcow2_load_table(struct qcow2 *q, uint64_t offset, uint64_t entries, uint64_t room, uint64_t **out)
 {
-    uint64_t *table = mem_try_calloc(entries + 1, sizeof(*table));
+    uint64_t *table = mem_try_calloc(room + 1, sizeof(*table));
     int ret = table ? co_io_read(q->file, offset, table, entries * sizeof(*table)) : -ENOMEM;
 
     if (ret) {
@@ -175,8 +174,7 @@ int co_qcow2_load_reftable(struct qcow2 *q)
     int ret;
 
     node_debug_event(q->node, EVENT_REFTABLE_LOAD);
-    ret = co_load_table(q, q->h.reftable_offset, entries, &table);
-
+    ret = co_qcow2_load_table(q, q->h.reftable_offset, entries, entries, &table);
     if (ret) {
         return ret;
     }
@@ -231,12 +229,10 @@ static void leave_writable(struct qcow2 *q)
         qcow2_writeback_close(q);
         qcow2_refcount_close(q);
     }
-    if (q->ref_cache) {
-        qcow2_cache_free(q->ref_cache);
-        q->ref_cache = NULL;
-    }
+    qcow2_cache_free(q->ref_cache);
     free(q->reftable);
     free(q->l1_dirty);
+    q->ref_cache = NULL;
     q->reftable = NULL;
     q->l1_dirty = NULL;
     q->reftable_entries = 0;
@@ -285,14 +281,9 @@ static int co_enter_writable(struct qcow2 *q, struct error *err)
         }
         q->l1_dirty = mem_zalloc(q->h.l1_size / 64 / 8 + 1);
         q->free_hint = 0;
-        ret = qcow2_writeback_init(q);
-        if (ret) {
-            error_set_errno(err, ret, "Could not open '%s' for writing", q->node->filename);
-        } else {
-            q->writable = true;
-        }
-    }
-    if (ret) {
+        qcow2_writeback_init(q);
+        q->writable = true;
+    } else {
         leave_writable(q);
     }
     return ret;
@@ -417,7 +408,7 @@ static int co_load(struct qcow2 *q, struct error *err)
     if (ret) {
         return ret;
     }
-    ret = co_load_table(q, q->h.l1_offset, q->h.l1_size, &q->l1);
+    ret = co_qcow2_load_table(q, q->h.l1_offset, q->h.l1_size, q->h.l1_size, &q->l1);
     if (ret) {
         error_set_errno(err, ret, "Could not read L1 table");
         return ret;
@@ -441,9 +432,7 @@ static int co_load(struct qcow2 *q, struct error *err)
 static void free_all(struct qcow2 *q)
 {
     leave_writable(q);
-    if (q->l2_cache) {
-        qcow2_cache_free(q->l2_cache);
-    }
+    qcow2_cache_free(q->l2_cache);
     qcow2_snapshots_free(q->snapshots, q->h.nb_snapshots);
     qcow2_exts_free(q->exts, q->n_exts);
     free(q->head);

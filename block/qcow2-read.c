@@ -28,10 +28,9 @@ static int co_read_compressed(struct qcow2 *q, uint64_t guest, const struct iove
     if (ret < 0) {
         return ret;
     }
-    entry = piece ? qcow2_l2_entry(q, piece, index) : 0;
-    if (piece) {
-        qcow2_cache_put(q->l2_cache, piece);
-    }
+    assert(piece); /* an L2 table may be replaced, it never goes */
+    entry = qcow2_l2_entry(q, piece, index);
+    qcow2_cache_put(q->l2_cache, piece);
     if (!(entry & QCOW2_COMPRESSED)) {
         *len = 0; /* overwritten while the slice came in: look anew */
         return 0;

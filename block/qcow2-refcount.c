@@ -43,9 +43,6 @@ void qcow2_refcount_close(struct qcow2 *q)
 {
     struct qcow2_refs *refs = qcow2_refs(q);
 
-    if (!refs) {
-        return;
-    }
     assert(!refs->copy);
     qcow2_quarantine_close(q);
     qcow2_guard_close(q);

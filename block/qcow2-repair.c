@@ -258,7 +258,7 @@ int co_qcow2_rebuild_refcounts(struct qcow2 *q, struct error *err)
         ret = co_repair(&c, err);
         qcow2_check_free(&c);
     }
-    if (ret && error_is_set(err)) {
+    if (ret) {
         error_prepend(err, "Could not repair dirty image: ");
     }
     return ret;

@@ -295,7 +295,8 @@ static int co_longer_list(struct qcow2 *q, const char *name, uint64_t l1, struct
 {
     char id[24];
     size_t id_len = snprintf(id, sizeof(id), "%lu", next_id(q)), name_len = strlen(name);
-    int ret = co_load_list(q, t, QCOW2_SNAPSHOT_ENTRY + EXTRA_BYTES + id_len + name_len);
+    size_t more = QCOW2_SNAPSHOT_ENTRY + EXTRA_BYTES + id_len + name_len;
+    int ret = co_load_list(q, t, more);
     uint8_t *p = t->bytes + t->len;
     uint64_t now = loop_wall_us();
 
@@ -310,8 +311,8 @@ static int co_longer_list(struct qcow2 *q, const char *name, uint64_t l1, struct
     p += QCOW2_SNAPSHOT_ENTRY + EXTRA_BYTES;
     memcpy(p, id, id_len);
     memcpy(p + id_len, name, name_len);
-    t->len += QCOW2_SNAPSHOT_ENTRY + EXTRA_BYTES + id_len + name_len;
-    return ret;
+    t->len += more;
+    return ret ? ret : t->len > QCOW2_MAX_SNAPSHOT_TABLE || q->h.nb_snapshots >= QCOW2_MAX_SNAPSHOTS ? -EFBIG : 0;
 }
 
 static int co_shorter_list(struct qcow2 *q, uint32_t index, struct table *t)
@@ -408,9 +409,6 @@ static int co_make(struct qcow2 *q, const char *name, struct table *l1, struct t
     ret = co_place(q, l1);
     ret = ret ? ret : co_longer_list(q, name, l1->place, list);
     ret = ret ? ret : co_place(q, list);
-    if (ret == 0 && (list->len > QCOW2_MAX_SNAPSHOT_TABLE || q->h.nb_snapshots >= QCOW2_MAX_SNAPSHOTS)) {
-        ret = -EFBIG;
-    }
     ret = ret ? ret : co_add_all(q, q->l1, q->h.l1_size);
     if (ret < 0) {
         give_back(q, l1->place, l1->len);
@@ -441,20 +439,22 @@ int co_qcow2_snapshot_make(struct node *node, const char *name)
     return ret;
 }
 
-/* --- Apply ------------------------------------------------------------------------------------ */
-
-static int co_load_l1(struct qcow2 *q, const struct qcow2_snapshot *s, uint64_t **out)
+/* What the list says of a snapshot comes from the file, and nobody has looked at it yet. */
+static int check_table(const struct qcow2 *q, const struct qcow2_snapshot *s)
 {
-    AUTOFREE uint8_t *bytes = mem_zalloc((uint64_t)s->l1_size * 8 + 1);
-    uint64_t *l1 = mem_calloc(s->l1_size + 1, sizeof(*l1));
-    int ret = co_io_read(q->file, s->l1_offset, bytes, (uint64_t)s->l1_size * 8);
-
-    for (uint32_t i = 0; i < s->l1_size; i++) {
-        l1[i] = load_be64(bytes + (size_t)i * 8);
-    }
-    *out = l1;
-    return ret;
+    return qcow2_check_table(&q->h, s->l1_offset, s->l1_size, 8, QCOW2_MAX_L1_BYTES, "Snapshot L1 table", NULL);
 }
+
+/* May it become the active state?  A table behind the end of the file would show zeroes in the place of data. */
+static int check_content(const struct qcow2 *q, const struct qcow2_snapshot *s)
+{
+    if (qcow2_l1_entries(q, s->disk_size) > QCOW2_MAX_L1_BYTES / 8) {
+        return -EFBIG;
+    }
+    return s->disk_size % NODE_SECTOR || clusters_of(q, s->l1_offset + s->l1_size * 8ull) > q->file_end ? -EINVAL : 0;
+}
+
+/* --- Apply ------------------------------------------------------------------------------------ */
 
 /* The pivot; `l1` becomes the active table. */
 static int co_use_l1(struct qcow2 *q, uint64_t *l1, uint32_t entries, uint64_t place, uint64_t size)
@@ -482,20 +482,21 @@ static int co_use_l1(struct qcow2 *q, uint64_t *l1, uint32_t entries, uint64_t p
 static int co_apply(struct qcow2 *q, const struct qcow2_snapshot *s)
 {
     AUTOFREE uint64_t *before = mem_calloc(q->h.l1_size + 1, sizeof(*before));
-    uint64_t old_place = q->h.l1_offset, *l1;
+    uint64_t old_place = q->h.l1_offset, entries = MAX((uint64_t)s->l1_size, qcow2_l1_entries(q, s->disk_size));
+    uint64_t *l1 = NULL;
     uint32_t old_entries = q->h.l1_size;
     struct table copy = { 0 };
     int ret;
 
     memcpy(before, q->l1, (size_t)old_entries * sizeof(*before));
-    ret = co_load_l1(q, s, &l1);
+    ret = co_qcow2_load_table(q, s->l1_offset, s->l1_size, entries, &l1);
     if (ret == 0) {
-        store_l1(&copy, l1, s->l1_size);
+        store_l1(&copy, l1, entries);
         ret = co_place(q, &copy);
     }
-    ret = ret ? ret : co_add_all(q, l1, s->l1_size);
+    ret = ret ? ret : co_add_all(q, l1, entries);
     ret = ret ? ret : co_qcow2_writeback_all(q);
-    ret = ret ? ret : co_use_l1(q, l1, s->l1_size, copy.place, s->disk_size);
+    ret = ret ? ret : co_use_l1(q, l1, entries, copy.place, s->disk_size);
     free(copy.bytes);
     if (ret < 0) {
         free(l1);
@@ -512,8 +513,10 @@ int co_qcow2_snapshot_apply(struct node *node, const char *id_or_name)
 {
     struct qcow2 *q = node->state;
     const struct qcow2_snapshot *found = qcow2_snapshot_find(q, id_or_name, true);
-    int ret = found ? co_begin(q) : -ENOENT;
+    int ret = found ? check_table(q, found) : -ENOENT;
 
+    ret = ret ? ret : check_content(q, found);
+    ret = ret ? ret : co_begin(q);
     if (ret == 0) {
         ret = co_apply(q, found);
         ret = ret ? ret : co_flag_active(q, false);
@@ -526,10 +529,10 @@ int co_qcow2_snapshot_apply(struct node *node, const char *id_or_name)
 
 static int co_delete(struct qcow2 *q, uint32_t index)
 {
-    uint64_t place = q->snapshots[index].l1_offset, *l1;
+    uint64_t place = q->snapshots[index].l1_offset, *l1 = NULL;
     uint32_t entries = q->snapshots[index].l1_size;
     struct table list = { 0 };
-    int ret = co_load_l1(q, &q->snapshots[index], &l1);
+    int ret = co_qcow2_load_table(q, place, entries, entries, &l1);
 
     ret = ret ? ret : co_shorter_list(q, index, &list);
     ret = ret ? ret : co_place(q, &list);
@@ -550,8 +553,9 @@ int co_qcow2_snapshot_delete(struct node *node, const char *name)
 {
     struct qcow2 *q = node->state;
     const struct qcow2_snapshot *found = qcow2_snapshot_find(q, name, false);
-    int ret = found ? co_begin(q) : -ENOENT;
+    int ret = found ? check_table(q, found) : -ENOENT;
 
+    ret = ret ? ret : co_begin(q);
     if (ret == 0) {
         ret = co_delete(q, found - q->snapshots);
         ret = ret ? ret : co_flag_active(q, false);

@@ -142,8 +142,8 @@ int co_qcow2_snapshots_load(struct qcow2 *q, uint64_t file_size, struct error *e
 int co_qcow2_snapshot_show(struct node *node, const struct qcow2_snapshot *s, struct error *err)
 {
     struct qcow2 *q = node->state;
-    uint64_t size = MAX(node->size, s->disk_size), span = (uint64_t)q->l2_entries * q->cluster_size;
-    uint64_t entries = MAX((uint64_t)s->l1_size, size / span + (size % span != 0));
+    uint64_t size = MAX(node->size, s->disk_size), *l1;
+    uint64_t entries = MAX((uint64_t)s->l1_size, qcow2_l1_entries(q, size));
     int ret = qcow2_check_table(&q->h, s->l1_offset, s->l1_size, 8, QCOW2_MAX_L1_BYTES, "Snapshot L1 table", err);
 
     assert(node->read_only);
@@ -154,16 +154,10 @@ int co_qcow2_snapshot_show(struct node *node, const struct qcow2_snapshot *s, st
     if (ret < 0) {
         return ret;
     }
-    uint64_t *l1 = mem_try_calloc(entries + 1, sizeof(*l1));
-
-    ret = l1 ? co_io_read(q->file, s->l1_offset, l1, s->l1_size * 8ull) : -ENOMEM;
+    ret = co_qcow2_load_table(q, s->l1_offset, s->l1_size, entries, &l1);
     if (ret < 0) {
-        free(l1);
         error_set_errno(err, ret, "Could not read L1 table");
         return ret;
-    }
-    for (uint32_t i = 0; i < s->l1_size; i++) {
-        l1[i] = load_be64(&l1[i]);
     }
     free(q->l1);
     q->l1 = l1;

@@ -124,8 +124,7 @@ static int co_zero_new(struct qcow2 *q, uint64_t old, uint64_t size)
 static int co_grow(struct qcow2 *q, uint64_t size, struct error *err)
 {
     struct node *node = q->node;
-    uint64_t span = (uint64_t)q->l2_entries * q->cluster_size, old = node->size;
-    uint64_t entries = size / span + (size % span != 0);
+    uint64_t entries = qcow2_l1_entries(q, size), old = node->size;
     int ret = 0;
 
     if (entries * 8 > QCOW2_MAX_L1_BYTES) {

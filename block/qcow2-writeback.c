@@ -58,7 +58,7 @@ static struct writeback *writeback_of(struct qcow2 *q)
     return q->priv_writeback;
 }
 
-int qcow2_writeback_init(struct qcow2 *q)
+void qcow2_writeback_init(struct qcow2 *q)
 {
     struct writeback *wb = mem_zalloc(sizeof(*wb));
 
@@ -66,16 +66,12 @@ int qcow2_writeback_init(struct qcow2 *q)
     q->priv_writeback = wb;
     qcow2_refcount_init(q);
     qcow2_write_init(q);
-    return 0;
 }
 
 void qcow2_writeback_close(struct qcow2 *q)
 {
     struct writeback *wb = writeback_of(q);
 
-    if (!wb) {
-        return;
-    }
     assert(!wb->background && !wb->next);
     free(wb);
     q->priv_writeback = NULL;

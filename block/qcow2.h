@@ -245,7 +245,7 @@ int co_qcow2_snapshot_show(struct node *node, const struct qcow2_snapshot *s, st
 /* --- qcow2-snapshot-change.c ------------------------------------------------------------------ */
 /* Make a snapshot of the active state; make the active state what a snapshot holds (its size, too); delete a snapshot.  Nobody
  * uses the node meanwhile; it is writable.  Durable on return.  -ENOENT; -ERANGE: a reference count cannot be larger; -EFBIG:
- * no more snapshots fit. */
+ * no more snapshots fit, or this one is larger than can be; -EINVAL: what is recorded of it is nonsense. */
 int co_qcow2_snapshot_make(struct node *node, const char *name);
 int co_qcow2_snapshot_apply(struct node *node, const char *id_or_name);
 int co_qcow2_snapshot_delete(struct node *node, const char *name);
@@ -253,6 +253,9 @@ int co_qcow2_snapshot_delete(struct node *node, const char *name);
 const struct qcow2_snapshot *qcow2_snapshot_find(const struct qcow2 *q, const char *word, bool by_id);
 
 /* --- qcow2-open.c ----------------------------------------------------------------------------- */
+/* A table of 64-bit entries of the file, in host order, with room for more of them (zeroes): at least `entries`.  The caller
+ * frees it. */
+int co_qcow2_load_table(struct qcow2 *q, uint64_t offset, uint64_t entries, uint64_t room, uint64_t **out);
 /* Read the reference count table that q->h names into q->reftable. */
 int co_qcow2_load_reftable(struct qcow2 *q);
 
@@ -288,7 +291,7 @@ struct qcow2_piece {
     /* private links follow in qcow2-cache.c */
 };
 struct qcow2_cache *qcow2_cache_new(struct qcow2 *q, uint32_t piece_size, size_t budget_bytes);
-void qcow2_cache_free(struct qcow2_cache *c);
+void qcow2_cache_free(struct qcow2_cache *c); /* or NULL */
 void qcow2_cache_set_budget(struct qcow2_cache *c, size_t budget_bytes);
 /* Let a new cache live within the budget that all such caches have together, besides its own. */
 void qcow2_cache_share(struct qcow2_cache *c);
@@ -345,6 +348,8 @@ uint64_t qcow2_l2_entry(const struct qcow2 *q, const struct qcow2_piece *p, uint
 uint64_t qcow2_l2_bitmap(const struct qcow2 *q, const struct qcow2_piece *p, uint32_t index); /* extended L2; else 0 */
 void qcow2_l2_set(struct qcow2 *q, struct qcow2_piece *p, uint32_t index, uint64_t entry, uint64_t bitmap);
 
+/* Entries of an L1 table for a disk of `size` bytes. */
+uint64_t qcow2_l1_entries(const struct qcow2 *q, uint64_t size);
 /* Change an entry of the active L1 table in memory. */
 void qcow2_l1_set(struct qcow2 *q, uint64_t l1_index, uint64_t entry);
 
@@ -380,7 +385,7 @@ int co_qcow2_writeback_all(struct qcow2 *q);
 void qcow2_writeback_kick(struct qcow2 *q);
 /* Before taking q->lock to allocate: wait for a writeback while too much is dirty. */
 int co_qcow2_writeback_throttle(struct qcow2 *q);
-int qcow2_writeback_init(struct qcow2 *q);
+void qcow2_writeback_init(struct qcow2 *q);
 void qcow2_writeback_close(struct qcow2 *q);
 
 extern const struct driver driver_qcow2;

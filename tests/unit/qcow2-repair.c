@@ -13,18 +13,12 @@
 
 static uint64_t get64(uint64_t offset)
 {
-    uint8_t bytes[8];
-
-    assert_int_equal(io_sim_read("/x.img", offset, bytes, 8), 0);
-    return load_be64(bytes);
+    return rig_get64("/x.img", offset);
 }
 
 static void put64(uint64_t offset, uint64_t value)
 {
-    uint8_t bytes[8];
-
-    store_be64(bytes, value);
-    assert_int_equal(io_sim_write("/x.img", offset, bytes, 8), 0);
+    rig_put64("/x.img", offset, value);
 }
 
 static void mark_dirty(void)
@@ -55,19 +49,7 @@ static void scribble(uint8_t byte)
 
 static void CO_ENTRY make_entry(void *arg)
 {
-    struct error err = ERROR_INIT;
-    json_t *options = json_object();
-    char *copy = mem_strdup(arg), *rest = copy, *word;
-
-    while ((word = strsep(&rest, ","))) {
-        char *value = strchr(word, '=');
-
-        *value++ = 0;
-        json_object_set_new(options, word, json_string(value));
-    }
-    assert_int_equal(co_qcow2_create("/x.img", options, &err), 0);
-    json_decref(options);
-    free(copy);
+    co_rig_create("/x.img", arg);
 }
 
 struct attempt {

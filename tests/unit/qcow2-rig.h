@@ -102,6 +102,52 @@ static inline void rig_qemu_check(const char *path)
     assert_int_equal(status, 0);
 }
 
+/* "cluster_size=512,compat=0.10" as a tree of options. */
+static inline json_t *rig_options(const char *words)
+{
+    AUTOFREE char *copy = mem_strdup(words);
+    json_t *options = json_object();
+    char *rest = copy, *word;
+
+    while ((word = strsep(&rest, ",")) && *word) {
+        char *value = strchr(word, '=');
+
+        *value++ = '\0';
+        json_object_set_new(options, word, json_string(value));
+    }
+    return options;
+}
+
+/* A new image that must get made. */
+static inline void co_rig_create(const char *path, const char *words)
+{
+    struct error err = ERROR_INIT;
+    json_t *options = rig_options(words);
+    int ret = co_qcow2_create(path, options, &err);
+
+    json_decref(options);
+    if (ret) {
+        print_message("%s (%s): %s\n", path, words, err.text);
+    }
+    assert_int_equal(ret, 0);
+}
+
+static inline uint64_t rig_get64(const char *path, uint64_t offset)
+{
+    uint8_t bytes[8];
+
+    assert_int_equal(io_sim_read(path, offset, bytes, sizeof(bytes)), 0);
+    return load_be64(bytes);
+}
+
+static inline void rig_put64(const char *path, uint64_t offset, uint64_t value)
+{
+    uint8_t bytes[8];
+
+    store_be64(bytes, value);
+    assert_int_equal(io_sim_write(path, offset, bytes, sizeof(bytes)), 0);
+}
+
 /* Open an image that must open. */
 static inline struct node *co_rig_open(const char *path, bool writable)
 {

@@ -13,18 +13,12 @@
 
 static uint64_t get64(uint64_t offset)
 {
-    uint8_t bytes[8];
-
-    assert_int_equal(io_sim_read("/x.img", offset, bytes, 8), 0);
-    return load_be64(bytes);
+    return rig_get64("/x.img", offset);
 }
 
 static void put64(uint64_t offset, uint64_t value)
 {
-    uint8_t bytes[8];
-
-    store_be64(bytes, value);
-    assert_int_equal(io_sim_write("/x.img", offset, bytes, 8), 0);
+    rig_put64("/x.img", offset, value);
 }
 
 static void put_count(uint64_t offset, uint16_t count)
