@@ -6,7 +6,6 @@
  * O(layers + extents) calls, however fragmented it is.
  */
 #include <assert.h>
-#include <errno.h>
 #include <stdlib.h>
 
 #include "block/chain-map-slice.h"
@@ -115,8 +114,8 @@ static int by_start(const void *a, const void *b)
     return x->start < y->start ? -1 : x->start > y->start;
 }
 
-/* The chain cannot change while a fill runs: a request is in flight on the root (re-linking drains). */
-static int co_fill_once(struct map_slice *s, struct fill *f)
+/* The chain cannot change while a fill runs: a request is in flight on the root or above it (re-linking drains). */
+static void co_fill_once(struct map_slice *s, struct fill *f)
 {
     struct chain_map *map = s->map;
     uint64_t base = s->index * map->slice_bytes;
@@ -127,42 +126,27 @@ static int co_fill_once(struct map_slice *s, struct fill *f)
     f->n_open = 1;
     f->open[0] = (struct range){ .start = 0, .end = end };
     for (struct node *node = map->root; node && f->n_open > 0; node = node->backing) {
-        struct chain_layer *layer = chain_layer_of(map, node);
-        if (!layer) {
-            return -EAGAIN; /* re-linked while we waited */
-        }
-        co_fill_layer(f, layer, base);
+        co_fill_layer(f, chain_layer_of(map, node), base);
     }
     for (uint32_t i = 0; i < f->n_open; i++) {
         fill_add(f, f->open[i].start, NO_SLOT, &nothing, 0);
     }
     qsort(f->ext, f->count, sizeof(*f->ext), by_start);
-    return 0;
 }
 
-int co_chain_map_fill(struct map_slice *s, struct map_extent **ext, uint32_t *count)
+void co_chain_map_fill(struct map_slice *s, struct map_extent **ext, uint32_t *count)
 {
     struct fill f = { .open_room = 16, .open = mem_calloc(16, sizeof(struct range)) };
-    int ret;
 
     do {
         s->stale = false;
         chain_map_stats.fills++;
-        ret = co_fill_once(s, &f);
-        if (ret == -EAGAIN) {
-            s->stale = true;
-            ret = 0;
-        }
-    } while (ret == 0 && s->stale); /* M3 */
+        co_fill_once(s, &f);
+    } while (s->stale); /* M3 */
     free(f.open);
-    if (ret < 0) {
-        free(f.ext);
-        return ret;
-    }
     *count = 0;
     for (uint32_t i = 0; i < f.count; i++) {
         *count = map_extent_append(f.ext, *count, f.ext[i]);
     }
     *ext = mem_reallocarray(f.ext, *count, sizeof(*f.ext));
-    return 0;
 }

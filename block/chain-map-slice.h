@@ -54,6 +54,6 @@ uint32_t map_extent_append(struct map_extent *ext, uint32_t count, struct map_ex
 /* The layer of a node in a map, NULL when the node is not in it. */
 struct chain_layer *chain_layer_of(struct chain_map *map, const struct node *node);
 /* Resolve a whole slice by asking the layers: *ext (malloc'ed) and *count.  Starts over while the slice becomes stale (M3). */
-int co_chain_map_fill(struct map_slice *s, struct map_extent **ext, uint32_t *count);
+void co_chain_map_fill(struct map_slice *s, struct map_extent **ext, uint32_t *count);
 
 #endif

@@ -16,7 +16,6 @@
 #include "block/chain-map-slice.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <limits.h>
 #include <string.h>
 
@@ -43,16 +42,14 @@ static void slice_free(struct map_slice *s)
 {
     struct chain_map *map = s->map;
 
-    if (s->ext) {
-        TAILQ_REMOVE(&lru, s, lru);
-        chain_map_stats.bytes -= slice_size(s);
-        free(s->ext);
-    }
+    assert(s->ext); /* who fills it, has it */
+    TAILQ_REMOVE(&lru, s, lru);
+    chain_map_stats.bytes -= slice_size(s);
+    free(s->ext);
     if (map->last == s) {
         map->last = NULL;
     }
     HASH_DEL(map->slices, s);
-    co_queue_wake_all(&s->filled);
     free(s);
 }
 
@@ -143,21 +140,18 @@ uint32_t map_extent_append(struct map_extent *ext, uint32_t count, struct map_ex
     return count + 1;
 }
 
-static int co_fill(struct map_slice *s)
+static void co_fill(struct map_slice *s)
 {
     struct map_extent *ext;
     uint32_t count;
-    int ret = co_chain_map_fill(s, &ext, &count);
 
-    if (ret == 0) {
-        s->ext = ext;
-        s->count = s->room = count;
-        TAILQ_INSERT_HEAD(&lru, s, lru);
-        chain_map_stats.bytes += slice_size(s);
-        co_queue_wake_all(&s->filled);
-        evict(s);
-    }
-    return ret;
+    co_chain_map_fill(s, &ext, &count);
+    s->ext = ext;
+    s->count = s->room = count;
+    TAILQ_INSERT_HEAD(&lru, s, lru);
+    chain_map_stats.bytes += slice_size(s);
+    co_queue_wake_all(&s->filled);
+    evict(s);
 }
 
 /* --- Asking ------------------------------------------------------------------------------------------------------ */
@@ -191,14 +185,14 @@ bool chain_map_peek(struct chain_map *map, uint64_t offset, uint64_t len, struct
     return true;
 }
 
-int co_chain_map_find(struct chain_map *map, uint64_t offset, uint64_t len, struct chain_extent *out)
+void co_chain_map_find(struct chain_map *map, uint64_t offset, uint64_t len, struct chain_extent *out)
 {
     uint64_t index = offset / map->slice_bytes;
 
     assert(len > 0 && offset < map->root->size);
     while (!chain_map_peek(map, offset, len, out)) {
         struct map_slice *s = slice_find(map, index);
-        if (s) { /* somebody fills it; look again afterwards, it may have failed or been evicted */
+        if (s) { /* somebody fills it; look again afterwards, it may have been evicted */
             co_queue_wait(&s->filled);
             continue;
         }
@@ -207,13 +201,8 @@ int co_chain_map_find(struct chain_map *map, uint64_t offset, uint64_t len, stru
         s->index = index;
         co_queue_init(&s->filled);
         HASH_ADD(hh, map->slices, index, sizeof(s->index), s);
-        int ret = co_fill(s);
-        if (ret < 0) {
-            slice_free(s);
-            return ret;
-        }
+        co_fill(s);
     }
-    return 0;
 }
 
 /* --- Patching ------------------------------------------------------------------------------------------------------- */
@@ -318,10 +307,7 @@ static void forget_slot(struct chain_map *map, uint32_t slot)
     struct map_slice *s, *next;
 
     HASH_ITER(hh, map->slices, s, next) {
-        if (!s->ext) {
-            s->stale = true;
-            continue;
-        }
+        assert(s->ext); /* nobody asks while the chain changes */
         for (uint32_t i = 0; i < s->count; i++) {
             if (s->ext[i].slot == slot) {
                 slice_free(s); /* M4 */
@@ -461,8 +447,7 @@ void chain_map_put(struct chain_map *map)
         mem_shrinker_remove(&shrinker);
     }
     HASH_ITER(hh, map->slices, s, next) {
-        assert(s->ext); /* a filler holds a reference */
-        slice_free(s);
+        slice_free(s); /* a filler holds a reference, so none is being filled */
     }
     for (uint32_t i = 0; i < map->slots; i++) {
         if (map->layers[i]) {

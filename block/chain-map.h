@@ -34,8 +34,9 @@ void chain_map_put(struct chain_map *map);
  * one turned into one to this. */
 struct chain_map *chain_map_raise(struct chain_map *map, struct node *overlay);
 
-/* Resolve the longest uniform run at `offset`, at most `len` bytes.  Suspends only when the slice is not in memory. */
-int co_chain_map_find(struct chain_map *map, uint64_t offset, uint64_t len, struct chain_extent *out);
+/* Resolve the longest uniform run at `offset`, at most `len` bytes.  Suspends only when the slice is not in memory; the caller is
+ * inside a counted request, so that no layer leaves the chain meanwhile.  Tables that cannot be read are EXTENT_OPAQUE. */
+void co_chain_map_find(struct chain_map *map, uint64_t offset, uint64_t len, struct chain_extent *out);
 /* As above, never suspends: false when not in memory. */
 bool chain_map_peek(struct chain_map *map, uint64_t offset, uint64_t len, struct chain_extent *out);
 

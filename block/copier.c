@@ -4,6 +4,8 @@
  */
 #include "block/copier.h"
 
+#include <assert.h>
+
 #include "core/bytes.h"
 #include "core/mem.h"
 
@@ -42,22 +44,40 @@ static bool wanted(const struct copier *c, uint64_t offset, const struct chain_e
     return ext->kind != EXTENT_ZERO || (c->base && offset < c->base->size);
 }
 
-/* What lies at `offset`; an extent does not go across the base's end. */
-static int co_look(struct copier *c, uint64_t offset, uint64_t len, struct chain_extent *ext)
+/* How much at `offset` may be looked at together: an extent does not go across the base's end. */
+static uint64_t look_at_most(const struct copier *c, uint64_t offset, uint64_t len)
 {
     uint64_t edge = c->base ? c->base->size : 0;
 
-    return co_chain_map_find(c->map, offset, offset < edge ? MIN(len, edge - offset) : len, ext);
+    return offset < edge ? MIN(len, edge - offset) : len;
 }
 
-/* How far what is wanted at `offset` goes on, not beyond `end`.  What cannot be read ends it: whoever comes there sees
- * the error. */
+/* What lies at `offset`, inside a request. */
+static void co_look(struct copier *c, uint64_t offset, uint64_t len, struct chain_extent *ext)
+{
+    co_chain_map_find(c->map, offset, look_at_most(c, offset, len), ext);
+}
+
+/* The same as a request of its own, unless we are inside one: another job may end below our base, and its layers must stay
+ * until we have seen them. */
+static void co_look_for_next(struct copier *c, uint64_t offset, uint64_t len, struct chain_extent *ext)
+{
+    if (c->nested) {
+        co_look(c, offset, len, ext);
+    } else {
+        int ret = co_node_map(c->target, offset, look_at_most(c, offset, len), ext);
+        assert(ret == 0); /* the target is the job's, so its size stays */
+    }
+}
+
+/* How far what is wanted at `offset` goes on, not beyond `end`. */
 static uint64_t co_wanted_until(struct copier *c, uint64_t offset, uint64_t end)
 {
     struct chain_extent ext;
 
     for (int step = 0; step < LOOK_AHEAD_STEPS && offset < end; step++) {
-        if (co_look(c, offset, end - offset, &ext) < 0 || !wanted(c, offset, &ext)) {
+        co_look_for_next(c, offset, end - offset, &ext);
+        if (!wanted(c, offset, &ext)) {
             break;
         }
         offset += ext.len;
@@ -65,7 +85,7 @@ static uint64_t co_wanted_until(struct copier *c, uint64_t offset, uint64_t end)
     return offset;
 }
 
-int co_copier_next(struct copier *c, uint64_t max, uint64_t *offset, uint64_t *len)
+void co_copier_next(struct copier *c, uint64_t max, uint64_t *offset, uint64_t *len)
 {
     uint32_t unit = c->target->cluster_size;
     uint64_t size = c->target->size, last = c->end ? MIN(ROUND_UP(c->end, unit), size) : size;
@@ -73,10 +93,7 @@ int co_copier_next(struct copier *c, uint64_t max, uint64_t *offset, uint64_t *l
 
     *len = 0;
     for (int step = 0; step < LOOK_AHEAD_STEPS && c->offset < last; step++) {
-        int ret = co_look(c, c->offset, last - c->offset, &ext);
-        if (ret < 0) {
-            return ret;
-        }
+        co_look_for_next(c, c->offset, last - c->offset, &ext);
         if (wanted(c, c->offset, &ext)) {
             uint64_t start = ROUND_DOWN(c->offset, unit);
             uint64_t end = MIN(start + MAX(ROUND_DOWN(max, unit), unit), last);
@@ -85,11 +102,10 @@ int co_copier_next(struct copier *c, uint64_t max, uint64_t *offset, uint64_t *l
             *offset = start;
             *len = MIN(ROUND_UP(end, unit), size) - start;
             c->offset = start + *len;
-            return 0;
+            return;
         }
         c->offset += ext.len;
     }
-    return 0;
 }
 
 /*
@@ -177,19 +193,16 @@ static int co_add_by_reading(struct copier *c, struct batch *b, uint64_t offset,
 }
 
 /* Any part of one cluster wanted? */
-static int co_mixed_wanted(struct copier *c, uint64_t offset, uint64_t len, bool *any)
+static bool co_mixed_wanted(struct copier *c, uint64_t offset, uint64_t len)
 {
     struct chain_extent ext;
+    bool any = false;
 
-    *any = false;
-    for (uint64_t done = 0; done < len && !*any; done += ext.len) {
-        int ret = co_look(c, offset + done, len - done, &ext);
-        if (ret < 0) {
-            return ret;
-        }
-        *any = wanted(c, offset + done, &ext);
+    for (uint64_t done = 0; done < len && !any; done += ext.len) {
+        co_look(c, offset + done, len - done, &ext);
+        any = wanted(c, offset + done, &ext);
     }
-    return 0;
+    return any;
 }
 
 /* A run of whole clusters that one extent covers. */
@@ -213,15 +226,12 @@ static int co_add(struct copier *c, struct batch *b, uint64_t offset, uint64_t e
     uint32_t unit = c->target->cluster_size;
     uint64_t cluster = MIN((uint64_t)unit, end - offset);
     struct chain_extent ext;
-    int ret = co_look(c, offset, end - offset, &ext);
 
-    if (ret < 0) {
-        return ret;
-    }
+    co_look(c, offset, end - offset, &ext);
     if (ext.len < cluster) {
         *len = cluster;
-        ret = co_mixed_wanted(c, offset, cluster, any);
-        return ret == 0 && *any ? co_add_by_reading(c, b, offset, cluster) : ret;
+        *any = co_mixed_wanted(c, offset, cluster);
+        return *any ? co_add_by_reading(c, b, offset, cluster) : 0;
     }
     *len = offset + ext.len == end ? ext.len : MAX(ROUND_DOWN(ext.len, unit), cluster);
     *any = wanted(c, offset, &ext);
@@ -254,10 +264,6 @@ static int co_fill_window(struct node *target, uint64_t offset, uint64_t len, vo
 
 int co_copier_fill(struct copier *c, uint64_t offset, uint64_t len)
 {
-    return co_node_populate(c->target, offset, len, co_fill_window, c);
-}
-
-int co_copier_fill_nested(struct copier *c, uint64_t offset, uint64_t len)
-{
-    return co_node_populate_nested(c->target, offset, len, co_fill_window, c);
+    return c->nested ? co_node_populate_nested(c->target, offset, len, co_fill_window, c)
+                     : co_node_populate(c->target, offset, len, co_fill_window, c);
 }

@@ -24,18 +24,17 @@ struct copier {
     uint64_t copied;          /* bytes of data moved so far */
     uint64_t end;             /* nothing behind it is looked for; 0: the target's size */
     bool zeroes_too;          /* what reads as zeroes is to be the target's own as well */
+    bool nested;              /* all this is inside of a request that is counted already */
 };
 
 void copier_init(struct copier *c, struct node *target, struct node *base);
 void copier_fini(struct copier *c);
 /* The next window at or behind c->offset, all of it something to bring in: aligned to the target's clusters, at most `max` bytes (at
- * least one cluster), and c->offset moves behind it.  0, or the error of reading tables.  *len = 0 means "nothing found so far": all is
- * seen when c->offset has come to the end; else ask again (a call looks at a bounded piece of the map, so that the
- * caller can pause). */
-int co_copier_next(struct copier *c, uint64_t max, uint64_t *offset, uint64_t *len);
+ * least one cluster), and c->offset moves behind it.  *len = 0 means "nothing found so far": all is seen when c->offset has come to
+ * the end; else ask again (a call looks at a bounded piece of the map, so that the caller can pause).  Where tables cannot be read
+ * there is something: whoever fills that window gets the error. */
+void co_copier_next(struct copier *c, uint64_t max, uint64_t *offset, uint64_t *len);
 /* Bring in what the window holds.  Can be repeated after an error. */
 int co_copier_fill(struct copier *c, uint64_t offset, uint64_t len);
-/* The same inside a request that is counted already. */
-int co_copier_fill_nested(struct copier *c, uint64_t offset, uint64_t len);
 
 #endif

@@ -26,16 +26,16 @@ int co_copy_on_read(struct node *node, uint64_t offset, uint64_t len, struct nod
         return 0;
     }
     copier_init(&c, node, bottom ? bottom->backing : NULL);
-    c.zeroes_too = true;
+    c.zeroes_too = c.nested = true;
     c.offset = offset;
     c.end = offset + len;
     while (c.offset < c.end && ret == 0) {
         uint64_t at, part;
 
-        ret = co_copier_next(&c, COPIER_WINDOW_MAX, &at, &part);
-        if (ret == 0 && part) {
+        co_copier_next(&c, COPIER_WINDOW_MAX, &at, &part);
+        if (part) {
             node_debug_event(node, EVENT_COR_WRITE);
-            ret = co_copier_fill_nested(&c, at, part);
+            ret = co_copier_fill(&c, at, part);
         }
     }
     copier_fini(&c);

@@ -172,9 +172,9 @@ static int co_read_extent(const struct chain_extent *ext, uint64_t offset, const
         return co_io_readv(node_host_file(ext->layer), ext->host, iov, n);
     case EXTENT_COMPRESSED:
     case EXTENT_OPAQUE:
-        return ext->layer->driver->co_read(ext->layer, offset, iov, n);
+        break;
     }
-    return -EIO;
+    return ext->layer->driver->co_read(ext->layer, offset, iov, n);
 }
 
 static CO_ENTRY void co_read_part(void *arg)
@@ -204,11 +204,7 @@ static int co_read_parts(struct chain_map *map, uint64_t offset, const struct io
         if (done == 0) {
             part->ext = *first;
         } else {
-            ret = co_chain_map_find(map, offset + done, len - done, &part->ext);
-            if (ret < 0) {
-                free(part);
-                break;
-            }
+            co_chain_map_find(map, offset + done, len - done, &part->ext);
         }
         part->offset = offset + done;
         part->iov = mem_calloc(n, sizeof(*iov));
@@ -243,10 +239,7 @@ static int co_read_mapped(struct chain_map *map, struct node *root, uint64_t off
         return 0;
     }
     if (!chain_map_peek(map, offset, len, &ext)) {
-        int ret = co_chain_map_find(map, offset, len, &ext);
-        if (ret < 0) {
-            return ret;
-        }
+        co_chain_map_find(map, offset, len, &ext);
     }
     if (__builtin_expect(node_event_listeners != 0, 0)) {
         tell_reads_of_backing(root, &ext);
@@ -275,20 +268,19 @@ static int co_read_below_part(struct node *node, struct chain_map *map, uint64_t
 {
     struct iovec *part = mem_calloc(n, sizeof(*part));
     struct chain_extent ext;
-    int ret = co_chain_map_find(map, offset, *len, &ext);
+    int parts, ret = 0;
 
-    if (ret == 0) {
-        *len = ext.len;
-        int parts = iov_slice(part, iov, n, 0, ext.len);
-        if (ext.layer == node && offset < node->backing->size) {
-            *len = MIN(*len, node->backing->size - offset);
-            parts = iov_slice(part, iov, n, 0, *len);
-            ret = co_node_read_nested(node->backing, offset, part, parts);
-        } else if (ext.layer == node) {
-            iov_memset(part, parts, 0, 0, *len);
-        } else {
-            ret = co_read_extent(&ext, offset, part, parts);
-        }
+    co_chain_map_find(map, offset, *len, &ext);
+    *len = ext.len;
+    parts = iov_slice(part, iov, n, 0, ext.len);
+    if (ext.layer == node && offset < node->backing->size) {
+        *len = MIN(*len, node->backing->size - offset);
+        parts = iov_slice(part, iov, n, 0, *len);
+        ret = co_node_read_nested(node->backing, offset, part, parts);
+    } else if (ext.layer == node) {
+        iov_memset(part, parts, 0, 0, *len);
+    } else {
+        ret = co_read_extent(&ext, offset, part, parts);
     }
     free(part);
     return ret;
@@ -323,15 +315,15 @@ int co_node_read(struct node *node, uint64_t offset, const struct iovec *iov, in
     struct epoch_entry epoch;
     int ret;
 
-    if (check_range(node, offset, len) < 0) {
-        return -EIO;
+    co_enter(node, &epoch); /* first: the size may change while we wait */
+    ret = check_range(node, offset, len);
+    if (ret == 0) {
+        trace(TRACE_READ, "%s offset %llu bytes %llu", node->name, (unsigned long long)offset, (unsigned long long)len);
+        node->stats.reads++;
+        node->stats.bytes_read += len;
+        ret = node->copy_on_read ? co_copy_on_read(node, offset, len, NULL) : 0;
+        ret = ret ? ret : co_node_read_nested(node, offset, iov, n);
     }
-    co_enter(node, &epoch);
-    trace(TRACE_READ, "%s offset %llu bytes %llu", node->name, (unsigned long long)offset, (unsigned long long)len);
-    node->stats.reads++;
-    node->stats.bytes_read += len;
-    ret = node->copy_on_read ? co_copy_on_read(node, offset, len, NULL) : 0;
-    ret = ret ? ret : co_node_read_nested(node, offset, iov, n);
     leave(node, &epoch);
     return ret;
 }
@@ -348,13 +340,13 @@ int co_node_map(struct node *node, uint64_t offset, uint64_t len, struct chain_e
     struct chain_map *map;
     int ret;
 
-    if (!len || check_range(node, offset, len) < 0) {
-        return -EIO;
-    }
     co_enter(node, &epoch); /* so that the chain stays as it is */
-    map = chain_map_get(node);
-    ret = co_chain_map_find(map, offset, len, out);
-    chain_map_put(map);
+    ret = len ? check_range(node, offset, len) : -EIO;
+    if (ret == 0) {
+        map = chain_map_get(node);
+        co_chain_map_find(map, offset, len, out);
+        chain_map_put(map);
+    }
     leave(node, &epoch);
     return ret;
 }
@@ -450,13 +442,11 @@ int co_node_write_nested(struct node *node, uint64_t offset, const struct iovec 
 int co_node_write(struct node *node, uint64_t offset, const struct iovec *iov, int n)
 {
     struct epoch_entry epoch;
-    int ret = check_writable(node, offset, iov_size(iov, n));
+    int ret;
 
-    if (ret < 0) {
-        return ret;
-    }
     co_enter(node, &epoch);
-    ret = co_node_write_nested(node, offset, iov, n);
+    ret = check_writable(node, offset, iov_size(iov, n));
+    ret = ret ? ret : co_node_write_nested(node, offset, iov, n);
     leave(node, &epoch);
     return ret;
 }
@@ -492,13 +482,12 @@ int co_node_zero_nested(struct node *node, uint64_t offset, uint64_t len, unsign
 int co_node_zero(struct node *node, uint64_t offset, uint64_t len, unsigned flags)
 {
     struct epoch_entry epoch;
-    int ret = check_writable(node, offset, len);
+    int ret;
 
-    if (ret < 0) {
-        return ret;
-    }
     co_enter(node, &epoch);
-    ret = co_node_zero_nested(node, offset, len, node->discard_unmap ? flags : flags & ~(unsigned)NODE_MAY_UNMAP);
+    ret = check_writable(node, offset, len);
+    flags &= node->discard_unmap ? ~0u : ~(unsigned)NODE_MAY_UNMAP;
+    ret = ret ? ret : co_node_zero_nested(node, offset, len, flags);
     leave(node, &epoch);
     return ret;
 }
@@ -527,13 +516,13 @@ int co_node_discard_nested(struct node *node, uint64_t offset, uint64_t len)
 int co_node_discard(struct node *node, uint64_t offset, uint64_t len)
 {
     struct epoch_entry epoch;
-    int ret = check_writable(node, offset, len);
+    int ret;
 
-    if (ret < 0 || !node->discard_unmap) {
-        return ret; /* a hint: without discard=unmap it is ignored, as QEMU does */
-    }
     co_enter(node, &epoch);
-    ret = co_node_discard_nested(node, offset, len);
+    ret = check_writable(node, offset, len);
+    if (ret == 0 && node->discard_unmap) { /* a hint: without discard=unmap it is ignored, as QEMU does */
+        ret = co_node_discard_nested(node, offset, len);
+    }
     leave(node, &epoch);
     return ret;
 }

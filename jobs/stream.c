@@ -124,8 +124,8 @@ static void start_window(struct job *job, uint64_t offset, uint64_t len)
     co_start(co_stream_window, w);
 }
 
-/* An error of a window, or of a look into the tables (`unreadable`): what now?  True: go on. */
-static bool co_judge(struct job *job, int error, bool unreadable, uint64_t again_from, int *first_error)
+/* An error of a window: what now?  True: go on. */
+static bool co_judge(struct job *job, int error, uint64_t again_from, int *first_error)
 {
     struct stream *s = job->state;
 
@@ -136,7 +136,6 @@ static bool co_judge(struct job *job, int error, bool unreadable, uint64_t again
         return !job_is_cancelled(job);
     case JOB_ACTION_IGNORE: /* go on with the rest, but the job has failed: nothing may be dropped */
         *first_error = *first_error ? *first_error : error;
-        s->copier.offset += unreadable ? s->target->cluster_size : 0; /* step over it */
         co_yield();
         return true;
     default:
@@ -217,7 +216,7 @@ static int co_stream_copy(struct job *job)
 
     while (!job_is_cancelled(job)) {
         uint64_t offset, len = 0, from;
-        int error = 0, unreadable = 0;
+        int error = 0;
 
         while (is_busy(job)) {
             co_wait_window(s);
@@ -226,11 +225,11 @@ static int co_stream_copy(struct job *job)
         reap(job, &error);
         co_count_stale(job);
         if (error == 0 && s->copier.offset < s->target->size) {
-            error = unreadable = co_copier_next(&s->copier, job_slice(job, COPIER_WINDOW_MAX), &offset, &len);
+            co_copier_next(&s->copier, job_slice(job, COPIER_WINDOW_MAX), &offset, &len);
         }
         if (error < 0) {
             co_settle(job, &error);
-            if (!co_judge(job, error, unreadable < 0, from, &failed)) {
+            if (!co_judge(job, error, from, &failed)) {
                 break;
             }
         } else if (len > 0) {

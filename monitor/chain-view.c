@@ -48,12 +48,12 @@ static uint64_t co_bytes_held(struct node *node)
 /* For each layer the bytes that a reader of the root gets from it. */
 static void co_bytes_seen(struct node *root, const struct node_set *chain, uint64_t *seen)
 {
-    struct chain_map *map = chain_map_get(root);
+    struct chain_map *map = chain_map_get(root); /* so that it is filled once */
     struct chain_extent e;
 
     for (uint64_t at = 0; at < root->size; at += e.len) {
-        if (co_chain_map_find(map, at, root->size - at, &e)) {
-            break;
+        if (co_node_map(root, at, root->size - at, &e)) {
+            break; /* it has become smaller */
         }
         if (e.layer && is_data(e.kind) && e.depth < chain->count) {
             seen[e.depth] += e.len;

