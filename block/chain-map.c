@@ -7,7 +7,8 @@
  *              extents: sorted by start, without gaps; an extent ends where the next one starts
  *
  * Invariants:
- *   M1  a whole slice covers its range without gaps and says what reading through the layers now would say
+ *   M1  a whole slice covers its range without gaps and says what reading through the layers now would say (or where
+ *       the same content lies: read_at_source in the header)
  *   M2  whoever changes what a layer holds calls chain_map_patch() before it suspends again
  *   M3  a patch that meets a slice being filled marks it stale; the filler then starts over, so that M1 holds when
  *       it is done

@@ -43,6 +43,13 @@ bool chain_map_peek(struct chain_map *map, uint64_t offset, uint64_t len, struct
 /* The layer's own content of [offset, offset + len) is now `kind` at `host` (EXTENT_NONE: the layer has let go of it: the range is
  * forgotten and resolved anew).  Called by drivers right after their tables changed in memory, in the same breath. */
 void chain_map_patch(struct node *layer, uint64_t offset, uint64_t len, enum extent_kind kind, uint64_t host);
+/*
+ * While node->read_at_source: what co_copy_in() took over from files below is not patched.  The map goes on naming the source,
+ * which has the same content, and, unlike the target, has it in the page cache.  So the driver patches what is written in place
+ * as well (before it writes: until then both are the same), and who asks for such an extent learns where it can be read, not
+ * who holds it.  Ends with chain_map_forget_layer(), or when the sources leave the chain.
+ */
+
 /* The chain below some root changed (snapshot, end of a job): slots follow the edges.  Extents of layers that
  * left are forgotten. */
 void chain_map_relink(struct node *changed);

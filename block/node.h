@@ -103,6 +103,9 @@ struct driver {
      * once, move the bytes with co_io_gather(), update the tables once.  Offset and the sum of the lengths are
      * multiples of node->cluster_size (subcluster size with extended L2) or end at node->size. */
     int (*co_copy_in)(struct node *node, uint64_t offset, const struct io_piece *pieces, int n);
+    /* About so many bytes will come that way: the host may make room ahead (io_expect()).  0: that is over, and what was not
+     * used is given back.  A hint, cannot fail.  NULL: no need. */
+    void (*co_expect)(struct node *node, uint64_t bytes);
     /* What this layer alone holds at `offset`, at most `len` bytes on.  Maximal runs, please. */
     int (*co_map)(struct node *node, uint64_t offset, uint64_t len, struct extent *out);
     /* The host file in which EXTENT_DATA's host offsets lie (NULL op: that of node->file). */
@@ -174,6 +177,7 @@ struct node {
 
     struct io_file *stand_in;    /* what parents see that work on files (node_as_file()), once one has asked */
     struct chain_map *held_map;  /* a reference to `map` for a filter above; see node_hold_map() */
+    bool read_at_source;         /* what is copied in from files below is still read there (chain-map.h) */
     bool copy_on_read;           /* what is read from below is kept (copy-on-read.h) */
     bool marked;                 /* co_node_drain_begin()'s */
     struct chain_map *map;       /* resolved chain as seen from here, while somebody uses it */

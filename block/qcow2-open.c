@@ -548,6 +548,7 @@ const struct driver driver_qcow2 = {
     .co_empty = co_qcow2_empty,
     .co_flush = co_qcow2_flush,
     .co_copy_in = co_qcow2_copy_in,
+    .co_expect = co_qcow2_expect,
     .co_map = co_qcow2_map,
     .host_file = qcow2_host_file,
     .co_set_backing = co_qcow2_set_backing,

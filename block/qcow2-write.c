@@ -228,6 +228,9 @@ static int co_write_in_place(struct qcow2 *q, const struct payload *p, uint64_t 
     if (p->pieces) {
         return co_copy(q, p, guest, len, host);
     }
+    if (q->node->read_at_source) { /* the maps may still name where it was copied from */
+        chain_map_patch(q->node, guest, len, EXTENT_DATA, host);
+    }
     return co_write_list(q, p, guest, len, &none, &none, host);
 }
 
@@ -435,10 +438,34 @@ static int co_begin(struct qcow2 *q, struct change *c)
     return 0;
 }
 
-/* The one breath. */
-static void link_entries(struct qcow2 *q, struct change *c)
+/* Tell the maps of [from, to), as far as the change reaches. */
+static void patch(struct qcow2 *q, const struct change *c, uint64_t from, uint64_t to)
 {
-    uint64_t start = c->alloc.start, host = c->host, patch_end = MIN(c->fill_end, q->node->size);
+    from = MAX(from, c->fill_start);
+    to = MIN(MIN(to, c->fill_end), q->node->size);
+    if (from < to) {
+        chain_map_patch(q->node, from, to - from, EXTENT_DATA, c->host + (from - c->alloc.start));
+    }
+}
+
+/* All but what came from files and is read there as before. */
+static void patch_but_sources(struct qcow2 *q, const struct change *c, const struct payload *p)
+{
+    uint64_t at = p->guest;
+
+    patch(q, c, 0, c->pos);
+    for (int i = 0; i < p->n; at += p->pieces[i++].len) {
+        if (!p->pieces[i].file) {
+            patch(q, c, MAX(at, c->pos), MIN(at + p->pieces[i].len, c->end));
+        }
+    }
+    patch(q, c, c->end, UINT64_MAX);
+}
+
+/* The one breath. */
+static void link_entries(struct qcow2 *q, struct change *c, const struct payload *p)
+{
+    uint64_t start = c->alloc.start, host = c->host;
 
     for (uint32_t k = 0; k < c->n; k++, start += q->cluster_size, host += q->cluster_size) {
         uint64_t old = qcow2_l2_entry(q, c->piece, c->index + k);
@@ -452,8 +479,11 @@ static void link_entries(struct qcow2 *q, struct change *c)
         bitmap = (bitmap | bits) & ~(bits << 32);
         qcow2_l2_set(q, c->piece, c->index + k, host | QCOW2_COPIED, bitmap);
     }
-    chain_map_patch(q->node, c->fill_start, patch_end - c->fill_start, EXTENT_DATA,
-                    c->host + (c->fill_start - c->alloc.start));
+    if (p->pieces && q->node->read_at_source) {
+        patch_but_sources(q, c, p);
+    } else {
+        patch(q, c, 0, UINT64_MAX);
+    }
 }
 
 static int co_change(struct qcow2 *q, const struct payload *p, uint64_t guest, uint64_t len,
@@ -472,7 +502,7 @@ static int co_change(struct qcow2 *q, const struct payload *p, uint64_t guest, u
     if (ret == 0 && c.n > 0) {
         ret = co_move(q, &c, p);
         if (ret == 0) {
-            link_entries(q, &c);
+            link_entries(q, &c, p);
             *done = c.end - c.pos;
         } else if (!c.reuse) {
             co_mutex_lock(&q->lock);
@@ -551,6 +581,21 @@ int co_qcow2_copy_in(struct node *node, uint64_t offset, const struct io_piece *
         len += pieces[i].len;
     }
     return co_write_payload(node->state, &p, len);
+}
+
+/* Copied runs go to the end of the file unless enough is free before it. */
+void co_qcow2_expect(struct node *node, uint64_t bytes)
+{
+    struct qcow2 *q = node->state;
+    uint64_t end = q->file_end * q->cluster_size;
+
+    if (bytes > 0) {
+        io_expect(q->file, end, end + ROUND_UP(bytes, (uint64_t)q->cluster_size));
+        return;
+    }
+    co_mutex_lock(&q->lock); /* nothing is allocated meanwhile */
+    co_io_expect_end(q->file, q->file_end * q->cluster_size);
+    co_mutex_unlock(&q->lock);
 }
 
 int co_qcow2_hold(struct node *node, uint64_t offset, uint64_t len, enum qcow2_hold how)

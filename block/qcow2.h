@@ -363,6 +363,7 @@ int co_qcow2_discard_all(struct node *node, uint64_t offset, uint64_t len);
 /* Whole clusters of which nothing stays, so that the backing file shows. */
 int co_qcow2_empty(struct node *node, uint64_t offset, uint64_t len);
 int co_qcow2_copy_in(struct node *node, uint64_t offset, const struct io_piece *pieces, int n);
+void co_qcow2_expect(struct node *node, uint64_t bytes);
 enum qcow2_hold {
     QCOW2_HOLD_NOTHING,
     QCOW2_HOLD_HOLES,   /* clusters that the host need not store yet */

@@ -52,3 +52,17 @@ int co_io_gather(const struct io_piece *pieces, int n, struct io_file *dst, uint
     }
     return ret;
 }
+
+void io_expect(struct io_file *file, uint64_t from, uint64_t to)
+{
+    if (file->engine->expect) {
+        file->engine->expect(file, from, to);
+    }
+}
+
+void co_io_expect_end(struct io_file *file, uint64_t end)
+{
+    if (file->engine->co_expect_end) {
+        file->engine->co_expect_end(file, end);
+    }
+}

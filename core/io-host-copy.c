@@ -7,7 +7,7 @@
  *
  *     share        the target's file system refers to the source's extents (XFS, Btrfs): nothing moves
  *     past_cache   O_DIRECT from the source's pages: no page of the target is made; a run may also come from
- *                  many places at once (io_gather_run)
+ *                  many places at once (io-past-cache.c)
  *     in_kernel    copy_file_range(): a server copies (NFS), else through the page cache
  *     by_buffer    pread, pwrite
  *
@@ -124,14 +124,6 @@ static int open_direct(int fd, uint64_t *align)
 #endif
 }
 
-/* A list being put together in memory: mapped where that is cheap, else read into `buffer`. */
-struct gathered {
-    const struct io_gathering *g;
-    struct iovec *iov;   /* one for each piece */
-    char *buffer;
-    uint64_t buffered;
-};
-
 static bool is_mapped(const struct io_host_piece *p)
 {
     return p->fd >= 0 && p->len >= MAP_MIN && !(p->offset % PAGE);
@@ -171,9 +163,19 @@ static bool fill_buffer(char *at, const struct io_host_piece *p)
     return true;
 }
 
-static bool put_piece(struct gathered *out, int i)
+/* The pages are looked up here rather than by the write, which holds the file's lock meanwhile.  What cannot be read is found
+ * out there. */
+static void populate(void *at, uint64_t len)
 {
-    const struct io_host_piece *p = &out->g->pieces[i];
+#ifdef MADV_POPULATE_READ
+    madvise(at, len, MADV_POPULATE_READ);
+#endif
+}
+
+/* Mapped where that is cheap, else read into the buffer, from `*used` on. */
+static bool put_piece(struct io_gathering *g, int i, uint64_t *used)
+{
+    const struct io_host_piece *p = &g->pieces[i];
     void *at = (void *)p->mem;
 
     if (is_mapped(p)) {
@@ -182,35 +184,35 @@ static bool put_piece(struct gathered *out, int i)
             return false;
         }
         posix_fadvise(p->fd, p->offset, p->len, POSIX_FADV_WILLNEED); /* if it is cold: in one go */
+        populate(at, p->len);
     } else if (!is_in_place(p)) {
-        at = out->buffer + out->buffered;
-        out->buffered += p->len;
+        at = g->buffer + *used;
+        *used += p->len;
         if (!fill_buffer(at, p)) {
             return false;
         }
     }
-    out->iov[i] = (struct iovec){ .iov_base = at, .iov_len = p->len };
+    g->iov[i] = (struct iovec){ .iov_base = at, .iov_len = p->len };
     return true;
 }
 
-static void give_back(struct gathered *out, int n)
+static void give_back(struct io_gathering *g, int n)
 {
     for (int i = 0; i < n; i++) {
-        if (is_mapped(&out->g->pieces[i])) {
-            munmap(out->iov[i].iov_base, out->iov[i].iov_len);
+        if (is_mapped(&g->pieces[i])) {
+            munmap(g->iov[i].iov_base, g->iov[i].iov_len);
         }
     }
-    free(out->iov);
-    free(out->buffer);
+    free(g->iov);
+    free(g->buffer);
 }
 
-static bool put_together(struct gathered *out, const struct io_gathering *g, uint64_t align)
+static bool put_together(struct io_gathering *g, uint64_t align)
 {
-    uint64_t room = 0;
+    uint64_t room = 0, used = 0;
     struct stat st;
     int i;
 
-    *out = (struct gathered){ .g = g };
     if (fstat(g->dst, &st) || g->dst_off % align || g->n > IOV_MAX) {
         return false;
     }
@@ -220,60 +222,61 @@ static bool put_together(struct gathered *out, const struct io_gathering *g, uin
         }
         room += is_mapped(&g->pieces[i]) || is_in_place(&g->pieces[i]) ? 0 : g->pieces[i].len;
     }
-    out->iov = mem_calloc(g->n, sizeof(*out->iov));
-    out->buffer = room ? mem_align(PAGE, room) : NULL;
-    for (i = 0; i < g->n && put_piece(out, i); i++) {
+    g->iov = mem_calloc(g->n, sizeof(*g->iov));
+    g->buffer = room ? mem_align(PAGE, room) : NULL;
+    for (i = 0; i < g->n && put_piece(g, i, &used); i++) {
     }
     if (i < g->n) {
-        give_back(out, i);
+        give_back(g, i);
     }
     return i == g->n;
 }
 
-/* A short write is begun anew from its end: simpler than to be exact, and rare.  EFAULT: a page of a source could
- * not be read (no signal is raised for it); EINVAL: not the alignment that was promised. */
-static int write_direct(int fd, struct iovec *iov, int n, uint64_t offset)
+/* EFAULT: a page of a source could not be read (no signal is raised for it); EINVAL: not the alignment that was
+ * promised.  What was written short is rare, and written again another way. */
+int io_gather_judge(const struct io_gathering *g, ssize_t ret)
 {
-    while (n > 0) {
-        ssize_t ret = pwritev(fd, iov, n, offset);
-
-        if (ret < 0 && errno == EINTR) {
-            continue;
-        }
-        if (ret <= 0) {
-            return ret == 0 || errno == EFAULT || errno == EINVAL ? -EOPNOTSUPP : -errno;
-        }
-        offset += ret;
-        for (; n > 0 && (size_t)ret >= iov->iov_len; iov++, n--) {
-            ret -= iov->iov_len;
-        }
-        if (ret > 0) {
-            return -EOPNOTSUPP;
-        }
+    if (ret == (ssize_t)g->len) {
+        return 0;
     }
-    return 0;
+    return ret >= 0 || ret == -EFAULT || ret == -EINVAL ? -EOPNOTSUPP : ret;
 }
 
 /* Nothing is kept open or mapped from one run to the next: that costs 10 us in 500. */
-void io_gather_run(void *arg)
+void io_gather_begin(void *arg)
 {
     struct io_gathering *g = arg;
-    AUTOFREE struct iovec *list = NULL;
-    struct gathered out;
     uint64_t align;
-    int fd = open_direct(g->dst, &align);
 
-    g->result = fd < 0 ? -ENOSYS : -EOPNOTSUPP;
-    if (fd < 0) {
-        return;
+    g->iov = NULL;
+    g->buffer = NULL;
+    g->direct = open_direct(g->dst, &align);
+    g->result = g->direct < 0 ? -ENOSYS : put_together(g, align) ? 0 : -EOPNOTSUPP;
+    if (g->result == -EOPNOTSUPP) {
+        close(g->direct);
     }
-    if (put_together(&out, g, align)) {
-        list = mem_calloc(g->n, sizeof(*list));
-        memcpy(list, out.iov, g->n * sizeof(*list));
-        g->result = write_direct(fd, list, g->n, g->dst_off);
-        give_back(&out, g->n);
+}
+
+void io_gather_end(void *arg)
+{
+    struct io_gathering *g = arg;
+
+    give_back(g, g->n);
+    close(g->direct);
+}
+
+static void gather_run(struct io_gathering *g)
+{
+    ssize_t ret;
+
+    io_gather_begin(g);
+    if (g->result == 0) {
+        do {
+            ret = pwritev(g->direct, g->iov, g->n, g->dst_off);
+        } while (ret < 0 && errno == EINTR);
+        g->result = io_gather_judge(g, ret < 0 ? -errno : ret);
+        io_gather_end(g);
     }
-    close(fd);
 }
 
 /* As much of one range as there is in whole units. */
@@ -290,7 +293,7 @@ static int past_cache(const struct io_copy *c, uint64_t *done)
     if (piece.len < IO_DIRECT_MIN) {
         return 1;
     }
-    io_gather_run(&g);
+    gather_run(&g);
     if (g.result == -ENOSYS) {
         remember(c, REFUSED_DIRECT);
     }

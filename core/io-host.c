@@ -36,7 +36,7 @@ struct host_file {
     int fd;
     bool block_device;
     bool no_nowait;       /* the file system has no RWF_NOWAIT */
-    bool no_gather;       /* nothing goes past the page cache */
+    struct io_past_cache past;
     struct io_copy_memory copy; /* what copying into this file has taught us */
 };
 
@@ -199,6 +199,42 @@ static int co_host_range(struct io_file *file, enum io_range how, uint64_t offse
     return ret == -ENOSYS || ret == -ENODEV ? -EOPNOTSUPP : ret;
 }
 
+static int co_host_size(struct io_file *file, uint64_t *size)
+{
+    struct host_file *f = host(file);
+    struct stat st;
+
+    if (f->block_device) {
+        return ioctl(f->fd, BLKGETSIZE64, size) < 0 ? -errno : 0;
+    }
+    if (fstat(f->fd, &st) < 0) {
+        return -errno;
+    }
+    *size = st.st_size;
+    return 0;
+}
+
+/* Whole pages of one range, where sharing them is out of the question.  0: it has to be done another way. */
+static ssize_t co_copy_past_cache(struct io_file *src, uint64_t src_off, struct io_file *dst, uint64_t dst_off,
+                                  uint64_t len)
+{
+    struct io_host_piece piece = { .fd = host(src)->fd, .offset = src_off };
+    struct io_gathering g = { .pieces = &piece, .n = 1, .dst = host(dst)->fd, .dst_off = dst_off };
+    uint64_t size;
+    int ret;
+
+    if (!dst->engine->co_gather || !io_copy_refuses_to_share(&host(dst)->copy, src->id[0]) ||
+        co_host_size(src, &size) < 0 || src_off >= size) {
+        return 0;
+    }
+    piece.len = g.len = ROUND_DOWN(MIN(len, size - src_off), (uint64_t)4096);
+    if (g.len < IO_DIRECT_MIN) {
+        return 0;
+    }
+    ret = co_io_past_cache(dst->engine, &host(dst)->past, &g);
+    return ret == -ENOSYS || ret == -EOPNOTSUPP ? 0 : ret < 0 ? ret : (ssize_t)g.len;
+}
+
 static ssize_t co_host_copy(struct io_file *src, uint64_t src_off, struct io_file *dst,
                             uint64_t dst_off, uint64_t len)
 {
@@ -209,19 +245,21 @@ static ssize_t co_host_copy(struct io_file *src, uint64_t src_off, struct io_fil
     struct io_call call = {
         .op = IO_CALL_FN, .fn = io_copy_run, .arg = &copy, .len = len, .bulk = true,
     };
+    ssize_t ret = co_copy_past_cache(src, src_off, dst, dst_off, len);
 
-    dst->engine->co_carry(&call);
-    return copy.result;
+    if (ret == 0) {
+        dst->engine->co_carry(&call);
+        ret = copy.result;
+    }
+    return ret;
 }
 
-/* Worth its while only where it saves making the target's pages; `no_gather` remembers who cannot. */
+/* Worth its while only where it saves making the target's pages. */
 static int co_host_gather(const struct io_piece *pieces, int n, struct io_file *dst, uint64_t dst_off)
 {
     AUTOFREE struct io_host_piece *list = mem_calloc(n, sizeof(*list));
-    struct io_gathering g = {
-        .pieces = list, .n = n, .dst = host(dst)->fd, .dst_off = dst_off,
-    };
-    struct io_call call = { .op = IO_CALL_FN, .fn = io_gather_run, .arg = &g, .bulk = true };
+    struct io_gathering g = { .pieces = list, .n = n, .dst = host(dst)->fd, .dst_off = dst_off };
+    int ret;
 
     for (int i = 0; i < n; i++) {
         const struct io_file *file = pieces[i].file;
@@ -235,13 +273,21 @@ static int co_host_gather(const struct io_piece *pieces, int n, struct io_file *
         };
         g.len += pieces[i].len;
     }
-    if (g.len < IO_DIRECT_MIN || host(dst)->no_gather) {
+    if (g.len < IO_DIRECT_MIN) {
         return -EOPNOTSUPP;
     }
-    call.len = g.len;
-    dst->engine->co_carry(&call);
-    host(dst)->no_gather = g.result == -ENOSYS;
-    return g.result == -ENOSYS ? -EOPNOTSUPP : g.result;
+    ret = co_io_past_cache(dst->engine, &host(dst)->past, &g);
+    return ret == -ENOSYS ? -EOPNOTSUPP : ret;
+}
+
+static void host_expect(struct io_file *file, uint64_t from, uint64_t to)
+{
+    io_past_cache_expect(&host(file)->past, from, to);
+}
+
+static void co_host_expect_end(struct io_file *file, uint64_t end)
+{
+    co_io_past_cache_expect_end(file->engine, &host(file)->past, host(file)->fd, end);
 }
 
 struct map {
@@ -310,21 +356,6 @@ static int co_host_truncate(struct io_file *file, uint64_t size)
     return t.result;
 }
 
-static int co_host_size(struct io_file *file, uint64_t *size)
-{
-    struct host_file *f = host(file);
-    struct stat st;
-
-    if (f->block_device) {
-        return ioctl(f->fd, BLKGETSIZE64, size) < 0 ? -errno : 0;
-    }
-    if (fstat(f->fd, &st) < 0) {
-        return -errno;
-    }
-    *size = st.st_size;
-    return 0;
-}
-
 static int co_host_allocated(struct io_file *file, uint64_t *bytes)
 {
     struct stat st;
@@ -359,6 +390,7 @@ static int co_host_open(const struct io_engine *engine, const char *path, unsign
         return o.result;
     }
     f = mem_zalloc(sizeof(*f));
+    io_past_cache_init(&f->past);
     f->fd = o.fd;
     f->block_device = o.block_device;
     f->io.align = o.align;
@@ -531,13 +563,13 @@ static int co_host_load(const struct io_engine *engine, const char *path, char *
 
 const struct io_engine io_engine_threads = {
     .name = "threads", HOST_ENGINE, .co_carry = co_io_pool_call, .inline_reads = true,
-    .co_gather = co_host_gather,
+    .co_gather = co_host_gather, .expect = host_expect, .co_expect_end = co_host_expect_end,
 };
 
 #ifdef CONFIG_IO_URING
 const struct io_engine io_engine_uring = {
     .name = "io_uring", HOST_ENGINE, .co_carry = co_io_ring_call, .inline_reads = true,
-    .co_gather = co_host_gather,
+    .co_gather = co_host_gather, .expect = host_expect, .co_expect_end = co_host_expect_end,
 };
 #endif
 

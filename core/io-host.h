@@ -11,6 +11,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <sys/uio.h>
+
+#include "core/co.h"
 
 struct io_engine;
 
@@ -61,9 +64,32 @@ struct io_gathering {
     int n, dst;
     uint64_t dst_off, len;
 
-    int result; /* 0; -ENOSYS: the target takes no O_DIRECT; -EOPNOTSUPP: not this list; an error */
+    int result;        /* 0; -ENOSYS: the target takes no O_DIRECT; -EOPNOTSUPP: not this list; an error */
+    int direct;        /* while it is 0: what to write, and where to */
+    struct iovec *iov; /* n */
+    char *buffer;
 };
-void io_gather_run(void *arg);
+/* Its three steps: the first and the last one are work for a thread, the write between them, of `iov` to `direct`, is
+ * anybody's, and not needed when the first one failed; then there is nothing to end either. */
+void io_gather_begin(void *arg);
+int io_gather_judge(const struct io_gathering *g, ssize_t ret); /* what the write came to: 0 or as `result` */
+void io_gather_end(void *arg);
+
+/* io-past-cache.c: runs on their way past the cache into one file, and the room that is held for them. */
+struct io_past_cache {
+    bool refused;          /* nothing goes past the cache here */
+    uint64_t from, to;     /* bytes that are expected to be written so; none: from == to */
+    uint64_t room_to;      /* room is held from `from` up to here */
+    bool touched;          /* ... or that has been tried at least */
+    bool making;           /* of more room */
+    unsigned in_flight;
+    struct co_queue changed;
+};
+void io_past_cache_init(struct io_past_cache *p);
+/* Carries the gathering out; its result is returned. */
+int co_io_past_cache(const struct io_engine *engine, struct io_past_cache *p, struct io_gathering *g);
+void io_past_cache_expect(struct io_past_cache *p, uint64_t from, uint64_t to);
+void co_io_past_cache_expect_end(const struct io_engine *engine, struct io_past_cache *p, int fd, uint64_t end);
 
 /* io-host-places.c; as struct io_engine's working_dir. */
 char *io_host_working_dir(const struct io_engine *engine);

@@ -86,6 +86,12 @@ struct io_piece {
     uint64_t len;         /* bytes, not 0 */
 };
 int co_io_gather(const struct io_piece *pieces, int n, struct io_file *dst, uint64_t dst_off);
+/* The bytes [from, to), at the end of the file or behind it, are going to be written by the two above: the host may make room
+ * ahead (the file grows, nothing in it changes), so that such writes do not keep others from the file.  Until
+ * co_io_expect_end(): none of them is in flight then, nothing is used behind `end`, and room there is given back.  Neither can
+ * fail. */
+void io_expect(struct io_file *file, uint64_t from, uint64_t to);
+void co_io_expect_end(struct io_file *file, uint64_t end);
 /* Data or hole at `offset`: *data says which and *len how far it goes (at most to `offset + *len` as given). Where the
  * host cannot tell, all is data.  Beyond the end is a hole. */
 int co_io_map(struct io_file *file, uint64_t offset, uint64_t *len, bool *data);

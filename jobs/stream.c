@@ -133,6 +133,7 @@ static bool co_judge(struct job *job, int error, uint64_t again_from, int *first
     switch (co_job_error(job, true, error)) {
     case JOB_ACTION_STOP:
         s->copier.offset = again_from;
+        chain_map_forget_layer(s->target); /* or what is there behind it would be brought in again */
         return !job_is_cancelled(job);
     case JOB_ACTION_IGNORE: /* go on with the rest, but the job has failed: nothing may be dropped */
         *first_error = *first_error ? *first_error : error;
@@ -257,6 +258,25 @@ static int co_settle_former(struct node *target)
     return ret == 0 && target->read_only && file ? co_io_flush(file) : ret;
 }
 
+/* Guests go on reading at the source what has been copied, until it leaves the chain: there it is in the page cache, and
+ * waits for nobody's writes. */
+static int co_stream_move(struct job *job)
+{
+    struct stream *s = job->state;
+    const struct driver *driver = s->target->driver;
+    int ret;
+
+    s->target->read_at_source = true;
+    if (driver->co_expect && job->progress.total > 0) {
+        driver->co_expect(s->target, job->progress.total);
+    }
+    ret = co_stream_copy(job);
+    if (driver->co_expect) {
+        driver->co_expect(s->target, 0);
+    }
+    return ret;
+}
+
 static int co_stream_run(struct job *job, struct error *err)
 {
     struct stream *s = job->state;
@@ -267,7 +287,7 @@ static int co_stream_run(struct job *job, struct error *err)
     }
     job->len = s->target->size;
     co_count_all(job);
-    ret = co_stream_copy(job);
+    ret = co_stream_move(job);
     chain_map_watch(s->copier.map, NULL, NULL);
     if (ret == 0 && !job_is_cancelled(job)) {
         job->offset = job->len;
@@ -308,6 +328,10 @@ static void co_stream_clean(struct job *job)
     struct stream *s = job->state;
 
     s->target->backing_frozen--;
+    s->target->read_at_source = false;
+    if (s->target->backing != s->base) {
+        chain_map_forget_layer(s->target);
+    }
     copier_fini(&s->copier);
     if (s->made_writable) {
         /* If that fails it stays writable, and nothing that was promised is missing. */

@@ -97,3 +97,30 @@ END
     same_content sibling.raw sibling.img
     assert_clean sibling.img file-B.img
 }
+
+@test "a guest reads what it has written over what a stream has copied, before and after the job's end" {
+    CHAIN_SIZE=8M
+    qemu-img create -q -f qcow2 file-A.img 8M
+    qemu-io -f qcow2 -c 'write -q -P 1 0 8M' file-A.img >/dev/null
+    qemu-img create -q -f qcow2 -b file-A.img -F qcow2 file-B.img
+    cat >script <<'SCRIPT'
+block_stream virtio0 2M
+sleep 600ms
+block_job_pause virtio0
+qemu-io virtio0 "write -P 7 64k 4k"
+qemu-io virtio0 "write -z 192k 64k"
+qemu-io virtio0 "read -P 7 64k 4k"
+qemu-io virtio0 "read -P 1 68k 60k"
+qemu-io virtio0 "read -P 0 192k 64k"
+block_job_resume virtio0
+block_job_set_speed virtio0 0
+wait virtio0 done 20s
+qemu-io virtio0 "read -P 7 64k 4k"
+SCRIPT
+    run mg -guest profile=none -drive "$(chain_drive A B)" -f script
+    assert_status 0
+    [[ $output != *"verification failed"* ]]
+    assert_clean file-B.img
+    qemu-io -f qcow2 -c 'read -q -P 7 64k 4k' -c 'read -q -P 1 68k 124k' -c 'read -q -P 0 192k 64k' \
+        -c 'read -q -P 1 256k 7936k' file-B.img
+}

@@ -566,6 +566,27 @@ static void co_long_copies_pass_the_page_cache(void)
     co_io_close(src);
 }
 
+/* The first copy finds out that extents cannot be shared; where they can no room is needed. */
+static void co_room_for_what_is_expected_is_made_ahead_and_what_is_left_given_back(void)
+{
+    struct io_file *src = co_create();
+    struct io_file *dst = co_open_file(in_dir("dst"), IO_RDWR | IO_CREATE | IO_TRUNC);
+
+    co_fill(src, 0, 3 << 20, 'm');
+    assert_int_equal(co_io_copy(src, 0, dst, 0, 1 << 20), 0);
+    io_expect(dst, 1 << 20, 32 << 20);
+    assert_int_equal(co_io_copy(src, 0, dst, 1 << 20, 2 << 20), 0);
+    if (dst->engine->expect && dst->align == 1 && cached_bytes(in_dir("dst"), 1 << 20) == 0) {
+        assert_int_equal(co_size(dst), 32 << 20);
+        co_expect(dst, 3 << 20, 1 << 20, 0);
+    }
+    co_io_expect_end(dst, 3 << 20);
+    assert_int_equal(co_size(dst), 3 << 20);
+    co_expect(dst, 1 << 20, 2 << 20, 'm');
+    co_io_close(dst);
+    co_io_close(src);
+}
+
 /* As on a host whose copy_file_range() declines: the worker reads and writes. */
 static void co_refused_copies_go_through_a_buffer(void)
 {
@@ -954,6 +975,7 @@ static const struct test tests[] = {
     TEST(co_truncation_shrinks_and_grows), TEST(co_map_tells_data_from_holes),
     TEST(co_copies_are_exact), TEST(co_copies_inside_one_file),
     TEST(co_pieces_are_gathered_in_order), TEST(co_long_copies_pass_the_page_cache),
+    TEST(co_room_for_what_is_expected_is_made_ahead_and_what_is_left_given_back),
     TEST(co_refused_copies_go_through_a_buffer), TEST(co_neighbours_do_not_harm_each_other),
     TEST(co_any_number_may_be_in_flight), TEST(co_work_is_done_once),
     TEST(co_only_files_and_disks_are_opened), TEST(co_descriptors_are_closed_on_exec),
