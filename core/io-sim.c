@@ -192,6 +192,15 @@ static ssize_t co_sim_copy(struct io_file *src_io, uint64_t src_off, struct io_f
     return co_change(&r, dst->file, op, len);
 }
 
+/* A range may be far larger than the medium: that is seen without counting it. */
+static bool has_room(const struct sim_pages *pages, uint64_t offset, uint64_t len)
+{
+    uint64_t blocks = sim_quota ? room() : 0;
+
+    return !sim_quota || (len / SIM_BLOCK_SIZE <= blocks + sim_pages_held(pages) &&
+                          sim_pages_missing(pages, offset, len) <= blocks);
+}
+
 static int co_sim_range(struct io_file *io, enum io_range how, uint64_t offset, uint64_t len)
 {
     static const enum io_sim_op kinds[] = {
@@ -206,8 +215,7 @@ static int co_sim_range(struct io_file *io, enum io_range how, uint64_t offset, 
     if (ret) {
         return ret;
     }
-    if (r.error || (how != IO_RANGE_PUNCH && sim_quota &&
-                    sim_pages_missing(h->file->now.pages, offset, len) > room())) {
+    if (r.error || (how != IO_RANGE_PUNCH && !has_room(h->file->now.pages, offset, len))) {
         return co_fail(&r, -ENOSPC);
     }
     return co_change(&r, h->file, sim_op_new(kinds[how], offset, len, false), 0);

@@ -23,6 +23,7 @@
 #include "monitor/qmp.c"
 
 #include "tests/fuzz/lib/monitor-bench.h"
+#include "tests/fuzz/lib/monitor-words.h"
 
 struct conn {
     struct fuzz_input *in;
@@ -144,9 +145,16 @@ static void run(struct fuzz_input *in)
     free(c.out);
 }
 
+/* A command from the tables, or bytes. */
+static size_t mutate(uint8_t *data, size_t len, size_t max, struct random *rnd)
+{
+    return random_below(rnd, 4) ? fuzz_mutate_lines(data, len, max, 1, fuzz_qmp_command, rnd) : fuzz_mutate_bytes(data, len, max, rnd);
+}
+
 const struct fuzz_target fuzz_target = {
     .name = "qmp",
     .set_up = bench_set_up,
     .run = run,
+    .mutate = mutate,
     .max_len = 2048,
 };

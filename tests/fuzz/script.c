@@ -6,6 +6,7 @@
  * a text.
  */
 #include "tests/fuzz/lib/monitor-bench.h"
+#include "tests/fuzz/lib/monitor-words.h"
 
 #include "monitor/script.h"
 
@@ -56,9 +57,16 @@ static void run(struct fuzz_input *in)
     free(s.text);
 }
 
+/* A command from the tables, or bytes. */
+static size_t mutate(uint8_t *data, size_t len, size_t max, struct random *rnd)
+{
+    return random_below(rnd, 4) ? fuzz_mutate_lines(data, len, max, 1, fuzz_human_line, rnd) : fuzz_mutate_bytes(data, len, max, rnd);
+}
+
 const struct fuzz_target fuzz_target = {
     .name = "script",
     .set_up = bench_set_up,
     .run = run,
+    .mutate = mutate,
     .max_len = 1024,
 };

@@ -11,6 +11,7 @@
 
 #include "block/disk.h"
 #include "block/file.h"
+#include "block/filter.h"
 #include "block/qcow2.h"
 #include "core/co.h"
 #include "core/io-sim.h"
@@ -160,7 +161,8 @@ static void world_reset(void)
 
 static void world_begin(void)
 {
-    static const struct driver *const drivers[] = { &driver_qcow2, &driver_raw, &driver_file, NULL };
+    static const struct driver *const drivers[] = { &driver_qcow2, &driver_raw, &driver_file, &driver_blkdebug,
+                                                    &driver_copy_on_read, &driver_throttle, NULL };
     static bool begun;
 
     if (begun) {

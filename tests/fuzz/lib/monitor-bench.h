@@ -3,8 +3,8 @@
  * For targets that talk to a monitor: a disk with a chain of three images, jobs, events; and the end of all that, whatever
  * the talk has made of it.
  *
- * Two commands are kept from the inputs (bench_refuses()): the end of the program, which is remembered for ever, and the
- * NBD server, which would be a socket of the host.
+ * Kept from the inputs (bench_refuses()): the end of the program, which is remembered for ever; the NBD server, which would
+ * be a socket of the host; the log file and temporary overlays, which would be files of the host.
  */
 #ifndef TESTS_FUZZ_LIB_MONITOR_BENCH_H
 #define TESTS_FUZZ_LIB_MONITOR_BENCH_H
@@ -18,16 +18,35 @@
 #include "jobs/job.h"
 #include "monitor/events.h"
 #include "monitor/monitor.h"
+#include "monitor/handlers.h"
 #include "monitor/outcome.h"
+#include "start/drive.h"
 #include "tests/fuzz/lib/raw-disk.h"
 
 #define BENCH_DISK (1u << 20)
+#define BENCH_ROOM (3u << 20) /* of the simulated disk: what is allocated at once must end */
 
-static struct disk *bench_disk;
 
-static inline bool bench_refuses(const char *text, size_t len)
+/* JSON can write any letter as a number. */
+static inline size_t bench_unescape(char *out, const char *text, size_t len)
 {
-    static const char *const words[] = { "quit", "server_start", "server-start" };
+    size_t n = 0;
+    unsigned code;
+
+    for (size_t i = 0; i < len; i++) {
+        bool escaped = i + 6 <= len && memcmp(text + i, "\\u00", 4) == 0 && sscanf(text + i + 4, "%2x", &code) == 1;
+
+        out[n++] = escaped ? (char)code : text[i];
+        i += escaped ? 5 : 0;
+    }
+    return n;
+}
+
+static inline bool bench_refuses(const char *bytes, size_t bytes_len)
+{
+    static const char *const words[] = { "quit", "server_start", "server-start", "logfile", "snapshot=", ",snapshot" };
+    AUTOFREE char *text = mem_alloc(bytes_len + 1);
+    size_t len = bench_unescape(text, bytes, bytes_len);
 
     for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
         if (memmem(text, len, words[i], strlen(words[i]))) {
@@ -65,8 +84,10 @@ static inline void bench_set_up(void)
     machine_init(16 << 20);
     outcome_init();
     events_init();
+    drive_set_maker(co_drive_hot_add);
     raw_disk_make(BENCH_DISK);
     loop_run_co(co_bench_images, NULL);
+    io_sim_set_quota(BENCH_ROOM);
     fuzz_keep_disk();
 }
 
@@ -78,7 +99,7 @@ static inline CO_ENTRY void co_bench_begin(void *arg)
 
     FUZZ_CHECK(node, "%s", err.text);
     json_decref(options);
-    bench_disk = disk_new("virtio0", node);
+    (void)disk_new("virtio0", node);
 }
 
 static inline void bench_begin(void)
@@ -95,8 +116,7 @@ static inline CO_ENTRY void co_bench_end(void *arg)
         (void)job_dismiss(job, NULL);
         co_sleep_ns(NS_PER_MS);
     }
-    co_disk_free(bench_disk);
-    (void)co_blockdevs_end(NULL);
+    (void)co_drives_end(NULL);
 }
 
 /* Commands that wait are told to come back first. */
