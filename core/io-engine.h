@@ -178,10 +178,18 @@ struct io_call {
     void (*fn)(void *arg);
     void *arg;
     ssize_t result;   /* out: a count or a negative errno */
+    struct io_lane *lane; /* or NULL; then it is the pool's, on any carrier */
     struct co *co;    /* the carrier's: who waits */
     STAILQ_ENTRY(io_call) link; /* the carrier's */
 };
 STAILQ_HEAD(io_call_list, io_call);
+
+/* Calls that a worker carries out one after the other: the pool's, under its lock.  Idle when all calls
+ * in it are complete. */
+struct io_lane {
+    struct io_call_list calls;
+    bool busy; /* a worker serves it, or one of its calls is queued for a worker */
+};
 
 /* Carry the call out now, on the calling thread; sets call->result. */
 void io_call_run(struct io_call *call);

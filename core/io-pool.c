@@ -4,11 +4,19 @@
  *
  *     loop's thread                                    workers
  *     call -> `batch` --- end of turn, one lock ---> `prompt` or `bulk` -> io_call_run()
- *     co_wake() <- whole list, one lock <- eventfd <------------------------- `finished`
+ *     co_wake() <- whole list, one lock <------------------------------------ `finished`
  *
- * Both ways are batched: calls are handed over once a turn, and the eventfd is written only when
- * `finished` was empty.  A call belongs to the loop's thread before it is handed over and after it
- * was collected, to one worker in between.
+ * Both ways are batched: calls are handed over once a turn, and what is finished is looked for once
+ * a turn; the eventfd is written only when the loop is asleep.  A call belongs to the loop's thread
+ * before it is handed over and after it was collected, to one worker in between.
+ *
+ * Waking a thread costs 20 us here, ten times a write into the page cache.  So both sides look
+ * for news for SPIN_NS before they sleep: one worker for calls, the loop for what is finished.  Who
+ * has looked in vain sleeps at once the next times, twice as often after each failure (`patience`):
+ * a slow disk, a slow guest or a single processor make looking useless, and soon it costs nothing.
+ *
+ * Writes of one file wait for each other in the kernel anyway (its inode's lock), so they are one
+ * lane that one worker serves, and no other worker is kept from other files' work by it.
  *
  * Bulk work (copies, compression, whole files) gets at most half of the threads, so that a guest's
  * request never waits behind it for a worker; more would not be faster, as it is bound by memory
@@ -22,6 +30,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -31,6 +40,8 @@
 
 #define THREAD_BYTES (8u << 20) /* of its stack, usually */
 #define THREADS_MAX 4
+#define SPIN_NS 20000u
+#define SKIP_MAX 256u
 
 static unsigned threads_max;
 static pthread_t threads[THREADS_MAX];
@@ -49,10 +60,58 @@ static pthread_cond_t work = PTHREAD_COND_INITIALIZER;
 static struct io_call_list prompt = STAILQ_HEAD_INITIALIZER(prompt);
 static struct io_call_list bulk = STAILQ_HEAD_INITIALIZER(bulk);
 static struct io_call_list finished = STAILQ_HEAD_INITIALIZER(finished);
-static unsigned queued;       /* in prompt and bulk */
 static unsigned idle;         /* workers that wait for `work` */
 static unsigned bulk_running;
-static bool ending;
+static bool spinning;         /* one worker looks for calls, awake */
+static bool asleep;           /* the loop, or about to: it wants the eventfd written */
+
+/* Changed under the lock, looked at without it by those who spin. */
+static atomic_uint queued;    /* in prompt and bulk */
+static atomic_uint done;      /* in finished */
+static atomic_bool ending;
+
+/* Whether looking for news has been worth it lately. */
+struct patience {
+    unsigned skip; /* so many times not, after the last failure */
+    unsigned left; /* of those */
+};
+static struct patience of_loop; /* the loop's thread only */
+static struct patience of_workers; /* whoever sets `spinning` */
+
+/* --- Looking for news ------------------------------------------------------------------------- */
+
+static bool has_patience(struct patience *p)
+{
+    if (p->left) {
+        p->left--;
+        return false;
+    }
+    return !loop_is_virtual(); /* whose clock stands still */
+}
+
+static void relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* Look until there is something, for a short while.  Takes no lock. */
+static bool look(struct patience *p, atomic_uint *news)
+{
+    uint64_t end = loop_now() + SPIN_NS;
+    bool found;
+
+    while (!(found = atomic_load_explicit(news, memory_order_acquire)) && loop_now() < end &&
+           !atomic_load_explicit(&ending, memory_order_relaxed)) {
+        relax();
+    }
+    p->skip = found ? 0 : MIN(2 * p->skip + 1, SKIP_MAX);
+    p->left = p->skip;
+    return found;
+}
 
 /* --- Workers ---------------------------------------------------------------------------------- */
 
@@ -73,20 +132,86 @@ static struct io_call *take(void)
     return call;
 }
 
-static void finish(struct io_call *call)
+/* The next of the call's lane.  The call may be gone as soon as it is finished, and the lane with
+ * the last one. */
+static struct io_call *take_next(struct io_call *call)
 {
-    bool first = STAILQ_EMPTY(&finished);
-    uint64_t one = 1;
+    struct io_call *next = NULL;
+
+    if (call->lane) {
+        next = STAILQ_FIRST(&call->lane->calls);
+        if (next) {
+            STAILQ_REMOVE_HEAD(&call->lane->calls, link);
+        } else {
+            call->lane->busy = false;
+        }
+    }
+    return next;
+}
+
+/* True when the loop must be woken. */
+static bool finish(struct io_call *call)
+{
+    bool wake = asleep;
 
     bulk_running -= call->bulk;
     STAILQ_INSERT_TAIL(&finished, call, link);
-    if (first) {
-        /* Under the lock, so that the loop cannot empty `finished` in between and miss the next
-         * one. Cannot fail or wait: the counter is far from its end. */
-        ssize_t ret = write(event_fd, &one, sizeof(one));
+    done++;
+    asleep = false;
+    return wake;
+}
 
-        assert(ret == sizeof(one));
+/* Without the lock. */
+static void wake_loop(void)
+{
+    uint64_t one = 1;
+    /* Cannot fail or wait: the counter is far from its end. */
+    ssize_t ret = write(event_fd, &one, sizeof(one));
+
+    assert(ret == sizeof(one));
+}
+
+/* Lock held; released meanwhile. */
+static void carry_out(struct io_call *call)
+{
+    while (call) {
+        struct io_call *next;
+        bool wake;
+
+        pthread_mutex_unlock(&lock);
+        io_call_run(call);
+        pthread_mutex_lock(&lock);
+        next = take_next(call);
+        if (next && queued) { /* others have waited for longer than the lane's next */
+            STAILQ_INSERT_TAIL(&prompt, next, link);
+            queued++;
+            next = NULL;
+        }
+        wake = finish(call);
+        if (wake) {
+            pthread_mutex_unlock(&lock);
+            wake_loop();
+            pthread_mutex_lock(&lock);
+        }
+        call = next;
     }
+}
+
+/* Lock held; released meanwhile.  There may be work afterwards, or not.  What is queued now is bulk work
+ * that has to wait for another's end. */
+static void wait_for_work(void)
+{
+    if (!spinning && !queued && has_patience(&of_workers)) {
+        spinning = true;
+        pthread_mutex_unlock(&lock);
+        look(&of_workers, &queued);
+        pthread_mutex_lock(&lock);
+        spinning = false;
+        return;
+    }
+    idle++;
+    pthread_cond_wait(&work, &lock);
+    idle--;
 }
 
 static void *worker(void *arg)
@@ -96,16 +221,11 @@ static void *worker(void *arg)
         struct io_call *call = take();
 
         if (call) {
-            pthread_mutex_unlock(&lock);
-            io_call_run(call);
-            pthread_mutex_lock(&lock);
-            finish(call);
+            carry_out(call);
         } else if (ending) {
             break;
         } else {
-            idle++;
-            pthread_cond_wait(&work, &lock);
-            idle--;
+            wait_for_work();
         }
     }
     pthread_mutex_unlock(&lock);
@@ -132,6 +252,20 @@ static void start_thread(void)
 
 /* --- The loop's side -------------------------------------------------------------------------- */
 
+/* Lock held.  A lane that is served already takes it; it needs no other worker. */
+static void enqueue(struct io_call *call)
+{
+    if (call->lane && call->lane->busy) {
+        STAILQ_INSERT_TAIL(&call->lane->calls, call, link);
+        return;
+    }
+    if (call->lane) {
+        call->lane->busy = true;
+    }
+    STAILQ_INSERT_TAIL(call->bulk ? &bulk : &prompt, call, link);
+    queued++;
+}
+
 void io_pool_submit(void)
 {
     struct io_call *call;
@@ -144,10 +278,9 @@ void io_pool_submit(void)
     pthread_mutex_lock(&lock);
     while ((call = STAILQ_FIRST(&batch))) {
         STAILQ_REMOVE_HEAD(&batch, link);
-        STAILQ_INSERT_TAIL(call->bulk ? &bulk : &prompt, call, link);
-        queued++;
+        enqueue(call);
     }
-    wanted = queued;
+    wanted = queued - MIN(queued, (unsigned)spinning);
     starting = wanted > idle ? MIN(wanted - idle, threads_max - thread_count) : 0;
     for (unsigned n = MIN(wanted, idle); n; n--) {
         pthread_cond_signal(&work);
@@ -158,28 +291,54 @@ void io_pool_submit(void)
     }
 }
 
-static void end_of_turn(void *arg)
-{
-    io_pool_submit();
-}
-
-static void pool_collect(void *arg, unsigned events)
+static void collect(void)
 {
     struct io_call_list list = STAILQ_HEAD_INITIALIZER(list);
     struct io_call *call;
-    uint64_t count;
 
     pthread_mutex_lock(&lock);
-    if (read(event_fd, &count, sizeof(count)) < 0) {
-        assert(errno == EAGAIN);
-    }
     STAILQ_CONCAT(&list, &finished);
+    done = 0;
     pthread_mutex_unlock(&lock);
     while ((call = STAILQ_FIRST(&list))) {
         STAILQ_REMOVE_HEAD(&list, link);
         in_flight--;
         co_wake(call->co);
     }
+}
+
+static void end_of_turn(void *arg)
+{
+    io_pool_submit();
+    if (done) {
+        collect();
+    }
+}
+
+/* From here on whoever finishes something wakes the loop. */
+static void before_sleep(void *arg)
+{
+    if (!in_flight) {
+        return;
+    }
+    if (!has_patience(&of_loop) || !look(&of_loop, &done)) {
+        pthread_mutex_lock(&lock);
+        asleep = !done;
+        pthread_mutex_unlock(&lock);
+    }
+    if (done) {
+        collect();
+    }
+}
+
+static void pool_woken(void *arg, unsigned events)
+{
+    uint64_t count;
+
+    if (read(event_fd, &count, sizeof(count)) < 0) {
+        assert(errno == EAGAIN);
+    }
+    collect();
 }
 
 void io_pool_send(struct io_call *call)
@@ -207,8 +366,9 @@ void io_pool_init(void)
         fprintf(stderr, "merganser: cannot create an eventfd: %s\n", strerror(errno));
         abort();
     }
-    watch = loop_watch(event_fd, LOOP_READ, pool_collect, NULL);
+    watch = loop_watch(event_fd, LOOP_READ, pool_woken, NULL);
     poller.submit = end_of_turn;
+    poller.before_sleep = before_sleep;
     loop_poller_add(&poller);
 }
 

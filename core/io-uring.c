@@ -153,7 +153,7 @@ static void nothing(void *arg)
 
 ssize_t co_io_ring_call(struct io_call *call)
 {
-    if (call->op == IO_CALL_FN) {
+    if (call->op == IO_CALL_FN || call->lane) {
         return co_io_pool_call(call);
     }
     call->co = co_self();

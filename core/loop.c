@@ -38,6 +38,7 @@
 /* While coroutines keep each other ready, descriptors are looked at every so many turns only: a
  * look is a system call, a turn may be as short as a coroutine switch. */
 #define BUSY_TURNS_PER_POLL 16
+#define BUSY_TURNS_PER_LOOK 4
 #define EVENTS_PER_POLL 64
 
 static enum loop_clock clock_kind;
@@ -273,6 +274,18 @@ static void submit(void)
     hold_end("submission of I/O");
 }
 
+static void before_sleep(void)
+{
+    struct loop_poller *p;
+
+    LIST_FOREACH(p, &pollers, link) {
+        if (p->before_sleep) {
+            p->before_sleep(p->arg);
+        }
+    }
+    hold_begin(); /* looking for news is waiting */
+}
+
 /* --- File descriptors ------------------------------------------------------------------------- */
 
 struct loop_watch {
@@ -452,7 +465,8 @@ static void wait_virtual(void)
         return;
     }
     must_have_something_to_wait_for();
-    poll_descriptors(heap_used ? 0 : UINT64_MAX);
+    before_sleep();
+    poll_descriptors(heap_used || ready_count ? 0 : UINT64_MAX);
     if (!ready_count && heap_used) {
         virtual_now = MAX(virtual_now, heap[1]->when);
         hold_begin();
@@ -464,6 +478,10 @@ static void wait_real(void)
 {
     uint64_t ns = UINT64_MAX;
 
+    if (!ready_count) {
+        before_sleep();
+        busy_turns += BUSY_TURNS_PER_LOOK; /* it took as long as so many turns */
+    }
     if (ready_count) {
         if (++busy_turns >= BUSY_TURNS_PER_POLL) {
             busy_turns = 0;

@@ -84,10 +84,12 @@ struct loop_watch *loop_watch_named(int fd, unsigned events, loop_watch_fn *fn, 
 void loop_watch_events(struct loop_watch *w, unsigned events); /* change; 0 pauses */
 void loop_unwatch(struct loop_watch *w); /* safe from within any callback */
 
-/* --- Pollers: engines that batch.  `submit` runs at the end of each turn before the loop may wait. ------ */
+/* --- Pollers: engines that batch.  `submit` runs at the end of each turn before the loop may wait.  `before_sleep` (may be
+ * NULL) runs when it will wait, unless this makes something ready; it may take some microseconds. ------ */
 struct loop_poller {
     LIST_ENTRY(loop_poller) link;
     loop_fn *submit;
+    loop_fn *before_sleep;
     void *arg;
 };
 void loop_poller_add(struct loop_poller *p);

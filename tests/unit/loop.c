@@ -349,6 +349,46 @@ static void pollers_submit_before_the_loop_waits(void **state)
     loop_poller_remove(&poller);
 }
 
+static void nothing_fn(void *arg)
+{
+}
+
+static struct co *sleeper;
+
+static void wake_sleeper(void *arg)
+{
+    ++*(int *)arg;
+    if (sleeper) {
+        co_wake(sleeper);
+        sleeper = NULL;
+    }
+}
+
+static void sleeper_entry(void *arg)
+{
+    int *asked = arg;
+
+    co_yield();
+    assert_int_equal(*asked, 0); /* something was ready */
+    sleeper = co_self();
+    co_suspend(); /* for ever, but for the poller's news */
+    assert_int_equal(*asked, 1);
+}
+
+static void pollers_are_asked_for_news_before_the_loop_sleeps(void **state)
+{
+    int asked = 0;
+    struct loop_poller poller = { .submit = nothing_fn, .before_sleep = wake_sleeper, .arg = &asked };
+    struct loop_timer never;
+
+    loop_timer_init(&never, nothing_fn, NULL);
+    loop_timer_arm(&never, loop_now() + 3600 * NS_PER_S);
+    loop_poller_add(&poller);
+    loop_run_co(sleeper_entry, &asked);
+    loop_poller_remove(&poller);
+    loop_timer_cancel(&never);
+}
+
 static void real_sleep_entry(void *arg)
 {
     uint64_t before = loop_now();
@@ -451,6 +491,7 @@ int main(void)
         VIRTUAL(a_regular_file_is_always_ready),
         VIRTUAL(the_virtual_clock_looks_at_descriptors_before_it_jumps),
         VIRTUAL(pollers_submit_before_the_loop_waits),
+        REAL(pollers_are_asked_for_news_before_the_loop_sleeps),
         REAL(the_real_clock_sleeps_and_the_longest_turn_is_seen),
         VIRTUAL(an_inner_loop_runs_what_is_ready_and_quit_leaves_the_innermost),
         VIRTUAL(chance_repeats_by_seed_and_has_no_bias),
