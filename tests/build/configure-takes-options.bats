@@ -56,3 +56,16 @@ make_says() {
     [[ $(make_says COMPILE) == *-fsanitize=address,undefined*-fno-sanitize-recover=all* ]]
     [[ $(make_says LINK) == *-fsanitize=address,undefined* ]]
 }
+
+@test "git does not see a directory in which is built, and the sources keep their own list" {
+    mkdir tree
+    cp "$TOP/configure" "$TOP/Makefile.in" tree
+    echo mine >tree/.gitignore
+    git init -q tree
+    mkdir tree/b
+    (cd tree/b && ../configure) >/dev/null
+    (cd tree && ./configure) >/dev/null
+    [ "$(cat tree/.gitignore)" = mine ]
+    run git -C tree status --porcelain --ignored b
+    assert_output '!! b/'
+}
