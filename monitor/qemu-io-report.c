@@ -13,6 +13,7 @@
 #include "monitor/qemu-io-run.h"
 
 #define LENGTH_MAX 2147483136ull /* QEMU's largest request */
+#define HUNDREDTH (NS_PER_S / 100)
 
 /* --- Numbers in ---------------------------------------------------------------------------------------------------------- */
 
@@ -75,10 +76,16 @@ int io_get_range(struct io_run *run, uint64_t *offset, uint64_t *len)
         if (io_get_size(run, run->argv[i], &more)) {
             return -EINVAL;
         }
+        if (more > LENGTH_MAX && !run->any_length) {
+            monitor_printf(run->mon, run->cmd->lengths ? "Argument '%s' exceeds maximum size %llu\n" :
+                                     strchr(run->cmd->options, 'n') ? "length cannot exceed %2$llu without -n, given %1$s\n" :
+                                                                      "length cannot exceed %2$llu, given %1$s\n",
+                           run->argv[i], LENGTH_MAX);
+            return -EINVAL;
+        }
         *len += more;
-        if ((more > LENGTH_MAX || *len > LENGTH_MAX) && !run->no_fallback) {
-            monitor_printf(run->mon, "length cannot exceed %llu%s, given %s\n", LENGTH_MAX,
-                           strchr(run->cmd->options, 'n') ? " without -n" : "", run->argv[i]);
+        if (*len > LENGTH_MAX && !run->any_length) {
+            monitor_printf(run->mon, "The total number of bytes exceed the maximum size %llu\n", LENGTH_MAX);
             return -EINVAL;
         }
     }
@@ -87,38 +94,45 @@ int io_get_range(struct io_run *run, uint64_t *offset, uint64_t *len)
 
 /* --- Reports ------------------------------------------------------------------------------------------------------------ */
 
+static void print_duration(struct monitor *mon, unsigned long long hundredths, bool in_full)
+{
+    unsigned long long hours = hundredths / 360000, minutes = hundredths / 6000 % 60, seconds = hundredths / 100 % 60;
+
+    if (hours || in_full) {
+        monitor_printf(mon, "%llu:%02llu:%02llu.%02llu", hours, minutes, seconds, hundredths % 100);
+    } else if (minutes) {
+        monitor_printf(mon, "%02llu:%02llu.%02llu", minutes, seconds, hundredths % 100);
+    } else {
+        monitor_printf(mon, "%02llu.%02llu sec", seconds, hundredths % 100);
+    }
+}
+
 void io_report(struct io_run *run, const char *verb, uint64_t offset, uint64_t len, uint64_t started)
 {
     uint64_t ns = MAX(loop_now() - started, (uint64_t)1);
     double seconds = ns / 1e9;
-    unsigned long long hundredths = ns / 10000000;
     char size[48], speed[48];
 
     if (run->quiet) {
         return;
     }
     if (run->machine) {
-        monitor_printf(run->mon, "%llu,1,%llu:%02llu:%02llu.%02llu,%.3f,%.3f\n", (unsigned long long)len,
-                       hundredths / 360000, hundredths / 6000 % 60, hundredths / 100 % 60, hundredths % 100, len / seconds,
-                       1 / seconds);
+        monitor_printf(run->mon, "%llu,1,", (unsigned long long)len);
+        print_duration(run->mon, ns / HUNDREDTH, true);
+        monitor_printf(run->mon, ",%.3f,%.3f\n", len / seconds, 1 / seconds);
         return;
     }
     monitor_printf(run->mon, "%s %llu/%llu bytes at offset %llu\n%s, 1 ops; ", verb, (unsigned long long)len,
                    (unsigned long long)len, (unsigned long long)offset, io_amount(len, size));
-    if (hundredths < 6000) {
-        monitor_printf(run->mon, "%02llu.%02llu sec", hundredths / 100, hundredths % 100);
-    } else {
-        monitor_printf(run->mon, "%02llu:%02llu.%02llu", hundredths / 6000, hundredths / 100 % 60, hundredths % 100);
-    }
+    print_duration(run->mon, ns / HUNDREDTH, false);
     monitor_printf(run->mon, " (%s/sec and %.4f ops/sec)\n", io_amount(len / seconds, speed), 1 / seconds);
 }
 
 int io_failed(struct io_run *run, int ret)
 {
-    const char *verb = run->cmd->name;
+    const char *name = run->cmd->name;
 
-    verb = strstr(verb, "read") ? "read" : strstr(verb, "write") ? "write" : verb;
-    monitor_printf(run->mon, "%s failed: %s\n", verb, strerror(-ret));
+    monitor_printf(run->mon, "%s failed: %s\n", strcmp(name, "aio_read") ? name : "readv", strerror(-ret));
     return ret;
 }
 

@@ -137,9 +137,12 @@ static int check_write_options(struct io_run *run)
         wrong = "-n requires -z to be specified";
     } else if (run->unmap && !run->zero) {
         wrong = "-u requires -z to be specified";
-    } else if (run->zero + !!run->pattern + !!run->source > 1) {
+    } else if (run->zero + !!run->pattern + !!run->source > 1 && !run->cmd->lengths) {
         wrong = "Only one of -z, -P, and -s can be specified at the same time";
+    } else if (run->zero && run->argc - run->first > 2) {
+        wrong = "-z supports only a single length parameter";
     }
+    run->any_length = run->no_fallback || (run->zero && run->cmd->lengths);
     if (wrong) {
         monitor_printf(run->mon, "%s\n", wrong);
     }
@@ -209,9 +212,6 @@ int co_io_cmd_discard(struct io_run *run)
     uint64_t offset, len, started = loop_now();
     int ret;
 
-    if (run->argc - run->first > 2) {
-        return io_usage(run);
-    }
     if (io_get_range(run, &offset, &len)) {
         return -EINVAL;
     }

@@ -21,6 +21,7 @@ struct io_run {
     char **argv;
     /* What the options said. */
     bool machine, quiet, dump, zero, unmap, no_fallback, fua;
+    bool any_length; /* not only what fits into one request */
     const char *pattern, *source, *skip, *length;
     int first; /* the first argument behind the options, in argv */
 };
@@ -28,7 +29,7 @@ struct io_command {
     const char *name, *alias;
     int (*co_run)(struct io_run *run);
     int min, max;        /* arguments; max -1: any number */
-    bool writes;
+    bool writes, lengths; /* lengths: there may be several, which add up */
     const char *options; /* as getopt has them */
     const char *params; /* NULL: none */
     const char *line, *help;
@@ -39,7 +40,7 @@ struct io_command {
 const char *io_amount(double value, char *buf);
 int io_get_size(struct io_run *run, const char *text, uint64_t *out);
 int io_get_pattern(struct io_run *run, int *out);
-/* Offset and length in the first two arguments; further lengths add up (readv). */
+/* Offset and length in the first two arguments behind the options; further lengths add up. */
 int io_get_range(struct io_run *run, uint64_t *offset, uint64_t *len);
 /* "wrote 512/512 bytes at offset 0" and how fast; `started` on loop_now()'s clock. */
 void io_report(struct io_run *run, const char *verb, uint64_t offset, uint64_t len, uint64_t started);

@@ -149,27 +149,27 @@ static int co_help(struct io_run *run)
 #define WRITE_LINE "writes a number of bytes at a specified offset"
 
 static const struct io_command io_commands[] = {
-    { "aio_flush", NULL, co_io_cmd_flush, 0, 0, false, "", NULL, "completes all outstanding aio requests", NULL },
-    { "aio_read", NULL, co_io_cmd_read, 2, -1, false, "CqvP:", "[-Cqv] [-P pattern] off len [len..]",
+    { "aio_flush", NULL, co_io_cmd_flush, 0, 0, false, false, "", NULL, "completes all outstanding aio requests", NULL },
+    { "aio_read", NULL, co_io_cmd_read, 2, -1, false, true, "CqvP:", "[-Cqv] [-P pattern] off len [len..]",
       "asynchronously reads a number of bytes", NULL },
-    { "aio_write", NULL, co_io_cmd_write, 2, -1, true, "CfquzP:", "[-Cfquz] [-P pattern] off len [len..]",
+    { "aio_write", NULL, co_io_cmd_write, 2, -1, true, true, "CfquzP:", "[-Cfquz] [-P pattern] off len [len..]",
       "asynchronously writes a number of bytes", NULL },
-    { "alloc", NULL, co_alloc, 1, 2, false, "", "offset [count]", "checks if offset is allocated in the file", NULL },
-    { "discard", "d", co_io_cmd_discard, 2, -1, true, "Cq", "[-Cq] off len", "discards a number of bytes at a specified offset",
+    { "alloc", NULL, co_alloc, 1, 2, false, false, "", "offset [count]", "checks if offset is allocated in the file", NULL },
+    { "discard", "d", co_io_cmd_discard, 2, -1, true, false, "Cq", "[-Cq] off len", "discards a number of bytes at a specified offset",
       " discards a range of bytes from the given offset\n\n Example:\n"
       " 'discard 512 1k' - discards 1 kilobyte, from byte 512 on\n\n"
       " -C, -- report statistics in a machine parsable format\n"
       " -q, -- quiet mode, do not show I/O statistics" },
-    { "flush", "f", co_io_cmd_flush, 0, 0, false, "", NULL, "flush all in-core file state to disk", NULL },
-    { "help", "?", co_help, 0, 1, false, "", "[command]", "help for one or all commands", NULL },
-    { "length", "l", co_length, 0, 0, false, "", NULL, "gets the length of the current file", NULL },
-    { "map", NULL, co_map, 0, 0, false, "", "", "prints the allocated areas of a file", NULL },
-    { "read", "r", co_io_cmd_read, 2, -1, false, "abCqvpl:P:s:", "[-abCqv] [-P pattern [-s off] [-l len]] off len", READ_LINE,
+    { "flush", "f", co_io_cmd_flush, 0, 0, false, false, "", NULL, "flush all in-core file state to disk", NULL },
+    { "help", "?", co_help, 0, 1, false, false, "", "[command]", "help for one or all commands", NULL },
+    { "length", "l", co_length, 0, 0, false, false, "", NULL, "gets the length of the current file", NULL },
+    { "map", NULL, co_map, 0, 0, false, false, "", "", "prints the allocated areas of a file", NULL },
+    { "read", "r", co_io_cmd_read, 2, -1, false, false, "bCqvpl:P:s:", "[-abCqv] [-P pattern [-s off] [-l len]] off len", READ_LINE,
       READ_HELP },
-    { "readv", NULL, co_io_cmd_read, 2, -1, false, "CqvP:", "[-Cqv] [-P pattern] off len [len..]", READ_LINE, NULL },
-    { "write", "w", co_io_cmd_write, 2, -1, true, "bcCfnpquzP:s:", "[-bcCfnquz] [-P pattern | -s source_file] off len",
+    { "readv", NULL, co_io_cmd_read, 2, -1, false, true, "CqvP:", "[-Cqv] [-P pattern] off len [len..]", READ_LINE, NULL },
+    { "write", "w", co_io_cmd_write, 2, -1, true, false, "bcCfnpquzP:s:", "[-bcCfnquz] [-P pattern | -s source_file] off len",
       WRITE_LINE, WRITE_HELP },
-    { "writev", NULL, co_io_cmd_write, 2, -1, true, "CfqP:", "[-Cfq] [-P pattern] off len [len..]", WRITE_LINE, NULL },
+    { "writev", NULL, co_io_cmd_write, 2, -1, true, true, "CfqP:", "[-Cfq] [-P pattern] off len [len..]", WRITE_LINE, NULL },
     { 0 },
 };
 
@@ -230,7 +230,7 @@ static bool take_option(struct io_run *run, int letter)
             run->skip = optarg;
         }
         break;
-    case 'a': case 'p': break; /* make no difference any more */
+    case 'p': break; /* makes no difference any more */
     default: return false;
     }
     return true;
@@ -255,7 +255,7 @@ static int take_options(struct io_run *run)
     }
     run->first = optind;
     if (run->argc - run->first < run->cmd->min ||
-        (run->argc - run->first > 2 && run->cmd->min == 2 && !strstr(run->cmd->params, "[len..]"))) {
+        (run->argc - run->first > 2 && run->cmd->min == 2 && !run->cmd->lengths)) {
         return io_usage(run);
     }
     return 0;

@@ -40,6 +40,118 @@ same() {
         "read -P 256 0 512" "read -P x 0 512" "write -z -P 1 0 512" "write -u 0 512" "write -n 0 512" "read 0 512 512" foo \
         "flush x" "map x" alloc "discard 0" "discard 0 x" "discard 16M 512" "read 0 99999999999999999999" "read 8E 1" \
         "read 1.5 1" "read -s 1k 0 4k" "write -s nofile 0 1k" "help foo" "help length"
+    : >empty
+    same "read -l 1k 0 4k" "read -P 1 -s x 0 4k" "read -P 1 -l x 0 4k" "read -P 1 -s 8k 0 4k" "read -P -1 0 512" "read -P" \
+        "read -Z 0 512" "writev -z 0 512" "write -s empty 0 1k" "write -s empty -P 1 0 1k" "alloc x" "alloc 0 x" "alloc 0 1 2" \
+        "discard 0 512 512" "discard 8M 512" "discard x 512" "discard 0 9M" "write 0 9M" "write 0 x" "readv 0 1G 1G" \
+        "writev 0 1G 1G" "readv 0 512 x" "readv 0 3G" "aio_read 0 1G 3G" "aio_write 0 3G" "aio_write -z 0 3G" aio_flush "aio_write -z 0 512 512" \
+        "read -a 0 512" "readv 16M 512" "writev 16M 512" "write 16M 512" "aio_read 16M 512" aio_flush "aio_write 16M 512" aio_flush "write -n -z 0 3G" "read -P 7" "help help help"
+}
+
+@test "options that change nothing, options that change what is said, short names" {
+    same "aio_write -z -P 1 -q 0 512" aio_flush "r 0 512" "w -p 0 512" "w -n -z 0 64k" "read -p 0 512" "read -q -v 0 512" "write -z -f 0 64k" "write -z 0 0" \
+        "discard 0 0" "discard -C 0 0" "d 0 64k" f l "write -f -q 0 512" "read -P 1 -s 0 -l 0 0 512" "readv -v 0 16 16" \
+        "write -P 0x1f 1M 512" "read -P 037 1M 512"
+}
+
+@test "help tells what a command takes, and lists them all" {
+    qemu-img create -q -f qcow2 disk.img 1M
+    run mg -guest profile=none -drive file=disk.img,if=virtio,format=qcow2 -c 'qemu-io virtio0 "help read"' -c 'qemu-io virtio0 help' \
+        -c 'qemu-io virtio0 "? w"'
+    assert_status 0
+    assert_output "read [-abCqv] [-P pattern [-s off] [-l len]] off len -- reads a number of bytes at a specified offset"
+    assert_output " reads a range of bytes from the given offset"
+    assert_output "discard [-Cq] off len -- discards a number of bytes at a specified offset"
+    assert_output "Use 'help commandname' for extended help."
+    assert_output " 'write -P 7 512 1k' - writes 1 kilobyte of sevens, from byte 512 on"
+}
+
+@test "an option for what is not here is refused" {
+    qemu-img create -q -f qcow2 disk.img 1M
+    run mg -guest profile=none -drive file=disk.img,if=virtio,format=qcow2 -c 'qemu-io virtio0 "write -c 0 64k"'
+    assert_status 3
+    assert_output "write: -c is not supported here"
+    run mg -guest profile=none -drive file=disk.img,if=virtio,format=qcow2 -c 'qemu-io virtio0 "read -b 0 64k"'
+    assert_status 3
+    assert_output "read: -b is not supported here"
+}
+
+@test "a host that fails is told for each kind of request" {
+    qemu-img create -q -f qcow2 disk.img 1M
+    qemu-io -f qcow2 -c 'write -q 0 256k' disk.img
+    local opts=driver=qcow2,if=virtio,discard=unmap,file.driver=blkdebug,file.image.filename=disk.img line
+    printf '[inject-error]\nevent = "%s"\nerrno = "5"\n' none >rules
+    fails() {
+        run mg -guest profile=none -drive "$opts,file.config=rules" -c "qemu-io virtio0 \"$1\"" -c 'qemu-io virtio0 flush'
+        assert_status 3
+        assert_output "$2 failed: Input/output error"
+    }
+    sed -i 's/event = .*/event = "read_aio"\niotype = "read"/' rules
+    fails 'read 0 64k' read
+    sed -i '/iotype/d; s/event = .*/event = "write_aio"\niotype = "write"/' rules
+    fails 'write 0 64k' write
+    sed -i '/iotype/d; s/event = .*/event = "flush_to_os"/' rules
+    fails 'write -f 512k 64k' write
+    fails 'write -f -z 0 64k' write
+    sed -i 's/event = .*/event = "l2_load"/' rules
+    fails 'write -z 0 64k' write
+    fails 'discard 0 64k' discard
+}
+
+@test "how long it took is told in minutes and hours where it took so long" {
+    qemu-img create -q -f qcow2 disk.img 8M
+    slow() {
+        mg -clock virtual -guest profile=none -object "throttle-group,id=g,x-bps-total=$1" \
+            -drive driver=throttle,throttle-group=g,if=virtio,file.driver=qcow2,file.file.filename=disk.img \
+            -c 'qemu-io virtio0 "write -q 0 1M"' -c "qemu-io virtio0 \"$2\""
+    }
+    slow 10485 'write 1M 1M' >out
+    grep -Eqx '1 MiB, 1 ops; 01:[34][0-9]\.[0-9]{2} \(.*' out || fail "$(cat out)"
+    slow 128 'write 1M 1M' >out
+    grep -Eqx '1 MiB, 1 ops; 2:1[0-9]:[0-9]{2}\.[0-9]{2} \(.*' out || fail "$(cat out)"
+}
+
+@test "an image whose tables cannot be read has no map" {
+    qemu-img create -q -f qcow2 disk.img 1M
+    qemu-io -f qcow2 -c 'write -q 0 256k' disk.img
+    printf '[inject-error]\nevent = "l2_load"\nerrno = "5"\n' >rules
+    local line
+    for line in map:'Failed to get allocation status' 'alloc 0 64k:is_allocated failed'; do
+        run mg -guest profile=none -drive driver=qcow2,if=virtio,file.driver=blkdebug,file.image.filename=disk.img,file.config=rules \
+            -c "qemu-io virtio0 \"${line%:*}\""
+        assert_status 3
+        assert_output "${line#*:}: Input/output error"
+    done
+}
+
+@test "a disk that has no tables is all there" {
+    run mg -guest profile=none -drive if=none,id=n,driver=null-co,size=1M -c 'qemu-io n map' -c 'qemu-io n "alloc 64k 128k"'
+    assert_status 0
+    assert_output "1 MiB (0x100000) bytes     allocated at offset 0 bytes (0x0)"
+    assert_output "131072/131072 bytes allocated at offset 64 KiB"
+}
+
+@test "a disk is named by its device, and an empty or a read-only one takes nothing" {
+    qemu-img create -q -f qcow2 disk.img 1M
+    run mg -guest profile=none -blockdev qcow2,node-name=n0,file.driver=file,file.filename=disk.img \
+        -device virtio-blk-pci,drive=n0,id=vd0 -c 'qemu-io -d /machine/peripheral/vd0/virtio-backend "read 0 512"'
+    assert_status 0
+    assert_output "read 512/512 bytes at offset 0"
+    run mg -guest profile=none -drive file=disk.img,if=virtio,format=qcow2 -c 'qemu-io -d nosuch "read 0 512"'
+    assert_status 3
+    run mg -guest profile=none -drive if=none,id=empty -c 'qemu-io empty "read 0 512"'
+    assert_status 3
+    assert_output "Error: Device 'empty' has no medium"
+    run mg -guest profile=none -drive file=disk.img,if=none,id=ro,format=qcow2,readonly=on -c 'qemu-io ro "write 0 512"'
+    assert_status 3
+    assert_output "Error: Block node is read-only"
+}
+
+@test "the file below a format is not written past it" {
+    qemu-img create -q -f qcow2 disk.img 1M
+    run mg -guest profile=none -drive file=disk.img,if=virtio,format=qcow2,node-name=top,file.node-name=below -c 'qemu-io below "write 0 512"'
+    assert_status 3
+    assert_output "and unshared by node 'top' (uses node 'below' as 'file' child)."
 }
 
 @test "a file's content is written again and again" {
