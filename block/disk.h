@@ -29,7 +29,7 @@ struct disk {
     struct node *root;         /* owned reference; NULL = no medium */
     struct chain_map *map;     /* kept for the disk's life, so that it stays filled */
     enum disk_policy rerror, werror;
-    bool read_only, removable, locked, tray_open;
+    bool read_only, removable, tray_open;
     bool id_given;             /* by a person */
     unsigned bus, index;       /* where a -drive was put; 0: nowhere (start/drive.c) */
     bool io_status_failed, io_status_nospace;

@@ -76,7 +76,7 @@ struct driver {
     bool is_format;       /* has a `file` child and an image of its own */
     bool is_protocol;     /* sits on the host (driver file) */
     bool is_filter;       /* stands above any node and works through its `file` child's node operations */
-    bool supports_backing;
+    bool supports_backing;           /* and then it has co_set_backing and check_backing */
     const char *child;    /* the option that says what the `file` child is; NULL: "file" */
     const struct block_key *keys; /* its own options (blockdev.h), ends at name == NULL; may be NULL */
     const struct block_key *create_keys; /* what blockdev-create makes an image of it from; NULL: it makes none */
@@ -167,7 +167,6 @@ struct node {
     bool monitor_owned;          /* made by -blockdev or blockdev-add: one of the references is the monitor's */
     bool want_read_only;         /* what the user asked: the state to return to after a job */
     bool probed_raw;             /* format raw was guessed: sector 0 is guarded */
-    bool encrypted;
     bool corrupt;                /* found corrupt at run time: no write any more */
     bool discard_unmap;          /* discard=unmap */
     bool no_flush;               /* cache=unsafe */

@@ -3,6 +3,7 @@
  * `info block`'s text, made from the trees of block-tree.h.
  */
 #include <stdio.h>
+#include <assert.h>
 #include <string.h>
 #include <time.h>
 
@@ -11,48 +12,30 @@
 #include "monitor/block-tree.h"
 #include "monitor/members.h"
 
-static void print_key(struct monitor *mon, int depth, const char *key)
-{
-    monitor_printf(mon, "%*s", 4 * depth, "");
-    for (; *key; key++) {
-        monitor_printf(mon, "%c", *key == '-' ? ' ' : *key);
-    }
-    monitor_puts(mon, ":");
-}
-
-static void print_value(struct monitor *mon, int depth, const json_t *value);
-
-static void print_members(struct monitor *mon, int depth, const json_t *object)
+/* What the driver describes is strings, booleans and numbers. */
+static void print_members(struct monitor *mon, const json_t *object)
 {
     const char *key;
     json_t *value;
 
     json_object_foreach((json_t *)object, key, value) {
-        print_key(mon, depth, key);
-        print_value(mon, depth, value);
-    }
-}
+        AUTOFREE char *name = mem_strdup(key);
 
-static void print_value(struct monitor *mon, int depth, const json_t *value)
-{
-    size_t i;
-    json_t *item;
-
-    if (json_is_object(value)) {
-        monitor_puts(mon, "\n");
-        print_members(mon, depth + 1, value);
-    } else if (json_is_array(value)) {
-        monitor_puts(mon, "\n");
-        json_array_foreach(value, i, item) {
-            monitor_printf(mon, "%*s[%zu]:", 4 * (depth + 1), "", i);
-            print_value(mon, depth + 1, item);
+        for (char *dash = name; (dash = strchr(dash, '-'));) {
+            *dash = ' ';
         }
-    } else if (json_is_string(value)) {
-        monitor_printf(mon, " %s\n", json_string_value(value));
-    } else if (json_is_boolean(value)) {
-        monitor_printf(mon, " %s\n", json_is_true(value) ? "true" : "false");
-    } else {
-        monitor_printf(mon, " %" JSON_INTEGER_FORMAT "\n", json_integer_value(value));
+        monitor_printf(mon, "    %s: ", name);
+        switch (json_typeof(value)) {
+        case JSON_STRING:
+            monitor_printf(mon, "%s\n", json_string_value(value));
+            break;
+        case JSON_INTEGER:
+            monitor_printf(mon, "%" JSON_INTEGER_FORMAT "\n", json_integer_value(value));
+            break;
+        default:
+            assert(json_is_boolean(value));
+            monitor_puts(mon, value == json_true() ? "true\n" : "false\n");
+        }
     }
 }
 
@@ -105,18 +88,12 @@ static void print_image(struct monitor *mon, const json_t *image)
     monitor_printf(mon, "virtual size: %s (%lld bytes)\n", size_format(member_int(image, "virtual-size"), text),
                    member_int(image, "virtual-size"));
     monitor_printf(mon, "disk size: %s\n", size_format(member_int(image, "actual-size"), text));
-    if (member_true(image, "encrypted")) {
-        monitor_puts(mon, "encrypted: yes\n");
-    }
     if (json_object_get(image, "cluster-size")) {
         monitor_printf(mon, "cluster_size: %lld\n", member_int(image, "cluster-size"));
     }
-    if (member_true(image, "dirty-flag")) {
-        monitor_puts(mon, "cleanly shut down: no\n");
-    }
     if (backing) {
         monitor_printf(mon, "backing file: %s", backing);
-        if (full && strcmp(full, backing)) {
+        if (strcmp(full, backing) != 0) {
             monitor_printf(mon, " (actual path: %s)", full);
         }
         monitor_puts(mon, "\n");
@@ -127,7 +104,7 @@ static void print_image(struct monitor *mon, const json_t *image)
     print_snapshots(mon, json_object_get(image, "snapshots"));
     if (data) {
         monitor_puts(mon, "Format specific information:\n");
-        print_members(mon, 1, data);
+        print_members(mon, data);
     }
 }
 
@@ -150,8 +127,7 @@ static void print_device(struct monitor *mon, const json_t *info)
         monitor_printf(mon, "    I/O status:       %s\n", status);
     }
     if (member_true(info, "removable")) {
-        monitor_printf(mon, "    Removable device: %slocked, tray %s\n", member_true(info, "locked") ? "" : "not ",
-                       member_true(info, "tray_open") ? "open" : "closed");
+        monitor_printf(mon, "    Removable device: not locked, tray %s\n", member_true(info, "tray_open") ? "open" : "closed");
     }
 }
 
@@ -188,9 +164,8 @@ void block_tree_print(struct monitor *mon, const json_t *info, const json_t *ins
         monitor_puts(mon, member_text(inserted, "node-name"));
     }
     if (inserted) {
-        monitor_printf(mon, ": %s (%s%s%s)\n", member_text(inserted, "file"), member_text(inserted, "drv"),
-                       member_true(inserted, "ro") ? ", read-only" : "",
-                       member_true(inserted, "encrypted") ? ", encrypted" : "");
+        monitor_printf(mon, ": %s (%s%s)\n", member_text(inserted, "file"), member_text(inserted, "drv"),
+                       member_true(inserted, "ro") ? ", read-only" : "");
     } else {
         monitor_puts(mon, ": [not inserted]\n");
     }

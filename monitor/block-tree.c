@@ -130,9 +130,6 @@ static json_t *co_image_alone(struct node *node, json_t *below)
     if (cluster) {
         set(tree, "cluster-size", json_integer(cluster));
     }
-    if (node->encrypted) {
-        set(tree, "encrypted", json_true());
-    }
     member_set_text(tree, "format", node->driver->name);
     set(tree, "actual-size", json_integer(co_allocated(node)));
     if (specific) {
@@ -206,11 +203,9 @@ json_t *co_node_tree(struct image_memo *memo, struct node *node, bool flat)
     set(tree, "bps_wr", json_integer(0));
     set(tree, "write_threshold", json_integer(0));
     if (node->backing) {
-        const char *name = node->backing_name ? node->backing_name : node->backing->filename;
-
-        member_set_text(tree, "backing_file", name ? name : "");
+        member_set_text(tree, "backing_file", node->backing->filename);
     }
-    set(tree, "encrypted", json_boolean(node->encrypted));
+    set(tree, "encrypted", json_false());
     set(tree, "bps", json_integer(0));
     set(tree, "bps_rd", json_integer(0));
     set(cache, "no-flush", json_boolean(node->no_flush));
@@ -295,20 +290,20 @@ json_t *co_disk_tree(struct image_memo *memo, struct disk *disk)
     json_t *tree = json_object();
     const char *io_status = disk->io_status_nospace ? "nospace" : disk->io_status_failed ? "failed" : "ok";
     AUTOFREE char *qdev = mem_strdup(disk->qdev);
-    bool removable = disk->removable, tray_open = disk->tray_open;
+    bool has_tray = disk_has_tray(disk), tray_open = disk->tray_open;
 
     if (qdev) {
         set(tree, "io-status", json_string(io_status));
     }
     member_set_text(tree, "device", disk->id);
-    set(tree, "locked", json_boolean(disk->locked));
-    set(tree, "removable", json_boolean(removable));
+    set(tree, "locked", json_false());
+    set(tree, "removable", json_boolean(disk->removable));
     if (disk->root) {
         json_t *limits = disk->throttle.group ? limit_members(&disk->throttle) : NULL;
 
         set(tree, "inserted", with_limits(co_node_tree(memo, disk->root, false), limits)); /* `disk` may be gone now */
     }
-    if (removable) {
+    if (has_tray) {
         set(tree, "tray_open", json_boolean(tray_open));
     }
     if (qdev) {

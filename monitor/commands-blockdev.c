@@ -43,7 +43,7 @@ static int co_qmp_blockdev_create(struct monitor *mon, json_t *args, json_t **re
 
 /* --- The recorded name ---------------------------------------------------------------------------------------------- */
 
-static int check_link(const struct disk *disk, const char *device, struct node *root, struct node *image, struct error *err)
+static int check_link(const char *device, struct node *root, struct node *image, struct error *err)
 {
     if (node_check_free(image, err) < 0) {
         return -EBUSY;
@@ -56,10 +56,6 @@ static int check_link(const struct disk *disk, const char *device, struct node *
         error_set(err, "'%s' and image file are not in the same chain", device);
         return -EINVAL;
     }
-    if (!image->driver->co_set_backing) {
-        error_set(err, "Could not change the backing file to '%s': Operation not supported", device);
-        return -ENOTSUP;
-    }
     return 0;
 }
 
@@ -68,7 +64,7 @@ static int co_record(struct node *image, const char *name, struct error *err)
 {
     const char *format = image->backing->driver->name;
     bool was_read_only = image->read_only;
-    int ret = image->driver->check_backing ? image->driver->check_backing(image, name, format, err) : 0;
+    int ret = image->driver->check_backing(image, name, format, err);
 
     if (ret == 0 && was_read_only) {
         ret = co_node_set_writable(image, true, err);
@@ -102,7 +98,7 @@ static int co_change_backing_file(struct monitor *mon, json_t *args, json_t **re
         error_set(err, "Cannot find device='' nor node-name='%s'", name);
         return -ENOENT;
     }
-    ret = check_link(disk_find(device), device, root, image, err);
+    ret = check_link(device, root, image, err);
     if (ret < 0) {
         return ret;
     }

@@ -10,6 +10,7 @@
 
 #include "block/blockdev.h"
 #include "block/commit.h"
+#include "block/filter.h"
 #include "block/qcow2.h"
 #include "core/keyval.h"
 #include "core/mem.h"
@@ -53,14 +54,9 @@ static bool wants_to_stop(void *mon)
     return ((struct monitor *)mon)->interrupted || monitor_quit_requested();
 }
 
-static int co_commit_disk(struct monitor *mon, struct disk *disk, struct error *err)
+static bool has_backing(const struct disk *disk)
 {
-    struct node *top = disk->root;
-
-    while (top->driver->is_filter && top->file) {
-        top = top->file;
-    }
-    return co_commit(top, wants_to_stop, mon, err);
+    return disk && disk->root && disk->root->backing;
 }
 
 /* All that have a backing file; the first that fails ends it. */
@@ -72,14 +68,14 @@ static int co_commit_every(struct monitor *mon, struct error *err)
     int ret = 0;
 
     TAILQ_FOREACH(disk, &all_disks, link) { /* while we wait they may come and go */
-        if (disk->root && disk->root->backing) {
+        if (has_backing(disk)) {
             json_array_append_new(ids, json_string(disk->label));
         }
     }
     json_array_foreach(ids, i, id) {
         disk = disk_find_label(json_string_value(id));
-        if (ret == 0 && disk && disk->root && disk->root->backing) {
-            ret = co_commit_disk(mon, disk, err);
+        if (ret == 0 && has_backing(disk)) {
+            ret = co_commit(disk->root, wants_to_stop, mon, err);
         }
     }
     json_decref(ids);
@@ -101,7 +97,7 @@ static int co_hmp_commit(struct monitor *mon, json_t *args, json_t **result, str
         monitor_printf(mon, "Device '%s' has no medium\n", device);
         return -ENOMEDIUM;
     } else {
-        ret = co_commit_disk(mon, disk, &why);
+        ret = co_commit(disk->root, wants_to_stop, mon, &why);
     }
     complain(mon, &why);
     if (ret == -EINTR && !mon->compat) {
@@ -328,13 +324,15 @@ void drive_set_maker(co_drive_maker *co_make)
 static int co_add_node(const char *words, struct error *err)
 {
     json_t *flat = keyval_parse(words, NULL, err), *tree = flat ? keyval_nest(flat, err) : NULL;
-    const json_t *driver = json_object_get(tree, "driver");
+    const char *driver = member_text(tree, "driver");
     int ret = -EINVAL;
 
     if (tree && !json_object_get(tree, "node-name")) {
         error_set(err, "'node-name' needs to be specified");
-    } else if (json_is_string(driver) && !driver_find(json_string_value(driver))) {
-        error_set(err, "Unknown driver '%s'", json_string_value(driver));
+    } else if (tree && !driver && !json_object_get(tree, "file")) {
+        error_set(err, "Must specify either driver or file");
+    } else if (driver && !driver_find(driver)) {
+        error_set(err, "Unknown driver '%s'", driver);
     } else if (tree) {
         ret = co_blockdev_add(tree, true, err) ? 0 : -EINVAL;
     }
@@ -406,13 +404,11 @@ static int co_hmp_drive_del(struct monitor *mon, json_t *args, json_t **result, 
 
 /* --- info snapshots -------------------------------------------------------------------------------------------------------- */
 
+/* Where the guest can write, and the image has a table of them; NULL: not there. */
 static const struct qcow2 *snapshots_of(const struct disk *disk)
 {
-    const struct node *root = disk->root;
+    const struct node *root = disk->root && !disk->read_only ? filter_skip(disk->root) : NULL;
 
-    while (root && root->driver->is_filter) {
-        root = root->file;
-    }
     return root && root->driver == &driver_qcow2 ? root->state : NULL;
 }
 
@@ -422,7 +418,7 @@ static const struct disk *disk_for_state(void)
     const struct disk *disk;
 
     TAILQ_FOREACH(disk, &all_disks, link) {
-        if (snapshots_of(disk) && !disk->read_only) {
+        if (snapshots_of(disk)) {
             return disk;
         }
     }
