@@ -2,8 +2,8 @@
 /*
  * `info block`'s text, made from the trees of block-tree.h.
  */
-#include <stdio.h>
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 

@@ -37,9 +37,9 @@ void guards_set_safe(bool safe)
 static struct node *node_of(const json_t *args)
 {
     const char *device = member_text(args, "device"), *name = member_text(args, "node-name");
-    struct disk *disk = device && *device ? disk_find(device) : NULL;
+    struct node *node = device ? disk_or_node(device, NULL) : NULL;
 
-    return disk ? disk->root : device && *device ? node_find(device) : name ? node_find(name) : NULL;
+    return node ? node : name ? node_find(name) : NULL;
 }
 
 /* --- Recorded names --------------------------------------------------------------------------------------------------- */
@@ -47,7 +47,7 @@ static struct node *node_of(const json_t *args)
 /* 0 when `path` is the file of `layer`, or when nobody can tell; -ENOENT: no such file; -ESTALE: another one. */
 static int co_leads_to(const char *path, struct node *layer)
 {
-    struct io_file *file, *host = layer ? node_host_file(layer) : NULL;
+    struct io_file *file, *host = node_host_file(layer);
     int ret = co_io_open(NULL, path, IO_READ_ONLY, &file);
 
     if (ret == -ENOENT || ret == -ENOTDIR) {
@@ -56,37 +56,30 @@ static int co_leads_to(const char *path, struct node *layer)
     if (ret < 0) {
         return 0;
     }
-    ret = host && !io_file_same(file, host) ? -ESTALE : 0;
+    ret = host && io_file_same(file, host) ? 0 : -ESTALE;
     co_io_close(file);
     return ret;
 }
 
-/* What is wrong with `name` as the backing file recorded in the image at `overlay`, where it stands for `layer` (NULL: any
- * file will do); NULL when nothing is.  malloc'ed. */
+/* What is wrong with `name` as the backing file recorded in the image at `overlay`, where it stands for `layer`; NULL when
+ * nothing is.  malloc'ed. */
 static char *co_wrong_name(const char *overlay, const char *name, struct node *layer)
 {
-    AUTOFREE char *path = NULL;
+    AUTOFREE char *path = path_combine(overlay, name), *is = mem_strdup(layer->filename);
     int ret;
 
-    if (!overlay || !name || !*name || path_protocol_length(name) > 0) {
+    if (!*name || path_protocol_length(name) > 0) {
         return NULL;
     }
-    path = path_combine(overlay, name);
-    if (layer) {
-        node_ref(layer);
-    }
+    node_ref(layer);
     ret = co_leads_to(path, layer);
-    AUTOFREE char *is = layer ? mem_strdup(layer->filename) : NULL;
-
-    if (layer) {
-        co_node_unref(layer);
-    }
+    co_node_unref(layer);
     if (ret == -ENOENT) {
         return mem_printf("the backing file of '%s' is recorded as '%s', which is looked for at '%s', and nothing is there",
                           overlay, name, path);
     }
     return ret == -ESTALE ? mem_printf("the backing file of '%s' is recorded as '%s', which is looked for at '%s', and that "
-                                       "is another file than '%s'", overlay, name, path, is ? is : "the one in use")
+                                       "is another file than '%s'", overlay, name, path, is)
                           : NULL;
 }
 
@@ -160,10 +153,10 @@ static char *co_look_at_stream(const json_t *args)
 static char *co_look_at_backing_file(const json_t *args)
 {
     const char *name = member_text(args, "image-node-name");
-    struct node *image = name ? node_find(name) : NULL;
+    struct node *image = node_find(name);
     AUTOFREE char *overlay = image ? mem_strdup(image->filename) : NULL;
 
-    return overlay ? co_wrong_name(overlay, member_text(args, "backing-file"), image->backing) : NULL;
+    return image && image->backing ? co_wrong_name(overlay, member_text(args, "backing-file"), image->backing) : NULL;
 }
 
 /* --- What a smaller size cuts off ----------------------------------------------------------------------------------------- */
@@ -202,18 +195,18 @@ static uint64_t co_first_data(struct node *node, uint64_t offset)
 
 static char *co_look_at_resize(const json_t *args)
 {
-    const json_t *size = json_object_get(args, "size");
-    uint64_t new = json_integer_value(size), at;
+    json_int_t size = member_int(args, "size");
+    uint64_t new = size, at;
     struct node *node = node_of(args);
     char text[32], from[32], to[32], *wrong = NULL;
 
-    if (!node || !json_is_integer(size) || json_integer_value(size) < 0 || new >= node->size) {
+    if (!node || size < 0 || new >= node->size) {
         return NULL;
     }
     node_ref(node);
     at = co_first_data(node, new);
     if (at < node->size) {
-        const char *device = member_text(args, "device"), *name = device && *device ? device : node->name;
+        const char *device = member_text(args, "device"), *name = device ? device : node->name;
 
         wrong = mem_printf("making '%s' smaller, from %s to %s, cuts off data: there is some at %s", name,
                            size_format(node->size, from), size_format(new, to), size_format(at, text));

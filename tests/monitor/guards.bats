@@ -118,3 +118,96 @@ moved_root() {
     assert_output "Warning: making 'virtio0' smaller, from 6 MiB to 4 MiB, cuts off data: there is some at 5 MiB"
     [ "$(qemu-img info --output=json disk.img | jq '."virtual-size"')" = $((4 << 20)) ]
 }
+
+# change NAME [NODE]: the recorded name of node-B's (NODE's) backing file, by QMP.
+change() {
+    qmp "{\"execute\":\"change-backing-file\",\"arguments\":{\"device\":\"virtio0\",\"image-node-name\":\"${2-node-B}\",\"backing-file\":\"$1\"}}"
+}
+
+@test "a name that is changed to one that leads nowhere, or elsewhere, is warned of" {
+    make_chain file-A.img file-B.img
+    cp file-A.img other.img
+    mkdir dir
+    mg_start -guest profile=none -drive "$(chain_drive A B)"
+    change nosuch.img
+    grep -q "warning: the backing file of 'file-B.img' is recorded as 'nosuch.img', which is looked for at 'nosuch.img', and nothing is there" mg.out
+    change file-A.img/x
+    grep -q "recorded as 'file-A.img/x', .*, and nothing is there" mg.out
+    change other.img
+    grep -q "recorded as 'other.img', .*, and that is another file than 'file-A.img'" mg.out
+}
+
+@test "of a name that is no path or cannot be looked at nothing is said, nor of what the command refuses itself" {
+    make_chain file-A.img file-B.img
+    mkdir dir
+    mg_start -guest profile=none -drive "$(chain_drive A B)"
+    run change nbd://localhost/x
+    assert_output '{"return": {}}'
+    change dir
+    change file-A.img
+    run change x nosuch
+    assert_output "Cannot find device='' nor node-name='nosuch'"
+    run change x node-A
+    assert_output "not allowing backing file change on an image without a backing file"
+    run hmp 'snapshot_blkdev -n virtio0 nosuch.img' 'snapshot_blkdev nosuch x.img' 'snapshot_blkdev virtio0' 'block_stream nosuch 0 x'
+    [[ $output != *Warning* ]] || fail "$output"
+    ! grep warning mg.out
+}
+
+@test "a raw image records nothing, so nothing is missing in it" {
+    make_chain file-A.img
+    qemu-img create -q -f raw raw.img 64M
+    run quiet -drive file=file-A.img,if=virtio,format=qcow2 -c 'snapshot_blkdev -n virtio0 raw.img raw'
+    [[ $output != *Warning* ]] || fail "$output"
+}
+
+@test "a disk without a file is another one than any file that an image records" {
+    make_chain file-A.img
+    qemu-img create -q -f qcow2 -b file-A.img -F qcow2 top.img
+    run quiet -drive driver=null-co,size=64M,if=virtio -c 'snapshot_blkdev -n virtio0 top.img'
+    assert_output "and that is another file than 'null-co://'"
+}
+
+@test "a stream's base is looked at however it is named, where the stream will find it" {
+    make_chain file-A.img file-B.img file-C.img file-D.img
+    qemu-img create -q -f qcow2 other.img 1M
+    mg_start --safe -guest profile=none -drive "$(chain_drive A B C D)" -blockdev qcow2,node-name=other,file.driver=file,file.filename=other.img
+    mv file-B.img elsewhere.img
+    stream() {
+        qmp "{\"execute\":\"block-stream\",\"arguments\":{\"job-id\":\"j\",\"device\":\"virtio0\",$1}}"
+    }
+    local base
+    for base in '"base":"file-B.img"' '"base-node":"node-B"' '"bottom":"node-C"'; do
+        run stream "$base"
+        assert_output "Refused by --safe: the backing file of 'file-D.img' is recorded as 'file-B.img'"
+    done
+    for base in '"base-node":"other"' '"base-node":"node-D"' '"base":"nosuch"' '"bottom":"nosuch"'; do
+        run stream "$base"
+        [[ $output == *error* && $output != *--safe* ]] || fail "$output"
+    done
+    run stream '"base-node":"node-C","speed":1' # nothing changes in what node-D records
+    assert_output '"return"'
+}
+
+@test "what is written as zeroes is no data, what cannot be read is not known to be any" {
+    qemu-img create -q -f qcow2 disk.img 8M
+    qemu-io -f qcow2 -c 'write -q -P 0 3M 3M' disk.img
+    run quiet -S --safe -drive file=disk.img,if=virtio,format=qcow2,node-name=top -c 'block_resize virtio0 4M'
+    assert_status 0
+    qemu-io -f qcow2 -c 'write -q -P 9 3M 64k' -c 'write -q -P 0 3M 1k' disk.img
+    run quiet -S --safe -drive file=disk.img,if=virtio,format=qcow2,node-name=top -c 'block_resize virtio0 2M'
+    assert_output "cuts off data: there is some at 3 MiB"
+    printf '[inject-error]\nevent = "%s"\nerrno = "5"\n' read_aio >rules
+    run quiet -S --safe -drive driver=qcow2,file.driver=blkdebug,file.image.filename=disk.img,file.config=rules,if=virtio -c 'block_resize virtio0 3M'
+    [[ $output != *"cuts off"* ]] || fail "$output"
+    sed -i s/read_aio/l2_load/ rules
+    run quiet -S --safe -drive driver=qcow2,file.driver=blkdebug,file.image.filename=disk.img,file.config=rules,if=virtio -c 'block_resize virtio0 2M'
+    [[ $output != *"cuts off"* ]] || fail "$output"
+    mg_start -S --safe -guest profile=none -drive file=disk.img,if=virtio,format=qcow2,node-name=top
+    run qmp '{"execute":"block_resize","arguments":{"node-name":"top","size":1048576}}'
+    [[ $output == *"Refused by --safe"* ]] || fail "$output"
+    run qmp '{"execute":"block_resize","arguments":{"node-name":"top","size":-1}}'
+    assert_output "Parameter 'size' expects a >0 size"
+    run qmp '{"execute":"block_resize","arguments":{"node-name":"nosuch","size":1}}' '{"execute":"block_resize","arguments":{"size":1}}'
+    assert_output "Cannot find device='' nor node-name='nosuch'"
+}
