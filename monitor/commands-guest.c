@@ -152,12 +152,17 @@ static void print_more(struct monitor *mon, const json_t *tree)
         if (is_on_the_line(key)) {
             continue;
         }
-        if (json_is_string(value)) {
+        switch (json_typeof(value)) {
+        case JSON_STRING:
             monitor_printf(mon, " %s=%s", key, json_string_value(value));
-        } else if (json_is_integer(value)) {
+            break;
+        case JSON_INTEGER:
             monitor_printf(mon, " %s=%" JSON_INTEGER_FORMAT, key, json_integer_value(value));
-        } else if (json_is_boolean(value)) {
-            monitor_printf(mon, " %s=%s", key, json_is_true(value) ? "on" : "off");
+            break;
+        case JSON_ARRAY: /* below */
+            break;
+        default:
+            monitor_printf(mon, " %s=%s", key, value == json_true() ? "on" : "off");
         }
     }
     monitor_puts(mon, "\n");

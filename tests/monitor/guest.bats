@@ -1,0 +1,92 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# `guest` and `info guest`: what the guest of a disk does, and what it has seen.
+
+load ../lib.bash
+
+setup() {
+    common_setup
+    qemu-img create -q -f raw a.img 1M
+    qemu-img create -q -f raw b.img 1M
+    DISKS=(-drive file=a.img,if=virtio,format=raw -drive file=b.img,if=virtio,format=raw -guest profile=none)
+}
+
+@test "a guest is given new settings, one word or several, and described alone" {
+    run mg "${DISKS[@]}" -c 'guest virtio1 profile=stamp rw=write,bs=4k rate_iops=1' -c 'guest virtio1' -c 'info guest -v virtio1' \
+        -c 'info guest virtio0'
+    assert_status 0
+    [ "$(grep -c '^virtio1: profile=stamp ' <<<"$output")" = 2 ] || fail "$output"
+    [ "$(grep -c '^virtio0: profile=none ' <<<"$output")" = 1 ] || fail "$output"
+    grep -q '^    .* state=.* rw=write .* bs=4096 .*' <<<"$output" || fail "$output"
+}
+
+@test "all guests are told of without a name" {
+    run mg "${DISKS[@]}" -c 'info guest'
+    [ "$(grep -c '^virtio[01]: profile=none ' <<<"$output")" = 2 ] || fail "$output"
+}
+
+@test "a guest stops and starts at a word" {
+    run mg "${DISKS[@]}" -c 'guest virtio0 stop' -c 'info guest -v virtio0' -c 'guest virtio0 start' -c 'info guest -v virtio0'
+    assert_status 0
+    [ "$(grep -o ' state=[a-z]*' <<<"$output" | xargs)" = 'state=stopped state=idle' ] || fail "$output"
+}
+
+@test "what is no setting, no disk, no end of a string is said" {
+    refuses() {
+        run mg "${DISKS[@]}" -c "$1"
+        assert_status 3
+        assert_output "Error: $2"
+    }
+    refuses 'guest virtio0 foo' "'foo' is no setting: key=value, start or stop expected"
+    refuses 'guest virtio0 bs=4k,=1' "'=1' is no setting: key=value, start or stop expected"
+    refuses 'guest virtio0 "bs=4k' "unterminated string"
+    refuses 'guest virtio0 foo=1' "Invalid parameter 'foo'"
+    refuses 'guest nosuch stop' "Device 'nosuch' not found"
+    refuses 'info guest nosuch' "Device 'nosuch' not found"
+}
+
+@test "a comma in a value is doubled" {
+    printf 'fio version 2 iolog\nb add\nb open\nb write 0 4096\nb close\n' >'a,b.log'
+    run mg -clock virtual "${DISKS[@]}" -c 'guest virtio0 profile=replay,iolog=a,,b.log,bs=4k' -c 'sleep 100ms' -c 'info guest virtio0'
+    assert_status 0
+    assert_output " writes=1 "
+}
+
+@test "whether it may write is on or off" {
+    run mg -clock virtual -guest profile=preserve -drive file=a.img,if=virtio,format=raw,readonly=on -drive file=b.img,if=virtio,format=raw \
+        -c 'sleep 50ms' -c 'info guest -v'
+    assert_output " read_only=on "
+    assert_output " read_only=off "
+}
+
+@test "a disk without a guest has nothing to tell" {
+    run mg -guest profile=none -drive file=a.img,if=none,id=d,format=raw -c 'info guest d' -c 'guest d'
+    assert_status 0
+    [ "$output" = $'(qemu) info guest d\n(qemu) guest d' ] || fail "$output"
+}
+
+@test "wrong data is told with its place, fails an expectation, and gives 6" {
+    mg_start -S -drive file=a.img,if=virtio,format=raw,file.locking=off -guest profile=stamp,rw=write,bs=64k,rate_iops=0
+    hmp cont
+    sleep 0.2
+    hmp 'guest virtio0 stop'
+    dd if=/dev/zero of=a.img bs=64k count=16 conv=notrunc status=none
+    run hmp 'expect guest clean' 'info guest -v'
+    assert_output "The guest has seen wrong data: info guest -v tells where"
+    assert_output "profile=stamp"
+    grep -Eq '^    sector [0-9]+|^    .*(sector|offset|0x).*' <<<"$output" || fail "$output"
+    refute_output "mismatches=0 "
+    hmp quit
+    run mg_wait
+    assert_status 6
+}
+
+@test "an error that a guest should not have seen fails an expectation, and gives 6" {
+    qemu-img create -q -f qcow2 c.img 1M
+    printf '[inject-error]\nevent = "write_aio"\nerrno = "5"\niotype = "write"\n' >rules
+    run mg -drive driver=qcow2,file.driver=blkdebug,file.image.filename=c.img,file.config=rules,if=virtio,werror=report \
+        -guest profile=stamp,rw=write,bs=64k,rate_iops=0 -c 'sleep 200ms' -c 'expect guest clean'
+    assert_status 6
+    assert_output "Error: The guest has seen an error that it should not have seen: info guest tells"
+}
