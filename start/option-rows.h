@@ -27,8 +27,10 @@ typedef int take_fn(struct options *o, const struct given *g, struct error *err)
     })
 
 /* All return 0, or -EINVAL with err. */
-take_fn take_monitor, take_mon, take_chardev; /* take-monitors.c */
-take_fn take_ignored, take_refused, take_object, take_msg, take_readconfig; /* take-qemu.c */
+take_fn take_monitor, take_mon, take_chardev;            /* take-monitors.c */
+take_fn take_object, take_msg, take_readconfig;          /* take-qemu.c */
+take_fn take_machine, take_accel, take_kvm, take_memory, take_boot, take_kernel; /* take-hardware.c */
+take_fn take_cpu, take_processors; /* take-processors.c */
 
 /* Take a switch out of keys. */
 int take_switch(json_t *keys, const char *key, bool fallback, bool *out, struct error *err);
@@ -37,6 +39,10 @@ void warn_of_flags(const struct given *g, bool implied);
 int check_id(const char *id, struct error *err);
 /* All options are read: -mon may come before its -chardev. */
 int join_monitors(struct options *o, char **shown, struct error *err);
+/* All options are read: does what was said of the machine fit together? */
+int hardware_check(struct options *o, struct error *err);
+/* -EINVAL for a key that is not among these (NULL ends them). */
+int refuse_unknown_keys(json_t *keys, const char *const *known, struct error *err);
 /* As if it stood on the line.  `shown` is borrowed. */
 int option_apply(struct options *o, const char *name, const char *value, const char *shown, struct error *err);
 /* Is there a group of this name in a file of options? */

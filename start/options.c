@@ -592,7 +592,8 @@ int options_parse(struct options *o, int argc, char **argv, char **shown, struct
         o->usage_code = 2;
         return -EINVAL;
     }
-    return join_monitors(o, shown, err);
+    o->usage_code = 1;
+    return hardware_check(o, err) < 0 ? -EINVAL : join_monitors(o, shown, err);
 }
 
 static void free_trees(struct option_tree *trees, size_t count)
@@ -606,6 +607,7 @@ static void free_trees(struct option_tree *trees, size_t count)
 
 void options_free(struct options *o)
 {
+    json_decref(o->hardware);
     for (size_t i = 0; i < o->disks.drive_count; i++) {
         free(o->disks.drives[i].shown);
         json_decref(o->disks.drives[i].keys);

@@ -88,6 +88,7 @@ struct options {
     char *name, *uuid; /* NULL: not given */
     /* private to options.c */
     bool monitor_given, stdio_taken;
+    json_t *hardware; /* what was said of the machine: hardware.h */
     char *where; /* -readconfig: the line that is wrong */
     bool bare;   /* QEMU's complaint about the last option does not name it */
 };

@@ -19,14 +19,13 @@ _merganser() {
             --clock --help --map-cache-size --on-error --qemu-compat --safe --sandbox --seed --sim --tables
             --version -D -L -M -S -accel -acpitable -action -append -async-teardown -audio -audiodev -bios
             -blockdev -boot -c -cdrom -chardev -compat -cpu -d -daemonize -debugcon -device -dfilter -display
-            -drive -dtb -echr -enable-kvm -enable-sync-profile -f -fda -fdb -fsdev -full-screen -fw_cfg -g
-            -gdb -global -guest -h -hda -hdb -hdc -hdd -icount -initrd -k -kernel -m -machine -mem-path
+            -drive -dtb -echr -enable-kvm -enable-sync-profile -f -fda -fdb -fsdev -full-screen -fw_cfg -gdb
+            -global -guest -h -hda -hdb -hdc -hdd -icount -initrd -k -kernel -m -machine -mem-path
             -mem-prealloc -mon -monitor -msg -name -net -netdev -nic -no-acpi -no-fd-bootchk -no-hpet
             -no-reboot -no-shutdown -no-user-config -nodefaults -nographic -numa -object -only-migratable
             -option-rom -overcommit -parallel -pflash -pidfile -portrait -qmp -qmp-pretty -readconfig -rotate
-            -rtc -s -serial -singlestep -smbios -smp -snapshot -soundhw -spice -tpmdev -trace -usb -usbdevice
-            -uuid -vga -virtfs -vnc -watchdog -watchdog-action -win2k-hack -xen-attach -xen-domid
-            -xen-domid-restrict
+            -rtc -s -serial -singlestep -smbios -smp -snapshot -spice -tpmdev -trace -usb -usbdevice -uuid
+            -vga -virtfs -vnc -watchdog-action -win2k-hack
         ' -- "$word"))
     else
         COMPREPLY=($(compgen -f -- "$word"))

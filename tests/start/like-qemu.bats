@@ -20,7 +20,7 @@ said() {
     local program=$1 code=0
     shift
     timeout -k 2 20 "$program" -S -display none -nodefaults -monitor none "$@" </dev/null >out 2>err 3>&- || code=$?
-    sed -e "s/${program##*/}/PROGRAM/" -e '/^WARNING: /d' -e '/^         /d' err
+    sed -e "s/${program##*/}/PROGRAM/" -e 's/^qemu: /PROGRAM: /' -e '/^WARNING: /d' -e '/^         /d' err
     echo "exit code $code"
 }
 
@@ -256,4 +256,91 @@ END
 -drive file=a.qcow2,if=ide,readonly=on
 -drive if=none,file=a.qcow2,copy-on-read=foo
 END
+}
+
+@test "the machine that is not here: types, properties, accelerators" {
+    alike pc <<'END'
+-machine foo
+-M PC
+-machine type=
+-machine pc,foo=1
+-M isapc,foo=1
+-machine pc-i440fx-7.1,foo=1
+-machine q35,usb=maybe
+-machine pc,acpi=yes
+-machine pc,max-ram-below-4g=x
+-machine pc,mem-merge
+-machine pc,smp=4
+-machine pc,smp.foo=4
+-machine accel=foo:bar
+-machine accel=
+-accel tcg -machine accel=tcg
+-accel hax
+-accel tcg,foo=1
+-accel tcg,thread=foo
+-accel kvm,kernel-irqchip=foo
+END
+}
+
+@test "the machine that is not here: processors, memory, boot, kernel" {
+    alike pc <<'END'
+-cpu foo
+-cpu qemu64-v9
+-cpu Skylake-Client-noTSX
+-cpu ''
+-cpu host
+-smp 1000
+-smp 4,maxcpus=2
+-smp 4,sockets=3
+-smp 4,clusters=2
+-smp 2,threads=foo
+-smp 1,foo
+-m 1.5
+-m 16E
+-m 64,slots=foo
+-m 64,slots=2
+-m 64,maxmem=32
+-m 64M,maxmem=64M,slots=1
+-m 64,maxmem=128M,slots=300
+-boot x
+-boot p
+-boot cc
+-boot foo=1
+-boot menu=maybe
+-boot splash-time=70000
+-kernel nosuch
+-append x
+-initrd x
+-fw_cfg name=opt/x
+END
+    alike none <<'END'
+-M none -smp 1,dies=2
+-rtc foo=1
+-rtc base=foo
+-rtc clock=foo
+-icount auto,foo=1
+-overcommit mem-lock=x
+-action panic=foo
+-compat foo=1
+-global foo
+-global driver=x
+-audiodev none
+-audiodev foo,id=x
+-numa foo
+-netdev foo,id=n
+-debugcon foo
+-xen-domid 1
+-watchdog foo
+END
+}
+
+@test "what describes a machine in good order is taken, and named by info ignored" {
+    run mg --qemu-compat -S -machine q35,accel=tcg,usb=off,smm=auto -M smbus=on -cpu Haswell-noTSX,+avx,-hle -m 64,maxmem=1G,slots=2 \
+        -smp 4,sockets=2,cores=2,maxcpus=4 -boot order=cd,menu=on -rtc base=utc,driftfix=slew -drive if=none -monitor none -c quit
+    assert_status 0
+    assert_output '(qemu) quit'
+    refute_output merganser
+    run mg -S -M none -smp 1 -drive if=none -c 'info ignored'
+    assert_output '-M none'
+    [ "$(mg -machine help)" = "$(qemu-system-x86_64 -machine help)" ]
 }
