@@ -192,6 +192,7 @@ static CO_ENTRY void crowded_entry(void *arg)
     co_rig_create(IMAGE, "size=1M,cluster_size=4096,refcount_bits=4");
     struct node *node = co_rig_open(IMAGE, true);
 
+    co_put(node, 32 * CLUSTER, CLUSTER, 1); /* or the table would lie between the two */
     co_pack(node, 0, 3900);
     co_pack(node, CLUSTER, 400);
     for (unsigned i = 2; i < 16; i++) {
