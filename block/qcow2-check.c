@@ -245,15 +245,22 @@ int qcow2_check_add(struct qcow2_check *c, uint64_t offset, uint64_t len, const 
 /* A whole cluster, which must begin where clusters begin. */
 static int add_whole(struct qcow2_check *c, uint64_t offset, enum use use, const char *what, struct error *err)
 {
-    if (c->report && offset % c->q->cluster_size) {
-        qcow2_report_unaligned(c->report, offset, use == USE_DATA);
-        return add_bytes(c, offset, c->q->cluster_size, use, what, err);
-    }
     if (offset % c->q->cluster_size) {
         error_set(err, "%s at offset %#" PRIx64 " is not aligned to a cluster", what, offset);
         return -EINVAL;
     }
     return add_bytes(c, offset, c->q->cluster_size, use, what, err);
+}
+
+/* As above; people hear of one that does not, and on it goes.  `words`: what kind of cluster it is, to them. */
+static int add_whole_or_askew(struct qcow2_check *c, uint64_t offset, enum use use, const char *what, const char *words,
+                              struct error *err)
+{
+    if (c->report && offset % c->q->cluster_size) {
+        qcow2_report_unaligned(c->report, offset, words);
+        return add_bytes(c, offset, c->q->cluster_size, use, what, err);
+    }
+    return add_whole(c, offset, use, what, err);
 }
 
 int qcow2_check_add_cluster(struct qcow2_check *c, uint64_t offset, const char *what, struct error *err)
@@ -308,7 +315,9 @@ static int add_l2_entry(struct qcow2_check *c, uint64_t entry, struct error *err
         return 0;
     }
     note_place(c, offset, false);
-    return add_whole(c, offset, USE_DATA, "a data cluster", err);
+    bool zero = entry & QCOW2_ZERO && c->q->subclusters == 1;
+
+    return add_whole_or_askew(c, offset, USE_DATA, "a data cluster", zero ? "Preallocated" : "Data", err);
 }
 
 /* `table` lies in the file; its entries count c->times. */
@@ -375,7 +384,7 @@ static int co_follow(struct qcow2_check *c, uint64_t entry, const char *what, st
     if (c->report) {
         c->report->next = 0; /* a table between two clusters is no fragmentation */
     }
-    ret = add_whole(c, table, USE_L2, "an L2 table", err);
+    ret = add_whole_or_askew(c, table, USE_L2, "an L2 table", NULL, err);
     if (ret || table >> c->q->h.cluster_bits >= c->clusters) {
         return ret; /* beyond the end there are zeroes: a long L1 table full of nonsense should not take hours */
     }

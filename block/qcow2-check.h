@@ -28,7 +28,8 @@ void qcow2_report_beyond(struct qcow2_report *r, uint64_t offset, uint64_t len);
 void qcow2_report_reserved(struct qcow2_report *r, const char *which, uint64_t entry);
 /* A compressed cluster that says it is COPIED. */
 void qcow2_report_copied(struct qcow2_report *r, uint64_t offset);
-void qcow2_report_unaligned(struct qcow2_report *r, uint64_t offset, bool data);
+/* `cluster`: of which kind it is; NULL: it is an L2 table. */
+void qcow2_report_unaligned(struct qcow2_report *r, uint64_t offset, const char *cluster);
 enum { QCOW2_FIX_LEAKS = 1, QCOW2_FIX_ERRORS = 2 };
 /* Look at everything, go on behind what is wrong, and say each thing in a line of QEMU's words.  With `fix` the node, which is
  * read-only, is made writable; clusters that leak are given back in place, other counts are counted anew.  0, or a negative

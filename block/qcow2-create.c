@@ -17,6 +17,7 @@
  * the locks, and works on block devices.  When anything fails, a file that we made is removed
  * again.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdbool.h>
 
@@ -320,7 +321,8 @@ static bool build_head(struct creation *c, struct qcow2_ext *exts, unsigned n)
     size_t name_len = c->backing_file ? strlen(c->backing_file) : 0;
     uint64_t end = qcow2_exts_store(exts, n, c->head, h.header_length, c->cluster_size);
 
-    if (!end || name_len > c->cluster_size - end) {
+    assert(end); /* there are two at most, and the large one in large clusters only */
+    if (name_len > c->cluster_size - end) {
         return false;
     }
     if (name_len) {

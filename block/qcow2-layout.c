@@ -65,7 +65,7 @@ struct stream {
 
 static void co_stream_flush(struct stream *s)
 {
-    if (!s->ret && s->len) {
+    if (!s->ret) {
         s->ret = co_io_write(s->file, s->offset, s->buf, s->len);
     }
     s->offset += s->len;
@@ -104,7 +104,7 @@ static void co_stream_pad(struct stream *s, uint64_t until)
 static void co_put_offsets(struct stream *s, const struct qcow2_layout *l, uint64_t first,
                            uint64_t n, uint64_t flags)
 {
-    for (uint64_t i = 0; i < n && !s->ret; i++) {
+    for (uint64_t i = 0; i < n; i++) {
         co_stream_put64(s, (first + i) << l->cluster_bits | flags);
     }
 }
@@ -116,14 +116,14 @@ static void co_put_counts(struct stream *s, const struct qcow2_layout *l)
         uint8_t one[8] = { 0 };
 
         one[width - 1] = 1;
-        for (uint64_t i = 0; i < l->total && !s->ret; i++) {
+        for (uint64_t i = 0; i < l->total; i++) {
             co_stream_put(s, one, width);
         }
         return;
     }
     unsigned width = 1u << l->refcount_order, per_byte = 8 / width;
 
-    for (uint64_t i = 0; i < l->total && !s->ret; i += per_byte) {
+    for (uint64_t i = 0; i < l->total; i += per_byte) {
         uint8_t byte = 0;
 
         for (unsigned k = 0; k < per_byte && i + k < l->total; k++) {
@@ -137,7 +137,7 @@ static void co_put_l2(struct stream *s, const struct qcow2_layout *l)
 {
     uint64_t bitmap = l->reserve_only ? 0 : UINT32_MAX; /* every subcluster is allocated */
 
-    for (uint64_t i = 0; i < l->n_data && !s->ret; i++) {
+    for (uint64_t i = 0; i < l->n_data; i++) {
         co_stream_put64(s, (l->data + i) << l->cluster_bits | QCOW2_COPIED);
         if (l->extended) {
             co_stream_put64(s, bitmap);

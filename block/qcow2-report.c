@@ -55,11 +55,14 @@ void qcow2_report_copied(struct qcow2_report *r, uint64_t offset)
     say(r, "ERROR: coffset=0x%" PRIx64 ": copied flag must never be set for compressed clusters", offset);
 }
 
-void qcow2_report_unaligned(struct qcow2_report *r, uint64_t offset, bool data)
+void qcow2_report_unaligned(struct qcow2_report *r, uint64_t offset, const char *cluster)
 {
     r->corruptions++;
-    say(r, data ? "ERROR offset=%" PRIx64 ": Data cluster is not properly aligned; L2 entry corrupted."
-                : "ERROR l2_offset=%" PRIx64 ": Table is not cluster aligned; L1 entry corrupted", offset);
+    if (cluster) {
+        say(r, "ERROR offset=%" PRIx64 ": %s cluster is not properly aligned; L2 entry corrupted.", offset, cluster);
+    } else {
+        say(r, "ERROR l2_offset=%" PRIx64 ": Table is not cluster aligned; L1 entry corrupted", offset);
+    }
 }
 
 /* --- The counts on disk ------------------------------------------------------------------------------------------- */
@@ -129,36 +132,43 @@ int co_qcow2_clusters_may_be_holes(struct node *node, bool *may)
 
 /* --- Counting ----------------------------------------------------------------------------------------------------- */
 
-static int add_structures(struct qcow2_check *c, struct qcow2_report *r, struct error *err)
+/* Entry `t` of the reference count table.  Counts that lie where something else does are never mended in place: *rebuild.  Those
+ * behind the end of the file are none, and in nobody's way. */
+static int add_block(struct qcow2_check *c, struct qcow2_report *r, uint32_t t, unsigned fix, bool *rebuild,
+                     struct error *err)
+{
+    struct qcow2 *q = c->q;
+    uint64_t offset = q->reftable[t], cluster = offset >> q->h.cluster_bits;
+    bool wrong = true;
+
+    if (offset & ~QCOW2_REFTABLE_OFFSET_MASK) {
+        say(r, "ERROR refcount table entry %" PRIu32 " has reserved bits set", t);
+    } else if (offset % q->cluster_size) {
+        say(r, "ERROR refcount block %" PRIu32 " is not cluster aligned; refcount table entry corrupted", t);
+    } else if (cluster >= c->clusters) {
+        say(r, "ERROR refcount block %" PRIu32 " is outside image", t);
+        wrong = fix & QCOW2_FIX_ERRORS;
+    } else {
+        int ret = qcow2_check_add(c, offset, q->cluster_size, "a reference count block", err);
+
+        if (ret || qcow2_check_count(c, cluster) == 1) {
+            return ret;
+        }
+        say(r, "ERROR refcount block %" PRIu32 " refcount=%" PRIu64, t, qcow2_check_count(c, cluster));
+    }
+    r->corruptions++;
+    *rebuild = *rebuild || wrong;
+    return 0;
+}
+
+static int add_structures(struct qcow2_check *c, struct qcow2_report *r, unsigned fix, bool *rebuild, struct error *err)
 {
     struct qcow2 *q = c->q;
     int ret = qcow2_check_add(c, q->h.reftable_offset, (uint64_t)q->h.reftable_clusters << q->h.cluster_bits,
                               "the reference count table", err);
 
     for (uint32_t t = 0; !ret && t < q->reftable_entries; t++) {
-        uint64_t offset = q->reftable[t] & QCOW2_REFTABLE_OFFSET_MASK, cluster = offset >> q->h.cluster_bits;
-
-        if (q->reftable[t] & ~QCOW2_REFTABLE_OFFSET_MASK) {
-            say(r, "ERROR refcount table entry %" PRIu32 " has reserved bits set", t);
-            r->corruptions++;
-            continue;
-        }
-        if (!offset) {
-            continue;
-        }
-        if (offset % q->cluster_size) {
-            say(r, "ERROR refcount block %" PRIu32 " is not cluster aligned; refcount table entry corrupted", t);
-            r->corruptions++;
-        } else if (cluster >= c->clusters) {
-            say(r, "ERROR refcount block %" PRIu32 " is outside image", t);
-            r->corruptions++;
-        } else {
-            ret = qcow2_check_add(c, offset, q->cluster_size, "a reference count block", err);
-            if (!ret && qcow2_check_count(c, cluster) != 1) {
-                say(r, "ERROR refcount block %" PRIu32 " refcount=%" PRIu64, t, qcow2_check_count(c, cluster));
-                r->corruptions++;
-            }
-        }
+        ret = q->reftable[t] ? add_block(c, r, t, fix, rebuild, err) : 0;
     }
     return ret;
 }
@@ -318,11 +328,10 @@ static int co_rebuild(struct node *node, struct qcow2_report *r, struct error *e
 
 /* Count by count, in place; `before` is what was wrong but the counts. */
 static int co_mend_counts(struct node *node, struct qcow2_check *c, struct counts *n, struct qcow2_report *r,
-                          uint64_t before, unsigned fix, bool rebuild, struct error *err)
+                          uint64_t before, unsigned fix, struct error *err)
 {
-    if (rebuild) {
-        say(r, "ERROR need to rebuild refcount structures");
-    }
+    bool rebuild;
+
     if (!r->leaks && !r->corruptions) {
         return 0;
     }
@@ -352,11 +361,10 @@ static int co_mend_flags(struct node *node, struct qcow2_check *c, struct error 
 /* --- All of it ---------------------------------------------------------------------------------------------------- */
 
 static int co_counts(struct node *node, struct qcow2_check *c, struct counts *n, struct qcow2_report *r, unsigned fix,
-                     struct error *err)
+                     bool rebuild, struct error *err)
 {
     struct qcow2 *q = c->q;
     uint64_t before = r->corruptions;
-    bool rebuild = false;
     int ret = co_compare(c, n, r, 0, &rebuild);
 
     if (ret || !fix) {
@@ -367,19 +375,24 @@ static int co_counts(struct node *node, struct qcow2_check *c, struct counts *n,
         n->clusters = UINT64_MAX; /* new blocks lie behind the old end */
         return co_rebuild(node, r, err);
     }
-    return co_mend_counts(node, c, n, r, before, fix, rebuild, err);
+    if (rebuild) { /* which is not the mending of leaks that was asked for */
+        say(r, "ERROR need to rebuild refcount structures");
+        return -EIO;
+    }
+    return co_mend_counts(node, c, n, r, before, fix, err);
 }
 
 static int co_look(struct node *node, struct qcow2_check *c, struct counts *n, struct qcow2_report *r, unsigned fix,
                    struct error *err)
 {
+    bool rebuild = false;
     int ret = co_qcow2_check_walk(c, err);
 
     if (!ret) {
-        ret = add_structures(c, r, err);
+        ret = add_structures(c, r, fix, &rebuild, err);
     }
     if (!ret) {
-        ret = co_counts(node, c, n, r, fix, err);
+        ret = co_counts(node, c, n, r, fix, rebuild, err);
     }
     /* Flags follow the counts: they are mended only where those are good. */
     bool mend = fix & QCOW2_FIX_ERRORS || (fix && !r->corruptions && !r->leaks);

@@ -130,6 +130,36 @@ mended() {
     look
 }
 
+# A second entry of the table of counts: not aligned, outside, the first block again, the table itself, an L2 table, reserved bits.
+@test "counts that lie where something else does are made anew, and not mended in place" {
+    cp images/a.qcow2 sound.qcow2
+    for entry in 20200 7000000 20000 10000 40000 21; do
+        cp sound.qcow2 images/a.qcow2
+        damage 0x10008 "$(printf %016x $((0x$entry)))"
+        damage $counts+10 0003 # a leak
+        same 'img check a.qcow2' 'img check -r leaks a.qcow2'
+        same_content copy-ours/a.qcow2 sound.qcow2
+        run_line ours 'img check -r all a.qcow2'
+        assert_clean copy-ours/a.qcow2
+        same_content copy-ours/a.qcow2 sound.qcow2
+    done
+}
+
+@test "a first block of counts that is an L2 table leaves that table alone" {
+    cp images/a.qcow2 sound.qcow2
+    damage 0x10000 "$(printf %016x $l2)"
+    same 'img check a.qcow2' 'img check -r leaks a.qcow2'
+    same_content copy-ours/a.qcow2 sound.qcow2
+    run_line ours 'img check -r all a.qcow2'
+    assert_clean copy-ours/a.qcow2
+    same_content copy-ours/a.qcow2 sound.qcow2
+}
+
+@test "an L2 table that is not aligned is called so, whatever its entries are" {
+    damage $l1 8000000000040200
+    same 'img check a.qcow2' 'img check -r leaks a.qcow2'
+}
+
 @test "the dirty and the corrupt bit go when nothing else is wrong" {
     damage 79 01
     look

@@ -23,36 +23,26 @@ static void CO_ENTRY create_entry(void *arg)
     r->ret = co_qcow2_create(r->path, r->options, &r->err);
 }
 
-/* "key=value,..." as json; values are strings. */
-static json_t *parse_options(const char *text)
+/* `options` are given away. */
+static int create_tree(const char *path, json_t *options, char **text)
 {
-    json_t *options = json_object();
-    char *copy = mem_strdup(text), *rest = copy, *word;
-
-    while ((word = strsep(&rest, ",")) && *word) {
-        char *value = strchr(word, '=');
-
-        *value++ = 0;
-        json_object_set_new(options, word, json_string(value));
-    }
-    free(copy);
-    return options;
-}
-
-static int create(const char *path, const char *options, char **text)
-{
-    struct request r = { .path = path, .options = parse_options(options) };
+    struct request r = { .path = path, .options = options };
 
     loop_run_co(create_entry, &r);
-    json_decref(r.options);
     assert_int_equal(error_is_set(&r.err), r.ret != 0);
     if (text) {
         *text = mem_strdup(r.err.text);
     } else if (r.ret) {
-        print_message("%s: %s\n", options, r.err.text);
+        print_message("%s\n", r.err.text);
     }
+    json_decref(options);
     error_clear(&r.err);
     return r.ret;
+}
+
+static int create(const char *path, const char *options, char **text)
+{
+    return create_tree(path, rig_options(options), text);
 }
 
 /* --- All options ------------------------------------------------------------------------------ */
@@ -243,6 +233,10 @@ static void wrong_options_are_refused_and_touch_nothing(void **state)
         { "size=7E", "The image size is too large for file format 'qcow2' (try using a larger cluster size)" },
         { "size=129G,cluster_size=512",
           "The image size is too large for file format 'qcow2' (try using a larger cluster size)" },
+        { "size=100G,cluster_size=512,refcount_bits=64,preallocation=metadata", /* too many counts */
+          "The image size is too large for file format 'qcow2' (try using a larger cluster size)" },
+        { "size=128P,cluster_size=2M,refcount_bits=1,preallocation=metadata", /* the file too long */
+          "The image size is too large for file format 'qcow2' (try using a larger cluster size)" },
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
@@ -255,6 +249,68 @@ static void wrong_options_are_refused_and_touch_nothing(void **state)
     assert_false(io_exists("/wrong.img"));
     assert_int_equal(create("/fine.img", "size=1M,encryption=off,nocow=off,data_file_raw=off", NULL), 0);
     io_sim_reset();
+}
+
+/* Numbers and switches as JSON has them. */
+static void options_of_another_type_are_refused(void **state)
+{
+    static const struct {
+        const char *key, *value, *text; /* value: JSON; text NULL: fine */
+    } rows[] = {
+        { "size", "-1", "Parameter 'size' expects a non-negative number below 2^64" },
+        { "size", "1.5", "Parameter 'size' expects a non-negative number below 2^64" },
+        { "size", "null", "Parameter 'size' expects a non-negative number below 2^64" },
+        { "size", "9223372036854775807", "Image size must be between 0 and 9223372036854775295" },
+        { "size", "3000", NULL },
+        { "cluster_size", "[]", "Parameter 'cluster_size' expects a non-negative number below 2^64" },
+        { "lazy_refcounts", "true", NULL },
+        { "lazy_refcounts", "false", NULL },
+        { "lazy_refcounts", "1", "Parameter 'lazy_refcounts' expects 'on' or 'off'" },
+        { "extended_l2", "{}", "Parameter 'extended_l2' expects 'on' or 'off'" },
+        { "refcount_bits", "8", NULL },
+        { "refcount_bits", "true", "Parameter 'refcount_bits' expects a number" },
+        { "refcount_bits", "\"\"", "Parameter 'refcount_bits' expects a number" },
+        { "refcount_bits", "\"99999999999999999999\"", "Parameter 'refcount_bits' expects a number" },
+        { "compat", "3", "Parameter 'version' does not accept value ''" },
+        { "compression_type", "1", "Parameter 'compression-type' does not accept value ''" },
+        { "preallocation", "false", "Parameter 'preallocation' does not accept value ''" },
+        { "backing_file", "5", "Parameter 'backing_file' expects a string" },
+        { "backing_file", "null", NULL },
+        { "backing_file", "\"b.img\"", NULL },
+        { "backing_fmt", "5", "Parameter 'backing_fmt' expects a string" },
+        { "encryption", "\"maybe\"", "Parameter 'encryption' expects 'on' or 'off'" },
+        { "data_file_raw", "3", "Parameter 'data_file_raw' expects 'on' or 'off'" },
+        { "nocow", "3", "Parameter 'nocow' expects 'on' or 'off'" },
+        { "nocow", "false", NULL },
+        { "extent_size_hint", "\"1M\"", "Parameter 'extent_size_hint' is not supported" },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        json_t *options = json_pack("{s:s}", "size", "1M");
+        char *text;
+
+        json_object_set_new(options, rows[i].key, json_loads(rows[i].value, JSON_DECODE_ANY, NULL));
+        int ret = create_tree("/typed.img", options, &text);
+
+        if (rows[i].text) {
+            assert_int_not_equal(ret, 0);
+            assert_string_equal(text, rows[i].text);
+        } else {
+            assert_int_equal(ret, 0);
+            loop_run_co(agree_entry, (void *)"/typed.img");
+        }
+        free(text);
+        io_sim_reset();
+    }
+}
+
+static void a_raw_data_file_is_refused_for_being_one_at_all(void **state)
+{
+    char *text;
+
+    assert_int_not_equal(create("/x.img", "size=1M,data_file=d,data_file_raw=on", &text), 0);
+    assert_string_equal(text, "External data files are not supported");
+    free(text);
 }
 
 static void backing_names_that_do_not_fit_are_refused(void **state)
@@ -276,6 +332,14 @@ static void backing_names_that_do_not_fit_are_refused(void **state)
 
     assert_int_not_equal(create("/wrong.img", large, &text), 0);
     assert_non_null(strstr(text, "Invalid argument"));
+    free(text);
+    AUTOFREE char *bare = mem_printf("size=1M,backing_file=%s", name);
+
+    assert_int_not_equal(create("/wrong.img", bare, &text), 0);
+    assert_non_null(strstr(text, "with format '': Invalid argument"));
+    free(text);
+    assert_int_not_equal(create("/wrong.img", "size=1M,backing_file=b,backing_fmt=sixteen-letters-", &text), 0);
+    assert_string_equal(text, "Could not assign backing file 'b' with format 'sixteen-letters-': Invalid argument");
     free(text);
     name[1023] = 0;
     AUTOFREE char *fits = mem_printf("size=1M,backing_file=%s,backing_fmt=qcow2", name);
@@ -357,7 +421,8 @@ static void a_crash_leaves_the_new_image_or_none(void **state)
     io_sim_reset();
 }
 
-static void a_failure_leaves_no_file_behind(void **state)
+/* From call to call until none is left to fail; how many failed. */
+static unsigned fail_each_call(const char *options)
 {
     unsigned failures = 0;
     char *text;
@@ -369,11 +434,12 @@ static void a_failure_leaves_no_file_behind(void **state)
 
         io_sim_reset();
         io_sim_fault(&fault);
-        int ret = create("/x.img", "size=64M,preallocation=metadata,cluster_size=4k", &text);
+        int ret = create("/x.img", options, &text);
 
         if (!ret) {
             assert_int_equal(io_sim_faults_struck(), 0);
-            break;
+            free(text);
+            return failures;
         }
         assert_int_equal(ret, -ENOSPC);
         assert_false(io_exists("/x.img"));
@@ -381,9 +447,64 @@ static void a_failure_leaves_no_file_behind(void **state)
         free(text);
         failures++;
     }
-    free(text);
-    assert_true(failures > 5);
+}
+
+static void a_failure_leaves_no_file_behind(void **state)
+{
+    static const char *const kinds[] = {
+        "size=64M,preallocation=metadata,cluster_size=4k",
+        "size=5M,preallocation=full",
+        "size=80M,preallocation=metadata,cluster_size=512,refcount_bits=64", /* tables in several parts */
+        "size=5M,preallocation=falloc,cluster_size=2M,refcount_bits=1",
+    };
+
+    for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
+        assert_true(fail_each_call(kinds[k]) > 5);
+    }
     io_sim_reset();
+}
+
+/* --- Two at once ------------------------------------------------------------------------------ */
+
+static unsigned held_perms, held_shared;
+
+static CO_ENTRY void locked_entry(void *arg)
+{
+    struct request *r = arg;
+    struct io_file *file;
+    unsigned bad;
+    bool bad_shared;
+
+    assert_int_equal(co_io_open(NULL, r->path, IO_RDWR | IO_CREATE, &file), 0);
+    assert_int_equal(io_file_lock(file, held_perms, held_shared, &bad, &bad_shared), 0);
+    create_entry(r);
+    co_io_close(file);
+}
+
+static void a_place_that_somebody_uses_is_left_alone(void **state)
+{
+    static const struct {
+        unsigned perms, shared;
+        const char *text;
+    } rows[] = {
+        { IO_PERM_WRITE, IO_PERM_CONSISTENT_READ, "Failed to get \"write\" lock" },
+        { IO_PERM_WRITE | IO_PERM_RESIZE, IO_PERM_ALL & ~IO_PERM_RESIZE, "Failed to get \"resize\" lock" },
+        { IO_PERM_RESIZE, IO_PERM_ALL, "Failed to get shared \"resize\" lock" },
+    };
+
+    io_engine_set_default(io_engine_find("virtual"));
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        struct request r = { .path = rig_file, .options = rig_options("size=1M"), .err = ERROR_INIT };
+
+        held_perms = rows[i].perms;
+        held_shared = rows[i].shared;
+        loop_run_co(locked_entry, &r);
+        assert_int_equal(r.ret, -EAGAIN);
+        assert_string_equal(r.err.text, rows[i].text);
+        error_clear(&r.err);
+        json_decref(r.options);
+    }
+    io_engine_set_default(io_engine_find("sim"));
 }
 
 int main(void)
@@ -393,9 +514,12 @@ int main(void)
         cmocka_unit_test(plain_images_are_those_of_qemu),
         cmocka_unit_test(the_largest_disks_have_room_for_their_tables),
         cmocka_unit_test(wrong_options_are_refused_and_touch_nothing),
+        cmocka_unit_test(options_of_another_type_are_refused),
+        cmocka_unit_test(a_raw_data_file_is_refused_for_being_one_at_all),
         cmocka_unit_test(backing_names_that_do_not_fit_are_refused),
         cmocka_unit_test(a_crash_leaves_the_new_image_or_none),
         cmocka_unit_test(a_failure_leaves_no_file_behind),
+        cmocka_unit_test(a_place_that_somebody_uses_is_left_alone),
     };
 
     return cmocka_run_group_tests_name("qcow2-create", tests, rig_setup, rig_teardown);
