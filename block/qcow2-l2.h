@@ -64,6 +64,8 @@ void qcow2_write_init(struct qcow2 *q);
 void qcow2_write_close(struct qcow2 *q); /* nothing is in flight */
 /* The first byte at or behind `guest` that lies in clusters in flight, at most `end`. */
 uint64_t qcow2_in_flight_from(struct qcow2 *q, uint64_t guest, uint64_t end);
+/* How many clusters are in flight. */
+uint64_t qcow2_in_flight_clusters(struct qcow2 *q);
 /* Wait until what is in flight at `guest` is not; look at everything anew afterwards. */
 void co_qcow2_in_flight_wait(struct qcow2 *q, uint64_t guest);
 /* Drop the references of an entry that has just been replaced. */

@@ -344,6 +344,7 @@ static int co_make_table(struct qcow2 *q, uint64_t l1_index)
         return ret;
     }
     qcow2_l1_set(q, l1_index, offset | QCOW2_COPIED);
+    qcow2_is_loose(q, 1);
     qcow2_guard_add(q, offset, "active L2 table");
     if (old != 0) {
         qcow2_guard_remove(q, old);

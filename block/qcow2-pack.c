@@ -126,6 +126,7 @@ static int co_link(struct qcow2 *q, uint64_t guest, uint64_t entry)
     if (ret < 0) {
         return ret;
     }
+    qcow2_is_loose(q, 2);
     qcow2_entry_unlinked(q, qcow2_l2_entry(q, piece, index));
     qcow2_l2_set(q, piece, index, entry, 0);
     chain_map_patch(q->node, guest, MIN((uint64_t)q->cluster_size, q->node->size - guest), EXTENT_COMPRESSED, 0);

@@ -16,6 +16,7 @@
  * With discard=unmap a hole is punched into the host file between embargo and "free".
  */
 #include "block/qcow2-refcount.h"
+#include "block/qcow2-l2.h"
 
 #include <assert.h>
 #include <string.h>
@@ -76,6 +77,8 @@ void qcow2_quarantine_freeze(struct qcow2 *q)
 
     assert(refs->frozen.n == 0);
     clear(&refs->frozen);
+    refs->loose_frozen = refs->loose;
+    refs->loose = 0;
     refs->frozen = refs->collecting;
     refs->collecting = (struct qcow2_unlinked_list){ 0 };
 }
@@ -86,12 +89,40 @@ void qcow2_quarantine_thaw(struct qcow2 *q)
     struct qcow2_refs *refs = qcow2_refs(q);
     struct qcow2_unlinked_list later = refs->collecting;
 
+    refs->loose += refs->loose_frozen;
+    refs->loose_frozen = 0;
     refs->collecting = refs->frozen;
     refs->frozen = (struct qcow2_unlinked_list){ 0 };
     for (size_t i = 0; i < later.n; i++) {
         append(&refs->collecting, later.v[i].first, later.v[i].n, later.v[i].epoch);
     }
     clear(&later);
+}
+
+void qcow2_quarantine_settled(struct qcow2 *q)
+{
+    qcow2_refs(q)->loose_frozen = 0;
+}
+
+static uint64_t clusters_in(const struct qcow2_unlinked_list *list)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < list->n; i++) {
+        sum += list->v[i].n;
+    }
+    return sum;
+}
+
+uint64_t qcow2_loose_clusters(struct qcow2 *q)
+{
+    const struct qcow2_refs *refs = q ? q->priv_refcount : NULL;
+
+    if (!refs || !q->priv_write) {
+        return 0;
+    }
+    return refs->loose + refs->loose_frozen + clusters_in(&refs->collecting) +
+           clusters_in(&refs->frozen) + qcow2_in_flight_clusters(q);
 }
 
 /* --- The counts drop ------------------------------------------------------------------------ */

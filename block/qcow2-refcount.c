@@ -137,6 +137,7 @@ static uint64_t window_count(const struct qcow2 *q, const struct window *w, uint
 static void window_set(struct qcow2 *q, struct window *w, uint64_t k, uint64_t count)
 {
     qcow2_refcount_store(q, w->piece->data, w->at + k, count);
+    qcow2_is_loose(q, 1);
     qcow2_cache_mark_dirty(q->ref_cache, w->piece);
 }
 

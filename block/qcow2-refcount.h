@@ -62,6 +62,10 @@ struct qcow2_refs {
     bool placing;
     struct qcow2_reftable_copy *copy; /* of the generation that is being written */
 
+    /* Clusters whose count, or whose first entry, has changed in memory; ... those of the
+     * generation that is being written.  What a crash may leak, with what waits below. */
+    uint64_t loose, loose_frozen;
+
     struct qcow2_unlinked_list collecting; /* unlinked in memory */
     struct qcow2_unlinked_list frozen;     /* ... by the generation that is being written */
     STAILQ_HEAD(, qcow2_embargo) embargo;  /* the oldest first */
@@ -74,6 +78,12 @@ struct qcow2_refs {
 static inline struct qcow2_refs *qcow2_refs(struct qcow2 *q)
 {
     return q->priv_refcount;
+}
+
+/* `n` clusters have another count, or their first entry, in memory alone. */
+static inline void qcow2_is_loose(struct qcow2 *q, uint64_t n)
+{
+    qcow2_refs(q)->loose += n;
 }
 
 /* --- qcow2-refcount.c ----------------------------------------------------------------------- */
@@ -120,6 +130,8 @@ void co_qcow2_embargo_lift(struct qcow2 *q);
 void qcow2_embargo_kick(struct qcow2 *q);
 /* The generation failed: what it unlinked waits for the next one. */
 void qcow2_quarantine_thaw(struct qcow2 *q);
+/* The generation is durable: what had changed until its freeze is not loose any more. */
+void qcow2_quarantine_settled(struct qcow2 *q);
 /* Unlinked on disk already: goes with the generation that is being written. */
 void qcow2_free_with_generation(struct qcow2 *q, uint64_t offset, uint64_t len);
 void qcow2_quarantine_close(struct qcow2 *q);

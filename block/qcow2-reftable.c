@@ -149,6 +149,7 @@ int co_qcow2_refcount_set(struct qcow2 *q, uint64_t index, uint64_t count)
     }
     if (ret == 0) {
         qcow2_refcount_store(q, piece->data, within % per_piece, count);
+        qcow2_is_loose(q, 1);
         qcow2_cache_mark_dirty(q->ref_cache, piece);
         qcow2_cache_put(q->ref_cache, piece);
     }
@@ -162,6 +163,7 @@ static int co_write_block(struct qcow2 *q, uint64_t t, uint64_t at)
     node_debug_event(q->node, EVENT_REFBLOCK_ALLOC_WRITE);
     if (at / q->refblock_entries == t) {
         qcow2_refcount_store(q, block, at % q->refblock_entries, 1);
+        qcow2_is_loose(q, 1);
     }
     return co_io_write(q->file, at * q->cluster_size, block, q->cluster_size);
 }

@@ -100,6 +100,17 @@ uint64_t qcow2_in_flight_from(struct qcow2 *q, uint64_t guest, uint64_t end)
     return end;
 }
 
+uint64_t qcow2_in_flight_clusters(struct qcow2 *q)
+{
+    struct qcow2_alloc *a;
+    uint64_t sum = 0;
+
+    LIST_FOREACH(a, in_flight(q), link) {
+        sum += (a->end - a->start) / q->cluster_size;
+    }
+    return sum;
+}
+
 void co_qcow2_in_flight_wait(struct qcow2 *q, uint64_t guest)
 {
     struct qcow2_alloc *a = find_in_flight(q, guest);
@@ -467,6 +478,7 @@ static void link_entries(struct qcow2 *q, struct change *c, const struct payload
 {
     uint64_t start = c->alloc.start, host = c->host;
 
+    qcow2_is_loose(q, c->reuse ? 0 : c->n);
     for (uint32_t k = 0; k < c->n; k++, start += q->cluster_size, host += q->cluster_size) {
         uint64_t old = qcow2_l2_entry(q, c->piece, c->index + k);
         uint64_t bitmap = qcow2_l2_bitmap(q, c->piece, c->index + k);

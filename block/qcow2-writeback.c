@@ -205,7 +205,9 @@ static void end_generation(struct qcow2 *q, struct generation *g, bool written)
         q->l1_dirty_any = true;
     }
     qcow2_table_copy_free(&g->l1);
-    if (!written) {
+    if (written) {
+        qcow2_quarantine_settled(q);
+    } else {
         qcow2_quarantine_thaw(q);
     }
 }

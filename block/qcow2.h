@@ -333,6 +333,9 @@ void qcow2_free_later(struct qcow2 *q, uint64_t offset, uint64_t len);
 void qcow2_quarantine_freeze(struct qcow2 *q);
 int co_qcow2_quarantine_release(struct qcow2 *q);
 bool qcow2_quarantine_empty(const struct qcow2 *q);
+/* What leaks if the power goes now, at most: clusters allocated, linked or unlinked since the last
+ * generation.  0 for NULL and while it is not open for writing.  For the explorer. */
+uint64_t qcow2_loose_clusters(struct qcow2 *q);
 void qcow2_refcount_close(struct qcow2 *q);
 
 /* --- qcow2-map.c ------------------------------------------------------------------------------ */

@@ -207,26 +207,68 @@ static uint64_t mix_snapshot(const struct checker_image *im, uint64_t l1, uint32
     return sum;
 }
 
-uint64_t checker_snapshots(struct checker_image *im)
+/* Entry `i` of the list: its fixed part, and where its words begin. */
+static bool find_entry(const struct checker_image *im, unsigned i, uint8_t *fixed, uint64_t *words)
 {
-    uint64_t at = im->snapshots_offset, sum = im->n_snapshots;
+    uint64_t at = im->snapshots_offset;
 
-    for (uint32_t i = 0; i < im->n_snapshots && at < im->source.size; i++) {
-        uint8_t fixed[SNAPSHOT_FIXED];
+    for (unsigned k = 0; k < im->n_snapshots && at < im->source.size; k++) {
         uint64_t len;
 
-        read_at(im, at, fixed, sizeof(fixed));
+        read_at(im, at, fixed, SNAPSHOT_FIXED);
         len = (uint64_t)load_be32(fixed + 36) + load_be16(fixed + 12) + load_be16(fixed + 14);
-        if (len > im->source.size) {
-            return 1;
+        *words = at + SNAPSHOT_FIXED;
+        if (k == i) {
+            return len < im->source.size;
         }
-        AUTOFREE uint8_t *words = mem_alloc(len + 1);
-
-        read_at(im, at + SNAPSHOT_FIXED, words, len);
-        sum = XXH3_64bits_withSeed(fixed + 8, sizeof(fixed) - 8, sum); /* all but the place */
-        sum = XXH3_64bits_withSeed(words, len, sum);
-        sum = mix_snapshot(im, load_be64(fixed), load_be32(fixed + 8), sum);
         at += ROUND_UP(SNAPSHOT_FIXED + len, 8);
     }
-    return sum;
+    return false;
+}
+
+bool checker_snapshot(struct checker_image *im, unsigned i, char *name, size_t room,
+                      uint64_t *content)
+{
+    uint8_t fixed[SNAPSHOT_FIXED];
+    uint64_t words;
+    size_t len;
+
+    if (!find_entry(im, i, fixed, &words)) {
+        return false;
+    }
+    len = MIN((size_t)load_be16(fixed + 14), room - 1);
+    read_at(im, words + load_be32(fixed + 36) + load_be16(fixed + 12), name, len);
+    name[len] = '\0';
+    *content = mix_snapshot(im, load_be64(fixed), load_be32(fixed + 8), 0);
+    return true;
+}
+
+uint64_t checker_active(struct checker_image *im)
+{
+    return mix_snapshot(im, im->l1_offset, im->l1_size, 0);
+}
+
+bool checker_show_snapshot(struct checker_image *im, unsigned i)
+{
+    uint8_t fixed[SNAPSHOT_FIXED], size[8];
+    uint64_t words;
+
+    if (!find_entry(im, i, fixed, &words)) {
+        return false;
+    }
+    if (load_be32(fixed + 36) >= 16) {
+        read_at(im, words + 8, size, sizeof(size));
+        im->size = load_be64(size);
+    }
+    return checker_use_table(im, load_be64(fixed), load_be32(fixed + 8));
+}
+
+bool checker_is_empty(const struct checker_image *im)
+{
+    for (uint32_t i = 0; !im->raw && i < im->l1_size; i++) {
+        if (im->l2[i] && !bytes_are_zero(im->l2[i], im->cluster)) {
+            return false;
+        }
+    }
+    return !im->raw;
 }

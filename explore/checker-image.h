@@ -35,6 +35,8 @@ struct checker_image {
 /* Record the first complaint. */
 void checker_complain(struct checker_image *image, unsigned rule, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+/* Another L1 table than the header's.  False: it makes no sense. */
+bool checker_use_table(struct checker_image *image, uint64_t offset, uint32_t entries);
 /* checker-content.c: a whole compressed cluster (`out` has room for one).  False: it is none. */
 bool checker_decompress(const struct checker_image *image, uint64_t entry, uint8_t *out);
 /* checker-counts.c: reference counts against what refers. */

@@ -214,6 +214,31 @@ static bool load_tables(struct checker_image *im)
     return true;
 }
 
+static void drop_tables(struct checker_image *im)
+{
+    for (uint32_t i = 0; im->l2 && i < im->l1_size; i++) {
+        free(im->l2[i]);
+    }
+    free(im->l2);
+    free(im->l1);
+    im->l2 = NULL;
+    im->l1 = NULL;
+}
+
+bool checker_use_table(struct checker_image *im, uint64_t offset, uint32_t entries)
+{
+    struct checker_report report = { 0 };
+    bool good;
+
+    drop_tables(im);
+    im->l1_offset = offset;
+    im->l1_size = entries;
+    im->report = &report;
+    good = load_tables(im) && !report.rule;
+    im->report = NULL;
+    return good;
+}
+
 struct checker_image *checker_open_qcow2(const struct checker_source *source,
                                          struct checker_report *report)
 {
@@ -239,6 +264,9 @@ struct checker_image *checker_open_qcow2(const struct checker_source *source,
         return NULL;
     }
     checker_check_counts(im);
+    if (report->flags[0] && !source->flags_may_lie) {
+        checker_complain(im, 8, "%s", report->flags);
+    }
     im->report = NULL; /* it is the caller's */
     return im;
 }
@@ -255,12 +283,8 @@ struct checker_image *checker_open_raw(const struct checker_source *source)
 
 void checker_close(struct checker_image *im)
 {
-    for (uint32_t i = 0; im && im->l2 && i < im->l1_size; i++) {
-        free(im->l2[i]);
-    }
     if (im) {
-        free(im->l2);
-        free(im->l1);
+        drop_tables(im);
         free(im);
     }
 }

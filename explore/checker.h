@@ -28,11 +28,15 @@ struct checker_source {
     /* Bytes beyond the end are zeroes.  Cannot fail. */
     void (*read)(void *arg, uint64_t offset, void *buf, size_t len);
     uint64_t size;
+    bool flags_may_lie; /* report.flags is all that is said of wrong COPIED bits that harm nobody */
 };
 
 struct checker_report {
     unsigned rule; /* the first that is broken; 0: none */
     char text[200];
+    /* COPIED is missing where the count is one, or is there where it is larger than what refers:
+     * what a crash may leave of a change of internal snapshots.  Else rule 8. */
+    char flags[120]; /* the first of those; empty: none */
     uint64_t leaks; /* clusters */
     uint64_t used;  /* clusters of the file that something refers to */
 };
@@ -61,8 +65,15 @@ uint64_t checker_unknown(const struct checker_image *image);
 /* Autoclear bits: a writer clears those that it does not know before it changes anything. */
 uint64_t checker_autoclear(const struct checker_image *image);
 bool checker_dirty(const struct checker_image *image);
-/* All internal snapshots, their names and what this layer holds in them, as a number: 0 when there
- * is none (11). */
-uint64_t checker_snapshots(struct checker_image *image);
+/* An internal snapshot, and what this layer holds in it as a number (11); false: there are not that
+ * many. */
+bool checker_snapshot(struct checker_image *image, unsigned i, char *name, size_t room,
+                      uint64_t *content);
+/* The same number of what it holds now. */
+uint64_t checker_active(struct checker_image *image);
+/* From now on checker_read() shows this layer as the internal snapshot holds it. */
+bool checker_show_snapshot(struct checker_image *image, unsigned i);
+/* Does this layer hold nothing at all, so that what lies below shows everywhere? */
+bool checker_is_empty(const struct checker_image *image);
 
 #endif

@@ -185,22 +185,32 @@ static struct world reborn(const struct visit *v, bool durable)
     w.model = model_copy(&v->run->w->model);
     model_adopt(&w.model, v->p->bounds, v->content, durable);
     w.view = v->p->view;
-    w.disk = NULL;
+    w.disk = w.disk2 = NULL;
+    w.group = w.group2 = NO_IMAGE;
     w.over = false;
     w.faulty = false; /* a new disk has been put in */
-    w.running = w.reshapers = w.alone = 0;
+    w.running = w.reshapers = w.alone = w.active = 0;
     for (int i = 0; i < WORLD_IMAGES; i++) {
         struct world_known *known = &w.view.image[i];
 
-        if (!known->sure && i != w.view.top) {
+        if (!known->sure && !world_is_top(&w.view, i)) {
             *known = (struct world_known){ .backing = WORLD_BIT(NO_IMAGE) };
             world_sized(known, w.model.disk_size);
-        } else if (durable) { /* else the other pointer or size may come back */
+            w.leaked[i] = 0;
+            continue;
+        }
+        w.leaked[i] = judge_leaks(v->x->judge, &w, i) + (durable ? 0 : known->loose + known->extra);
+        known->extra = 0;
+        known->sure = true;
+        if (durable) { /* else the other pointer, size or list may come back */
             known->backing = WORLD_BIT(judge_backing(v->x->judge, &w, i));
             world_sized(known, judge_size(v->x->judge, &w, i));
+            for (unsigned k = 0; k < WORLD_INNER; k++) {
+                known->inner[k].may_be = known->inner[k].must_be =
+                    judge_inner(v->x->judge, &w, i, k);
+            }
         }
     }
-    w.view.image[w.view.top].sure = true;
     w.name_mid = w.view.top == 3 && judge_backing(v->x->judge, &w, 3) != NO_IMAGE;
     return w;
 }
@@ -212,10 +222,12 @@ static void co_read_all(struct explore *x, struct world *w)
 
     for (unsigned i = 0; i < MODEL_WINDOWS && !w->broken_rule; i++) {
         const struct model_window *window = &w->model.window[i];
-        uint64_t size = disk_size(w->disk);
-        uint64_t len = size > window->at ? MIN(window->len, size - window->at) : 0;
+        struct disk *disk = i == MODEL_SECOND ? w->disk2 : w->disk;
+        uint64_t at = window->at - (i == MODEL_SECOND ? MODEL_SECOND_AT : 0);
+        uint64_t size = disk ? disk_size(disk) : 0;
+        uint64_t len = size > at ? MIN(window->len, size - at) : 0;
         struct iovec iov = { .iov_base = to, .iov_len = len };
-        int ret = len ? co_disk_read(w->disk, window->at, &iov, 1) : 0;
+        int ret = len ? co_disk_read(disk, at, &iov, 1) : 0;
 
         if (ret < 0) {
             world_break(w, 1, "reading the disk: %s", strerror(-ret));
@@ -312,7 +324,7 @@ static bool co_second_opinion(struct visit *v, const struct cut *cut)
          slot = judge_backing(v->x->judge, w, slot)) {
         paths[state.n++] = world_path(slot);
     }
-    for (unsigned i = 0; i < MODEL_WINDOWS; i++) {
+    for (unsigned i = 0; i < MODEL_DISK_WINDOWS; i++) {
         state.content[i] = content;
         content += w->model.window[i].len;
     }
@@ -463,7 +475,9 @@ static void co_run_plan(struct explore *x, const struct plan *plan, struct run *
         if (faults) {
             co_faults_end(faults);
         }
-        co_look_back(x, w);
+        if (w->disk) {
+            co_look_back(x, w);
+        }
         co_world_close(w);
     }
     run_stop(run);
@@ -484,7 +498,7 @@ bool co_explore_plan(struct explore *x, const struct plan *plan)
     loop_random_seed(x->options.seed);
     random_seed(&run.rnd, x->options.seed);
     x->stats.plans++;
-    co_world_make(&w, plan->shape, plan->format, x->options.seed);
+    co_world_make(&w, plan->shape, plan->format, plan_needs_second(plan), x->options.seed);
     w.small = plan->small;
     make_room(x, &w);
     judge_learn(x->judge, &w);

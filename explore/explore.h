@@ -25,9 +25,9 @@ struct explore_state {
     unsigned n;
     bool raw_top;
     uint64_t size; /* of the top's disk, bytes */
-    /* What the chain shows in each window of the model; zeroes everywhere else. */
+    /* What the chain shows in each of its windows of the model; zeroes everywhere else. */
     const struct model_window *window;
-    const uint8_t *content[MODEL_WINDOWS];
+    const uint8_t *content[MODEL_DISK_WINDOWS];
     const char *line; /* that replays it */
 };
 

@@ -201,6 +201,9 @@ struct faults *faults_begin(struct world *w, unsigned seed)
     for (unsigned n = 1 + random_below(&rnd, FAULTS_MAX); n; n--) {
         draw(w, &rnd);
     }
+    if (w->disk2) {
+        w->disk2->werror = w->disk2->rerror = DISK_REPORT;
+    }
     w->disk->werror = policies[random_below(&rnd, ARRAY_SIZE(policies))];
     w->disk->rerror = random_below(&rnd, 2) ? DISK_REPORT : DISK_STOP;
     w->job_policy = job_policies[random_below(&rnd, ARRAY_SIZE(job_policies))];

@@ -18,13 +18,18 @@ struct image {
     struct checker_image *parsed;
     struct checker_report report;
     const char *path;
-    uint64_t inner; /* its internal snapshots */
+    /* Its internal snapshots; `strange`: there is one that nobody has made. */
+    struct {
+        bool is;
+        uint64_t content;
+    } inner[WORLD_INNER];
+    bool strange;
 };
 
 struct judge {
     struct image image[WORLD_IMAGES];
     /* As made: */
-    uint64_t unknown[WORLD_IMAGES], inner[WORLD_IMAGES];
+    uint64_t unknown[WORLD_IMAGES];
 };
 
 struct judge *judge_new(void)
@@ -67,12 +72,33 @@ static void read_image(void *arg, uint64_t offset, void *buf, size_t len)
     io_sim_read(image->path, offset, buf, len);
 }
 
+static void look_inside(struct image *image)
+{
+    char name[32];
+    uint64_t content;
+
+    image->strange = false;
+    memset(image->inner, 0, sizeof(image->inner));
+    for (unsigned i = 0; checker_snapshot(image->parsed, i, name, sizeof(name), &content); i++) {
+        unsigned k = 0;
+
+        while (k < WORLD_INNER && strcmp(name, world_inner_names[k]) != 0) {
+            k++;
+        }
+        image->strange = image->strange || k == WORLD_INNER || image->inner[k].is;
+        if (k < WORLD_INNER) {
+            image->inner[k].is = true;
+            image->inner[k].content = content;
+        }
+    }
+}
+
 /* The image in this slot as it is now; parsed is NULL when it makes no sense. */
 static struct image *look(struct judge *j, const struct world *w, int slot)
 {
     struct image *image = &j->image[slot];
     uint64_t hash = io_sim_hash(image->path);
-    struct checker_source source = { .arg = image, .read = read_image };
+    struct checker_source source = { .arg = image, .read = read_image, .flags_may_lie = true };
 
     if (hash == image->hash && hash) {
         return image;
@@ -89,7 +115,9 @@ static struct image *look(struct judge *j, const struct world *w, int slot)
     io_sim_size(image->path, &source.size);
     image->parsed = slot == 0 && w->shape->raw_base ? checker_open_raw(&source)
                                                     : checker_open_qcow2(&source, &image->report);
-    image->inner = image->parsed ? checker_snapshots(image->parsed) : 0;
+    if (image->parsed) {
+        look_inside(image);
+    }
     return image;
 }
 
@@ -107,6 +135,18 @@ uint64_t judge_size(struct judge *j, const struct world *w, int slot)
     return image->parsed ? checker_size(image->parsed) : 0;
 }
 
+uint64_t judge_leaks(struct judge *j, const struct world *w, int slot)
+{
+    struct image *image = look(j, w, slot);
+
+    return image->parsed && !checker_dirty(image->parsed) ? image->report.leaks : 0;
+}
+
+bool judge_inner(struct judge *j, const struct world *w, int slot, unsigned k)
+{
+    return look(j, w, slot)->inner[k].is;
+}
+
 void judge_learn(struct judge *j, struct world *w)
 {
     for (int i = 0; i < WORLD_IMAGES; i++) {
@@ -121,7 +161,12 @@ void judge_learn(struct judge *j, struct world *w)
                 continue;
             }
             j->unknown[i] = checker_unknown(image->parsed);
-            j->inner[i] = image->inner;
+            w->leaked[i] = image->report.leaks;
+            for (unsigned k = 0; k < WORLD_INNER; k++) {
+                w->view.image[i].inner[k] = (struct world_inner){
+                    image->inner[k].is, image->inner[k].is, image->inner[k].content
+                };
+            }
         }
     }
 }
@@ -134,9 +179,6 @@ static void judge_first(struct judge *j, const struct world *w, int slot, struct
 
     if (checker_unknown(image->parsed) != j->unknown[slot]) {
         find(out, 10, "%s: an unknown extension or bit has changed", image->path);
-    }
-    if (image->inner != j->inner[slot]) {
-        find(out, 11, "%s: an internal snapshot has changed", image->path);
     }
     if (changed && checker_autoclear(image->parsed)) {
         find(out, 10, "%s: changed by somebody who leaves autoclear bits as they were (%llx)",
@@ -165,6 +207,37 @@ static void judge_names(const struct world *w, const struct world_known *known,
     }
 }
 
+static void judge_snapshots(const struct world_known *known, const struct image *image,
+                            struct finding *out)
+{
+    for (unsigned k = 0; k < WORLD_INNER; k++) {
+        const struct world_inner *inner = &known->inner[k];
+
+        if (image->inner[k].is ? !inner->may_be || inner->content != image->inner[k].content
+                               : inner->must_be) {
+            find(out, 11, "%s: internal snapshot '%s' %s", image->path, world_inner_names[k],
+                 !image->inner[k].is ? "is gone"
+                 : inner->may_be     ? "has changed"
+                                     : "is there");
+        }
+    }
+    if (image->strange) {
+        find(out, 11, "%s: an internal snapshot that nobody has made", image->path);
+    }
+}
+
+/* Clusters that a crash leaks are those that were on their way (2). */
+static void judge_leaks_of(const struct world *w, const struct world_known *known, int slot,
+                           const struct image *image, struct finding *out)
+{
+    uint64_t allowed = w->leaked[slot] + known->loose + known->extra;
+
+    if (image->report.leaks > allowed && !w->faulty && !known->in_change) {
+        find(out, 2, "%s: %llu clusters leaked, %llu were on their way", image->path,
+             (unsigned long long)image->report.leaks, (unsigned long long)allowed);
+    }
+}
+
 static void judge_image(struct judge *j, const struct world *w, const struct point *p, int slot,
                         uint64_t *leaks, struct finding *out)
 {
@@ -177,46 +250,70 @@ static void judge_image(struct judge *j, const struct world *w, const struct poi
     if (!image->parsed) {
         return;
     }
+    if (image->report.flags[0] && !known->in_change) {
+        find(out, 8, "%s: %s", image->path, image->report.flags);
+    }
     if (!checker_dirty(image->parsed)) { /* else counts mean nothing */
-        *leaks = MAX(*leaks, image->report.leaks);
-    } else if (!w->format->lazy || slot >= WORLD_OVERLAYS) {
+        *leaks = MAX(*leaks, known->in_change ? 0 : image->report.leaks);
+        judge_leaks_of(w, known, slot, image, out);
+    } else if (!known->in_change && (!w->format->lazy || !world_is_first(slot))) {
         find(out, 9, "%s: the dirty bit is set", image->path);
-    } else if (p->closed && slot == p->view.top) {
+    } else if (p->closed && world_is_top(&p->view, slot)) {
         find(out, 9, "%s: the dirty bit is left set at the end", image->path);
     }
+    if (known->empty && !checker_is_empty(image->parsed)) {
+        find(out, 16, "%s: a commit was said to be done, and it is not empty", image->path);
+    }
+    judge_snapshots(known, image, out);
     if (!world_size_is_known(known, checker_size(image->parsed))) {
         find(out, 7, "%s: size %llu", image->path, (unsigned long long)checker_size(image->parsed));
     }
     judge_names(w, known, image, out);
-    if (slot < WORLD_OVERLAYS) {
+    if (world_is_first(slot)) {
         judge_first(j, w, slot, out);
     }
+}
+
+/* The chain from `slot` down; 0: it has no end. */
+static unsigned find_chain(struct judge *j, const struct world *w, int slot,
+                           struct checker_image **chain, struct finding *out)
+{
+    unsigned n = 0;
+
+    for (; slot != NO_IMAGE; slot = judge_backing(j, w, slot)) {
+        struct image *image = look(j, w, slot);
+
+        if (!image->parsed || n == WORLD_IMAGES) {
+            find(out, 1, "%s: the chain has no end", image->path);
+            return 0;
+        }
+        chain[n++] = image->parsed;
+    }
+    return n;
 }
 
 static void judge_content(struct judge *j, const struct world *w, const struct point *p,
                           uint8_t *content, struct finding *out)
 {
     struct checker_image *chain[WORLD_IMAGES + 1];
-    unsigned n = 0;
+    unsigned n = find_chain(j, w, p->view.top, chain, out);
     uint32_t bad;
 
-    for (int slot = p->view.top; slot != NO_IMAGE; slot = judge_backing(j, w, slot)) {
-        struct image *image = look(j, w, slot);
-
-        if (!image->parsed || n == WORLD_IMAGES) {
-            find(out, 1, "%s: the chain has no end", image->path);
-            return;
-        }
-        chain[n++] = image->parsed;
-    }
-    for (unsigned i = 0; i < MODEL_WINDOWS; i++) {
+    for (unsigned i = 0; i < MODEL_WINDOWS && n; i++) {
         const struct model_window *window = &w->model.window[i];
+        bool second = i == MODEL_SECOND;
 
-        if (!checker_read(chain, n, window->at, content, window->len)) {
+        if (second && p->view.top2 != NO_IMAGE) {
+            n = find_chain(j, w, p->view.top2, chain, out);
+        }
+        if (!checker_read(chain, n, window->at - second * MODEL_SECOND_AT, content, window->len)) {
             find(out, 1, "window %u cannot be read", i);
             return;
         }
         content += window->len;
+    }
+    if (!n) {
+        return;
     }
     content -= (size_t)w->model.n * MODEL_SECTOR;
     bad = model_judge(&w->model, p->bounds, content);
@@ -233,7 +330,7 @@ void judge_world(struct judge *j, const struct world *w, const struct point *p, 
     *out = (struct finding){ 0 };
     *leaks = 0;
     for (int slot = 0; slot < WORLD_IMAGES; slot++) {
-        if (p->view.image[slot].sure || slot == p->view.top) {
+        if (p->view.image[slot].sure || world_is_top(&p->view, slot)) {
             judge_image(j, w, p, slot, leaks, out);
         }
     }

@@ -13,6 +13,7 @@
 
 #define DISCARDED 0x80000000u /* | the first value that it may have left as it was */
 #define SCATTER 0x9e3779b97f4a7c15u
+#define GATHER 0xf1de83e19937733du /* SCATTER times it is 1 */
 
 void model_init(struct model *m, uint64_t disk_size, const struct model_window *windows)
 {
@@ -169,6 +170,38 @@ void model_end(struct model *m, uint64_t offset, uint64_t len, bool good)
     }
 }
 
+int64_t model_value_of(uint32_t sector, const uint8_t *bytes)
+{
+    uint64_t word = load_le64(bytes) * GATHER - sector - 1;
+
+    if (bytes_are_zero(bytes, MODEL_SECTOR)) {
+        return 0;
+    }
+    return !(uint32_t)word && is_value(word >> 32, sector, bytes) ? (int64_t)(word >> 32) : -1;
+}
+
+void model_begin_content(struct model *m, const uint8_t *content)
+{
+    uint32_t at = 0;
+
+    for (unsigned i = 0; i < MODEL_DISK_WINDOWS; i++) {
+        for (uint64_t done = 0; done < m->window[i].len; done += MODEL_SECTOR, at++) {
+            int64_t value = model_value_of(at, content + (size_t)at * MODEL_SECTOR);
+
+            assert(value >= 0);
+            model_begin(m, MODEL_ZERO, m->window[i].at + done, MODEL_SECTOR, NULL);
+            m->sector[at].value[m->sector[at].n - 1] = value;
+        }
+    }
+}
+
+void model_end_content(struct model *m, bool good)
+{
+    for (unsigned i = 0; i < MODEL_DISK_WINDOWS; i++) {
+        model_end(m, m->window[i].at, m->window[i].len, good);
+    }
+}
+
 void model_is_zero(struct model *m, uint64_t offset, uint64_t len)
 {
     model_begin(m, MODEL_ZERO, offset, len, NULL);
@@ -180,11 +213,18 @@ void model_is_zero(struct model *m, uint64_t offset, uint64_t len)
     }
 }
 
-uint16_t *model_flush_begin(const struct model *m)
+/* The sectors of the first disk; the others are the second one's. */
+static uint32_t first_disk(const struct model *m)
+{
+    return m->n - m->window[MODEL_SECOND].len / MODEL_SECTOR;
+}
+
+uint16_t *model_flush_begin(const struct model *m, bool second)
 {
     uint16_t *promise = mem_calloc(m->n, sizeof(*promise));
+    uint32_t split = first_disk(m);
 
-    for (uint32_t i = 0; i < m->n; i++) {
+    for (uint32_t i = second ? split : 0; i < (second ? m->n : split); i++) {
         promise[i] = m->sector[i].low;
     }
     return promise;

@@ -14,6 +14,7 @@
  * the first of them.  A request that failed may have happened or not: it moves no floor.
  *
  * Disks are larger than what is modelled: two windows of them.  Nobody writes outside of those.
+ * A second disk has one window, at offsets that the first one does not reach (MODEL_SECOND_AT).
  */
 #ifndef EXPLORE_MODEL_H
 #define EXPLORE_MODEL_H
@@ -23,7 +24,10 @@
 #include <stdint.h>
 
 #define MODEL_SECTOR 512u
-#define MODEL_WINDOWS 2u
+#define MODEL_DISK_WINDOWS 2u       /* of the first disk */
+#define MODEL_SECOND 2u             /* the window of the second one */
+#define MODEL_WINDOWS 3u
+#define MODEL_SECOND_AT (1ull << 40) /* bytes; where the second disk begins */
 
 struct model_window {
     uint64_t at, len; /* bytes */
@@ -65,13 +69,20 @@ void model_pattern(uint32_t value, uint32_t sector, uint8_t *buf);
 void model_preset(struct model *model, uint32_t sector, uint32_t value);
 /* A request: how it begins (writes: *buf gets what to write, when not NULL) and how it ends. */
 enum model_change { MODEL_WRITE, MODEL_ZERO, MODEL_DISCARD, MODEL_CUT_OFF };
+/* The number of the pattern that these bytes are; -1: of none. */
+int64_t model_value_of(uint32_t sector, const uint8_t *bytes);
+/* All sectors of the first disk change to `content` (its windows, one after the other), whose bytes
+ * are patterns or zeroes; to be ended like any other request. */
+void model_begin_content(struct model *model, const uint8_t *content);
+void model_end_content(struct model *model, bool good);
 void model_begin(struct model *model, enum model_change change, uint64_t offset, uint64_t len,
                  uint8_t *buf);
 void model_end(struct model *model, uint64_t offset, uint64_t len, bool good);
 /* What holds zeroes from now on, durably. */
 void model_is_zero(struct model *model, uint64_t offset, uint64_t len);
-/* What a flush that begins now will promise; hand it to model_flushed() when it has succeeded. */
-uint16_t *model_flush_begin(const struct model *model);
+/* What a flush that begins now will promise, of the first or of the second disk; hand it to
+ * model_flushed() when it has succeeded. */
+uint16_t *model_flush_begin(const struct model *model, bool second);
 void model_flushed(struct model *model, const uint16_t *promise);
 
 /* malloc'ed. */

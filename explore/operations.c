@@ -16,27 +16,22 @@
 #include "core/loop.h"
 #include "core/mem.h"
 #include "explore/faults.h"
-#include "explore/plan.h"
+#include "explore/operations.h"
+#include "explore/scene.h"
 #include "jobs/job.h"
 
 #define CANCEL_AFTER_NS (400 * NS_PER_US)
-#define JOB_POLL_NS (100 * NS_PER_US)
-#define JOB_ENDS_WITHIN_NS (60 * NS_PER_S)
 #define GROW_MAX (2u << 20)
 #define STREAM_BASE 0
 
 /* --- The guest -------------------------------------------------------------------------------- */
 
-struct range {
-    uint64_t at, len;
-};
-
-static struct range place(const struct world *w, const struct operation *op, unsigned salt)
+struct range op_place(const struct world *w, const struct operation *op, unsigned salt)
 {
     const struct model *m = &w->model;
     uint64_t cluster = w->format->cluster;
-    struct range r = { op->at_clusters * cluster + op->at_bytes,
-                       op->len_clusters * cluster + op->len_bytes };
+    struct range r = { op->at.clusters * cluster + op->at.bytes,
+                       op->len.clusters * cluster + op->len.bytes };
     const struct model_window *window;
     uint64_t size = disk_size(w->disk);
     struct random rnd;
@@ -46,7 +41,7 @@ static struct range place(const struct world *w, const struct operation *op, uns
     }
     if (salt) {
         random_seed(&rnd, salt);
-        window = &m->window[random_below(&rnd, MODEL_WINDOWS)];
+        window = &m->window[random_below(&rnd, MODEL_DISK_WINDOWS)];
         r.at = window->at + random_below(&rnd, window->len / MODEL_SECTOR) * MODEL_SECTOR;
         r.len = (1 + random_below(&rnd, 3 * cluster / MODEL_SECTOR)) * MODEL_SECTOR;
         if (random_below(&rnd, 2)) {
@@ -59,8 +54,7 @@ static struct range place(const struct world *w, const struct operation *op, uns
     return r;
 }
 
-/* A request that has begun when the disk had been resized so often. */
-static void judge_request(struct world *w, const struct operation *op, unsigned resizes, int ret)
+void op_judge_request(struct world *w, const struct operation *op, unsigned resizes, int ret)
 {
     if (ret < 0 && resizes == w->resizes && !faults_allow(w, false, -ret)) {
         world_break(w, 18, "%s: %s", op->name, strerror(-ret));
@@ -68,9 +62,7 @@ static void judge_request(struct world *w, const struct operation *op, unsigned 
     world_changed(w);
 }
 
-/* What is no request of the guest. */
-static void judge_verb(struct world *w, const struct operation *op, int ret,
-                       const struct error *err)
+void op_judge_verb(struct world *w, const struct operation *op, int ret, const struct error *err)
 {
     if (ret < 0 && !w->faulty) {
         world_break(w, 18, "%s: %s", op->name, err->text);
@@ -80,7 +72,7 @@ static void judge_verb(struct world *w, const struct operation *op, int ret,
 
 static void co_op_write(struct world *w, const struct operation *op, unsigned salt)
 {
-    struct range r = place(w, op, salt);
+    struct range r = op_place(w, op, salt);
     AUTOFREE uint8_t *buf = mem_alloc(r.len + 1);
     struct iovec iov = { .iov_base = buf, .iov_len = r.len };
     unsigned resizes = w->resizes;
@@ -91,12 +83,12 @@ static void co_op_write(struct world *w, const struct operation *op, unsigned sa
     model_begin(&w->model, MODEL_WRITE, r.at, r.len, buf);
     int ret = co_disk_write(w->disk, r.at, &iov, 1);
     model_end(&w->model, r.at, r.len, ret == 0);
-    judge_request(w, op, resizes, ret);
+    op_judge_request(w, op, resizes, ret);
 }
 
 static void co_zero(struct world *w, const struct operation *op, unsigned salt, bool may_unmap)
 {
-    struct range r = place(w, op, salt);
+    struct range r = op_place(w, op, salt);
     unsigned resizes = w->resizes;
 
     if (!r.len) {
@@ -105,7 +97,7 @@ static void co_zero(struct world *w, const struct operation *op, unsigned salt, 
     model_begin(&w->model, MODEL_ZERO, r.at, r.len, NULL);
     int ret = co_disk_zero(w->disk, r.at, r.len, may_unmap);
     model_end(&w->model, r.at, r.len, ret == 0);
-    judge_request(w, op, resizes, ret);
+    op_judge_request(w, op, resizes, ret);
 }
 
 static void co_op_zero(struct world *w, const struct operation *op, unsigned salt)
@@ -120,7 +112,7 @@ static void co_op_zero_keep(struct world *w, const struct operation *op, unsigne
 
 static void co_op_discard(struct world *w, const struct operation *op, unsigned salt)
 {
-    struct range r = place(w, op, salt);
+    struct range r = op_place(w, op, salt);
     unsigned resizes = w->resizes;
 
     if (!r.len) {
@@ -129,19 +121,19 @@ static void co_op_discard(struct world *w, const struct operation *op, unsigned 
     model_begin(&w->model, MODEL_DISCARD, r.at, r.len, NULL);
     int ret = co_disk_discard(w->disk, r.at, r.len);
     model_end(&w->model, r.at, r.len, ret == 0);
-    judge_request(w, op, resizes, ret);
+    op_judge_request(w, op, resizes, ret);
 }
 
 static void co_op_flush(struct world *w, const struct operation *op, unsigned salt)
 {
-    uint16_t *promise = model_flush_begin(&w->model);
+    uint16_t *promise = model_flush_begin(&w->model, false);
     int ret = co_disk_flush(w->disk);
 
     if (ret == 0) {
         model_flushed(&w->model, promise);
     }
     free(promise);
-    judge_request(w, op, w->resizes, ret);
+    op_judge_request(w, op, w->resizes, ret);
 }
 
 /* --- Jobs ------------------------------------------------------------------------------------- */
@@ -181,10 +173,10 @@ static void on_completed(struct job_listener *l, struct job *job)
 
 static void co_wait_for_job(struct world *w, const char *id)
 {
-    uint64_t deadline = loop_now() + JOB_ENDS_WITHIN_NS;
+    uint64_t deadline = loop_now() + OP_ENDS_WITHIN_NS;
 
     while (job_find(id)) {
-        co_sleep_ns(JOB_POLL_NS);
+        co_sleep_ns(OP_POLL_NS);
         if (loop_now() > deadline) {
             world_break(w, 19, "the job does not end (%s%s)", job_status_name(job_find(id)->status),
                         job_find(id)->paused ? ", paused" : "");
@@ -259,8 +251,7 @@ static void co_op_cancel(struct world *w, const struct operation *op, unsigned s
 
 /* --- Images ----------------------------------------------------------------------------------- */
 
-/* The slot of the next overlay, NO_IMAGE when all are taken. */
-static int next_overlay(const struct world *w)
+int op_next_overlay(const struct world *w)
 {
     for (int slot = WORLD_OVERLAYS; slot < WORLD_CREATED; slot++) {
         if (!w->view.image[slot].made) {
@@ -268,6 +259,17 @@ static int next_overlay(const struct world *w)
         }
     }
     return NO_IMAGE;
+}
+
+void op_overlay_is_there(struct world *w, const struct disk *disk, int slot)
+{
+    struct world_known *known = &w->view.image[slot];
+
+    known->sure = true;
+    if (strcmp(disk->root->filename, world_path(slot)) == 0) {
+        known->backing = WORLD_BIT(world_slot(disk->root->backing->filename));
+        world_sized(known, disk_size(disk));
+    }
 }
 
 static void co_snapshot(struct world *w, int slot, bool reuse)
@@ -278,11 +280,7 @@ static void co_snapshot(struct world *w, int slot, bool reuse)
     struct error err = ERROR_INIT;
 
     if (co_snapshot_sync(&args, &err) == 0) {
-        known->sure = true;
-        if (strcmp(w->disk->root->filename, args.file) == 0) {
-            known->backing = WORLD_BIT(world_slot(w->disk->root->backing->filename));
-            world_sized(known, disk_size(w->disk));
-        }
+        op_overlay_is_there(w, w->disk, slot);
     } else {
         known->made = w->faulty; /* refused; the name may be there nevertheless */
     }
@@ -290,34 +288,32 @@ static void co_snapshot(struct world *w, int slot, bool reuse)
     world_changed(w);
 }
 
-/* What is known of an overlay at first.  Who is the top when it is our turn is not known yet. */
-static void begin_overlay(struct world *w, int slot)
+/* Who is the top when it is our turn is not known yet. */
+void op_begin_overlay(struct world *w, int slot, int top_slot)
 {
-    const struct world_known *top = &w->view.image[w->view.top];
+    const struct world_known *top = &w->view.image[top_slot];
 
-    w->view.image[slot] = *top;
-    w->view.image[slot].made = true;
-    w->view.image[slot].sure = false;
-    w->view.image[slot].backing = UINT_MAX;
+    w->view.image[slot] = (struct world_known){ .made = true, .backing = UINT_MAX };
+    memcpy(w->view.image[slot].size, top->size, sizeof(top->size));
 }
 
 static void co_op_snapshot(struct world *w, const struct operation *op, unsigned salt)
 {
-    int slot = next_overlay(w);
+    int slot = op_next_overlay(w);
 
     if (slot == NO_IMAGE) {
         return;
     }
-    begin_overlay(w, slot);
+    op_begin_overlay(w, slot, w->view.top);
     while (w->alone) {
-        co_sleep_ns(JOB_POLL_NS);
+        co_sleep_ns(OP_POLL_NS);
     }
     w->reshapers++;
     co_snapshot(w, slot, false);
     w->reshapers--;
 }
 
-static int co_create(const struct world *w, int slot, uint64_t size, const char *backing,
+int co_op_create_image(const struct world *w, int slot, uint64_t size, const char *backing,
                      const char *backing_format, struct error *err)
 {
     json_t *options = json_pack("{s:I, s:I, s:s, s:s*, s:s*}", "size", (json_int_t)size,
@@ -334,21 +330,21 @@ static int co_create(const struct world *w, int slot, uint64_t size, const char 
  * whoever changes those in between deserves what he gets, so nobody does. */
 static void co_op_snapshot_existing(struct world *w, const struct operation *op, unsigned salt)
 {
-    int slot = next_overlay(w);
+    int slot = op_next_overlay(w);
     struct error err = ERROR_INIT;
     struct node *root;
 
     if (slot == NO_IMAGE) {
         return;
     }
-    begin_overlay(w, slot);
+    op_begin_overlay(w, slot, w->view.top);
     while (w->alone || w->reshapers) {
-        co_sleep_ns(JOB_POLL_NS);
+        co_sleep_ns(OP_POLL_NS);
     }
     w->alone++;
     root = w->disk->root;
-    if (co_create(w, slot, root->size, root->filename + 1, root->driver->name, &err) < 0) {
-        judge_verb(w, op, -EIO, &err);
+    if (co_op_create_image(w, slot, root->size, root->filename + 1, root->driver->name, &err) < 0) {
+        op_judge_verb(w, op, -EIO, &err);
         error_clear(&err);
     } else {
         world_sized(&w->view.image[slot], root->size);
@@ -368,30 +364,9 @@ static void co_op_create(struct world *w, const struct operation *op, unsigned s
         return;
     }
     known->made = true;
-    ret = co_create(w, slot, w->model.disk_size, NULL, NULL, &err);
+    ret = co_op_create_image(w, slot, w->model.disk_size, NULL, NULL, &err);
     known->sure = ret == 0;
-    judge_verb(w, op, ret, &err);
-    error_clear(&err);
-}
-
-/* Another spelling of the same name, so that every content stays what it is. */
-static void co_op_set_backing(struct world *w, const struct operation *op, unsigned salt)
-{
-    static const char *const spellings[] = { "./", "", "././././././././", "././" };
-    struct node *root = w->disk->root;
-    struct error err = ERROR_INIT;
-
-    if (!root->backing || root->backing_frozen || root->busy_reason) {
-        return;
-    }
-    AUTOFREE char *name = mem_printf("%s%s", spellings[w->spelling++ % ARRAY_SIZE(spellings)],
-                                     root->backing->filename + 1);
-    root->busy_reason = "its backing file is being changed"; /* as the monitor's command would */
-    int ret = root->driver->co_set_backing(root, name, root->backing_format, &err);
-
-    root->busy_reason = NULL;
-    /* -ENOSPC: no room for the name in a header of 512 bytes. */
-    judge_verb(w, op, ret == -ENOSPC ? 0 : ret, &err);
+    op_judge_verb(w, op, ret, &err);
     error_clear(&err);
 }
 
@@ -401,7 +376,7 @@ static void co_op_set_backing(struct world *w, const struct operation *op, unsig
 static void each_window(struct world *w, uint64_t from, uint64_t to,
                         void (*fn)(struct model *m, uint64_t at, uint64_t len))
 {
-    for (unsigned i = 0; i < MODEL_WINDOWS; i++) {
+    for (unsigned i = 0; i < MODEL_DISK_WINDOWS; i++) {
         const struct model_window *window = &w->model.window[i];
         uint64_t start = MAX(from, window->at), end = MIN(to, window->at + window->len);
 
@@ -421,6 +396,15 @@ static void cut_ends(struct model *m, uint64_t at, uint64_t len)
     model_end(m, at, len, true); /* or not: it is any of the values */
 }
 
+/* The L1 table of a disk of that size, in clusters. */
+static uint64_t table_clusters(const struct world *w, uint64_t size)
+{
+    uint64_t cluster = w->format->cluster;
+    uint64_t span = cluster / (w->format->extended ? 16 : 8) * cluster;
+
+    return DIV_ROUND_UP(DIV_ROUND_UP(size, span) * 8, cluster);
+}
+
 static void co_change_size(struct world *w, const struct operation *op, uint64_t size)
 {
     struct node *root = w->disk->root;
@@ -436,9 +420,11 @@ static void co_change_size(struct world *w, const struct operation *op, uint64_t
     root->busy_reason = "its size is being changed"; /* as the monitor's command would */
     w->resizes++;
     world_may_be_sized(known, size);
+    known->extra = 2 * (1 + table_clusters(w, MAX(size, old)));
     each_window(w, size, old, cut_begins);
     ret = co_node_truncate(root, size, &err);
     root->busy_reason = NULL;
+    known->extra = 0;
     w->resizes++;
     each_window(w, size, old, cut_ends);
     if (ret == 0) {
@@ -448,14 +434,14 @@ static void co_change_size(struct world *w, const struct operation *op, uint64_t
         world_may_be_sized(known, old);
     }
     /* -ENOTSUP: version 2 with internal snapshots. */
-    judge_verb(w, op, ret == -ENOTSUP ? 0 : ret, &err);
+    op_judge_verb(w, op, ret == -ENOTSUP ? 0 : ret, &err);
     error_clear(&err);
 }
 
 static void co_resize(struct world *w, const struct operation *op, uint64_t size)
 {
     while (w->alone) {
-        co_sleep_ns(JOB_POLL_NS);
+        co_sleep_ns(OP_POLL_NS);
     }
     w->reshapers++;
     co_change_size(w, op, size);
@@ -470,7 +456,7 @@ static void co_op_grow(struct world *w, const struct operation *op, unsigned sal
     uint64_t table = MIN(cluster * (cluster / 8), GROW_MAX);
 
     co_resize(w, op,
-              disk_size(w->disk) + op->len_bytes + op->len_clusters * table + salt % 64 * 512);
+              disk_size(w->disk) + op->len.bytes + op->len.clusters * table + salt % 64 * 512);
 }
 
 static void co_op_shrink(struct world *w, const struct operation *op, unsigned salt)
@@ -496,41 +482,65 @@ static void co_op_damage(struct world *w, const struct operation *op, unsigned s
     world_changed(w);
 }
 
+/* A cluster that nobody uses is counted. */
+static void co_op_leak(struct world *w, const struct operation *op, unsigned salt)
+{
+    scene_leak(world_path(w->view.top));
+    world_changed(w);
+}
+
 /* --- The table -------------------------------------------------------------------------------- */
 
 const struct operation operations[] = {
-    { "write-part", 1, co_op_write, 1, 0, 0, 512, false },
-    { "write-whole", 1, co_op_write, 2, 0, 1, 0, false },
-    { "write-span", 1, co_op_write, 2, 512, 1, 1024, false },
-    { "write-far", 1, co_op_write, 0, 0, 0, 1024, true },
-    { "flush", 1, co_op_flush, 0, 0, 0, 0, false },
-    { "discard-whole", 1, co_op_discard, 1, 0, 1, 0, false },
-    { "discard-span", 1, co_op_discard, 1, 512, 2, 0, false },
-    { "zero-whole", 1, co_op_zero, 0, 0, 1, 0, false },
-    { "zero-part", 1, co_op_zero, 2, 0, 0, 512, false },
-    { "zero-keep", 1, co_op_zero_keep, 1, 512, 1, 0, false },
-    { "snapshot", 1, co_op_snapshot, 0, 0, 0, 0, false },
-    { "snapshot-existing", 1, co_op_snapshot_existing, 0, 0, 0, 0, false },
-    { "stream", 2, co_op_stream, 0, 0, 0, 0, false },
-    { "stream-base", 3, co_op_stream_base, 0, 0, 0, 0, false },
-    { "stream-mid", 4, co_op_stream_mid, 0, 0, 0, 0, false },
-    { "cancel", 2, co_op_cancel, 0, 0, 0, 0, false },
-    { "set-backing", 2, co_op_set_backing, 0, 0, 0, 0, false },
-    { "create", 1, co_op_create, 0, 0, 0, 0, false },
-    { "grow", 1, co_op_grow, 0, 0, 1, 512, false },
-    { "grow-part", 1, co_op_grow, 0, 0, 0, 1536, false },
-    { "shrink", 1, co_op_shrink, 0, 0, 0, 0, false },
+    { .name = "write-part", .layers = 1, .co_run = co_op_write, .at = { 1, 0 }, .len = { 0, 512 } },
+    { .name = "write-whole", .layers = 1, .co_run = co_op_write, .at = { 2, 0 }, .len = { 1, 0 } },
+    { .name = "write-span", .layers = 1, .co_run = co_op_write, .at = { 2, 512 }, .len = { 1, 1024 } },
+    { .name = "write-far", .layers = 1, .co_run = co_op_write, .len = { 0, 1024 }, .far = true },
+    { .name = "flush", .layers = 1, .co_run = co_op_flush },
+    { .name = "discard-whole", .layers = 1, .co_run = co_op_discard, .at = { 1, 0 }, .len = { 1, 0 } },
+    { .name = "discard-span", .layers = 1, .co_run = co_op_discard, .at = { 1, 512 }, .len = { 2, 0 } },
+    { .name = "zero-whole", .layers = 1, .co_run = co_op_zero, .len = { 1, 0 } },
+    { .name = "zero-part", .layers = 1, .co_run = co_op_zero, .at = { 2, 0 }, .len = { 0, 512 } },
+    { .name = "zero-keep", .layers = 1, .co_run = co_op_zero_keep, .at = { 1, 512 }, .len = { 1, 0 } },
+    { .name = "snapshot", .layers = 1, .co_run = co_op_snapshot },
+    { .name = "snapshot-existing", .layers = 1, .co_run = co_op_snapshot_existing },
+    { .name = "stream", .layers = 2, .co_run = co_op_stream },
+    { .name = "stream-base", .layers = 3, .co_run = co_op_stream_base },
+    { .name = "stream-mid", .layers = 4, .co_run = co_op_stream_mid },
+    { .name = "cancel", .layers = 2, .co_run = co_op_cancel },
+    { .name = "set-backing", .layers = 2, .co_run = co_op_set_backing },
+    { .name = "set-backing-mid", .layers = 3, .co_run = co_op_set_backing_below },
+    { .name = "commit", .layers = 2, .co_run = co_op_commit },
+    { .name = "copy-on-read", .layers = 2, .co_run = co_op_read_kept, .at = { 1, 512 }, .len = { 1, 0 } },
+    { .name = "snapshot-node", .layers = 1, .co_run = co_op_snapshot_node },
+    { .name = "snapshot-group", .layers = 1, .co_run = co_op_snapshot_group, .second = true },
+    { .name = "blockdev-create", .layers = 1, .co_run = co_op_blockdev_create },
+    { .name = "inner-make", .layers = 1, .co_run = co_op_inner_make, .apart = true },
+    { .name = "inner-apply", .layers = 1, .co_run = co_op_inner_apply, .apart = true },
+    { .name = "inner-delete", .layers = 1, .co_run = co_op_inner_delete, .apart = true },
+    { .name = "create", .layers = 1, .co_run = co_op_create },
+    { .name = "grow", .layers = 1, .co_run = co_op_grow, .len = { 1, 512 } },
+    { .name = "grow-part", .layers = 1, .co_run = co_op_grow, .len = { 0, 1536 } },
+    { .name = "shrink", .layers = 1, .co_run = co_op_shrink },
 };
 const unsigned n_operations = ARRAY_SIZE(operations);
 
 const struct operation *operation_find(const char *name)
 {
-    static const struct operation damage = { "damage", 1, co_op_damage, 0, 0, 0, 0, false };
+    static const struct operation others[] = {
+        { .name = "damage", .layers = 1, .co_run = co_op_damage },
+        { .name = "leak", .layers = 1, .co_run = co_op_leak },
+    };
 
     for (unsigned i = 0; i < n_operations; i++) {
         if (strcmp(operations[i].name, name) == 0) {
             return &operations[i];
         }
     }
-    return strcmp(damage.name, name) == 0 ? &damage : NULL;
+    for (unsigned i = 0; i < ARRAY_SIZE(others); i++) {
+        if (strcmp(others[i].name, name) == 0) {
+            return &others[i];
+        }
+    }
+    return NULL;
 }

@@ -147,20 +147,36 @@ void plan_draw(uint64_t seed, struct plan *plan)
 
         do {
             step->op = &operations[random_below(&rnd, n_operations)];
-        } while (step->op->layers > plan->shape->layers);
+        } while (step->op->layers > plan->shape->layers || (step->op->apart && plan->faults));
         step->salt = random_below(&rnd, 4) ? 1 + random_below(&rnd, 1000000) : 0;
-        step->side = i > 0 && random_below(&rnd, 2);
+        step->side = i > 0 && random_below(&rnd, 2) && !step->op->apart && !step[-1].op->apart;
     }
 }
 
 bool plan_makes_sense(const struct plan *plan)
 {
     for (unsigned i = 0; i < plan->n; i++) {
-        if (plan->step[i].op->layers > plan->shape->layers) {
+        const struct operation *op = plan->step[i].op;
+
+        if (op->layers > plan->shape->layers) {
+            return false;
+        }
+        if (op->apart &&
+            (plan->step[i].side || (i + 1 < plan->n && plan->step[i + 1].side) || plan->faults)) {
             return false;
         }
     }
     return world_makes_sense(plan->shape, plan->format);
+}
+
+bool plan_needs_second(const struct plan *plan)
+{
+    for (unsigned i = 0; i < plan->n; i++) {
+        if (plan->step[i].op->second) {
+            return true;
+        }
+    }
+    return false;
 }
 
 unsigned plan_last_group(const struct plan *plan)
@@ -178,11 +194,20 @@ struct side {
     const struct step *step;
 };
 
+static void co_step(struct world *w, const struct step *step)
+{
+    if (w->disk) { /* else it could not be opened again */
+        world_begins(w);
+        step->op->co_run(w, step->op, step->salt);
+        world_ends(w);
+    }
+}
+
 static CO_ENTRY void co_side(void *arg)
 {
     struct side *side = arg;
 
-    side->step->op->co_run(side->w, side->step->op, side->step->salt);
+    co_step(side->w, side->step);
     side->w->running--;
     free(side);
 }
@@ -210,7 +235,7 @@ void co_plan_run(struct world *w, const struct plan *plan, unsigned first)
             w->running++;
             co_start(co_side, side);
         } else {
-            step->op->co_run(w, step->op, step->salt);
+            co_step(w, step);
         }
     }
     co_wait_for_sides(w);

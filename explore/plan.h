@@ -20,13 +20,17 @@ struct operation {
     void (*co_run)(struct world *w, const struct operation *op, unsigned salt);
     /* For guest operations: place and length, in clusters and bytes; `far`: around the middle of
      * the second window. */
-    unsigned at_clusters, at_bytes, len_clusters, len_bytes;
+    struct {
+        unsigned clusters, bytes;
+    } at, len;
     bool far;
+    bool apart;  /* it is the image tool that does it, so nothing runs beside it */
+    bool second; /* it needs a second disk */
 };
 /* The one table. */
 extern const struct operation operations[];
 extern const unsigned n_operations;
-/* Also "damage", which is in no table: it plants a bad state.  NULL: none of that name. */
+/* Also "damage" and "leak", which are in no table: they plant bad states.  NULL: none of that name. */
 const struct operation *operation_find(const char *name);
 
 #define PLAN_MAX 24u
@@ -52,6 +56,7 @@ void plan_number(const struct shape *shape, const struct format *format, unsigne
 void plan_draw(uint64_t seed, struct plan *plan);
 /* Does every operation mean something on this chain? */
 bool plan_makes_sense(const struct plan *plan);
+bool plan_needs_second(const struct plan *plan);
 /* The first of the last operations that run side by side: what comes before is a plan, too. */
 unsigned plan_last_group(const struct plan *plan);
 /* Run the steps from `first` on, then wait for all. */

@@ -253,6 +253,13 @@ void scene_snapshot(const char *path)
     put64(&s, 64, at);
 }
 
+void scene_leak(const char *path)
+{
+    struct scene s = look_at(path);
+
+    (void)take_clusters(&s, 1);
+}
+
 /* --- Dirty ------------------------------------------------------------------------------------ */
 
 void scene_dirty(const char *path)

@@ -20,6 +20,8 @@ bool scene_is_free(const char *path, uint64_t offset);
 void scene_compress(const char *path, uint64_t offset, const uint8_t *data, uint64_t *end);
 /* An internal snapshot of what is there now. */
 void scene_snapshot(const char *path);
+/* A cluster more, counted and used by nobody. */
+void scene_leak(const char *path);
 /* The dirty bit, and counts of zero in the second half of the file. */
 void scene_dirty(const char *path);
 

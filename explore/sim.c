@@ -180,7 +180,7 @@ static int write_real(const struct sim *sim, const char *path)
 static int write_content(const struct sim *sim, const struct explore_state *state)
 {
     io_sim_create("/content", state->size);
-    for (unsigned i = 0; i < MODEL_WINDOWS; i++) {
+    for (unsigned i = 0; i < MODEL_DISK_WINDOWS; i++) {
         uint64_t at = state->window[i].at, end = MIN(at + state->window[i].len, state->size);
 
         if (at < end) {

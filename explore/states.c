@@ -61,12 +61,17 @@ void seen_free(struct seen *seen)
 
 static uint64_t view_key(const struct world_view *view)
 {
-    uint64_t key = view->top + 1;
+    uint64_t key = view->top + 1 + (view->top2 + 1) * 64;
 
     for (int i = 0; i < WORLD_IMAGES; i++) {
         const struct world_known *k = &view->image[i];
 
-        key = (key ^ (k->made | k->sure << 1 | k->backing << 2)) * SCATTER;
+        key = (key ^ (k->made | k->sure << 1 | (uint64_t)k->backing << 2)) * SCATTER;
+        key ^= (k->loose + k->extra) << 8 | k->empty << 1 | k->in_change;
+        for (int n = 0; n < WORLD_INNER; n++) {
+            key = (key ^ (k->inner[n].content + k->inner[n].may_be * 2 + k->inner[n].must_be)) *
+                  SCATTER;
+        }
         for (int n = 0; n < WORLD_SIZES; n++) {
             key = (key ^ k->size[n]) * SCATTER;
         }

@@ -83,6 +83,9 @@ void judge_learn(struct judge *judge, struct world *w);
 /* The slot that the header of an image names now. */
 int judge_backing(struct judge *judge, const struct world *w, int slot);
 uint64_t judge_size(struct judge *judge, const struct world *w, int slot); /* bytes; 0: unknown */
+uint64_t judge_leaks(struct judge *judge, const struct world *w, int slot); /* clusters */
+/* Is internal snapshot world_inner_names[k] there? */
+bool judge_inner(struct judge *judge, const struct world *w, int slot, unsigned k);
 
 /* --- explore.c -------------------------------------------------------------------------------- */
 

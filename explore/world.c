@@ -24,6 +24,7 @@
 #define STRANGE_EXT 0x53545247u
 #define STRANGE_BIT 40
 #define STRANGE_LEN 8u
+#define SECOND_CLUSTERS 3u
 #define ODD_TAIL 1536u /* the disk ends so many bytes before the end of a cluster */
 
 const struct shape shapes[] = {
@@ -70,7 +71,9 @@ bool world_makes_sense(const struct shape *shape, const struct format *format)
 static const char *const paths[WORLD_IMAGES] = {
     "/A.img",  "/B.img",  "/C.img",  "/D.img",  "/S0.img",
     "/S1.img", "/S2.img", "/S3.img", "/N0.img", "/N1.img",
+    "/T.img",  "/T0.img", "/T1.img",
 };
+const char *const world_inner_names[WORLD_INNER] = { "inner", "made" };
 
 const char *world_path(int slot)
 {
@@ -113,9 +116,41 @@ void world_changed(struct world *w)
 
 void world_look(struct world *w)
 {
+    const struct node *node;
+
     if (w->disk) {
         w->view.top = world_slot(w->disk->root->filename);
     }
+    if (w->disk2) {
+        w->view.top2 = world_slot(w->disk2->root->filename);
+    }
+    if (w->group != NO_IMAGE && (w->view.top == w->group) != (w->view.top2 == w->group2)) {
+        world_break(w, 15, "of a group of snapshots one disk has its overlay, the other has not");
+    }
+    for (int slot = 0; slot < WORLD_IMAGES; slot++) {
+        w->view.image[slot].loose = 0;
+    }
+    TAILQ_FOREACH(node, &all_nodes, link) {
+        int slot = node->driver == &driver_qcow2 ? world_slot(node->filename) : NO_IMAGE;
+
+        if (slot != NO_IMAGE) {
+            w->view.image[slot].loose += qcow2_loose_clusters(node->state);
+        }
+    }
+}
+
+void world_begins(struct world *w)
+{
+    w->begun++;
+    w->active++;
+    for (int slot = 0; slot < WORLD_IMAGES; slot++) {
+        w->view.image[slot].empty = false;
+    }
+}
+
+void world_ends(struct world *w)
+{
+    w->active--;
 }
 
 void world_sized(struct world_known *known, uint64_t size)
@@ -148,12 +183,14 @@ void world_may_be_sized(struct world_known *known, uint64_t size)
 
 /* --- Making ----------------------------------------------------------------------------------- */
 
-static uint64_t plan_windows(const struct format *f, struct model_window *windows)
+static uint64_t plan_windows(const struct format *f, bool second, struct model_window *windows)
 {
     uint64_t table = (uint64_t)f->cluster * (f->cluster / 8); /* what one L2 table covers */
     uint64_t width = f->cluster == 512 ? 16384 : 8 * (uint64_t)f->cluster;
     uint64_t size;
 
+    windows[MODEL_SECOND] =
+        (struct model_window){ MODEL_SECOND_AT, second ? SECOND_CLUSTERS * (uint64_t)f->cluster : 0 };
     if (f->cluster > 4096) { /* one table is more than we want to look at */
         size = 4 * (uint64_t)f->cluster - ODD_TAIL;
         windows[0] = (struct model_window){ 0, 3 * (uint64_t)f->cluster };
@@ -221,9 +258,10 @@ static void make_strange(const char *path, const struct format *f)
     io_sim_write(path, 0, head, f->cluster);
 }
 
-/* One cluster of a layer: nothing, whole, in part, or zeroes. */
+/* One cluster of a layer: nothing, whole, in part, or zeroes.  In the model it lies `shift` bytes
+ * further. */
 static void co_fill_cluster(struct world *w, struct node *node, struct random *rnd, uint64_t at,
-                            uint64_t len)
+                            uint64_t len, uint64_t shift)
 {
     unsigned fate = random_below(rnd, 5);
     AUTOFREE uint8_t *buf = mem_alloc(len);
@@ -238,7 +276,7 @@ static void co_fill_cluster(struct world *w, struct node *node, struct random *r
         to = from + 512 + random_below(rnd, (len - from) / 512) * 512;
     }
     for (uint64_t i = from; i < to; i += 512) {
-        uint32_t sector = model_sector_at(&w->model, at + i);
+        uint32_t sector = model_sector_at(&w->model, shift + at + i);
 
         model_preset(&w->model, sector, fate == 4 ? 0 : value);
         model_pattern(fate == 4 ? 0 : value, sector, buf + i);
@@ -257,7 +295,7 @@ static void pack_clusters(struct world *w, int slot, struct random *rnd)
     AUTOFREE uint8_t *buf = mem_alloc(cluster);
     uint64_t end = 0;
 
-    for (unsigned i = 0; i < MODEL_WINDOWS; i++) {
+    for (unsigned i = 0; i < MODEL_DISK_WINDOWS; i++) {
         const struct model_window *window = &w->model.window[i];
 
         for (uint64_t at = window->at; at + cluster <= window->at + window->len; at += cluster) {
@@ -291,10 +329,12 @@ static void co_fill_layer(struct world *w, int slot, struct random *rnd)
     }
     for (unsigned i = 0; i < MODEL_WINDOWS; i++) {
         const struct model_window *window = &w->model.window[i];
-        uint64_t end = MIN(window->at + window->len, node->size);
+        uint64_t shift = i == MODEL_SECOND ? MODEL_SECOND_AT : 0;
+        uint64_t end = MIN(window->at - shift + window->len, node->size);
 
-        for (uint64_t at = window->at; at < end; at += w->format->cluster) {
-            co_fill_cluster(w, node, rnd, at, MIN(w->format->cluster, end - at));
+        for (uint64_t at = window->at - shift; (slot == WORLD_SECOND) == (shift > 0) && at < end;
+             at += w->format->cluster) {
+            co_fill_cluster(w, node, rnd, at, MIN(w->format->cluster, end - at), shift);
         }
     }
     co_node_unref(node);
@@ -320,7 +360,8 @@ static void finish_layer(struct world *w, int slot, struct random *rnd)
 static void co_make_layer(struct world *w, int slot, struct random *rnd)
 {
     bool raw = slot == 0 && w->shape->raw_base;
-    uint64_t size = w->model.disk_size;
+    int below = slot == WORLD_SECOND ? NO_IMAGE : slot - 1;
+    uint64_t size = below == slot - 1 ? w->model.disk_size : w->model.window[MODEL_SECOND].len;
     struct error err = ERROR_INIT;
     struct world_known *known = &w->view.image[slot];
 
@@ -330,14 +371,15 @@ static void co_make_layer(struct world *w, int slot, struct random *rnd)
             size = w->model.window[0].len / 2 + 1024;
         }
     }
-    *known = (struct world_known){ .made = true, .sure = true, .backing = WORLD_BIT(slot - 1) };
+    *known = (struct world_known){ .made = true, .sure = true, .backing = WORLD_BIT(below) };
     if (raw) {
         io_sim_create(paths[0], size);
     } else {
-        json_t *options = creation_options(w->format, size, slot ? paths[slot - 1] + 1 : NULL,
-                                           !slot                             ? NULL
-                                           : slot == 1 && w->shape->raw_base ? "raw"
-                                                                             : "qcow2");
+        json_t *options = creation_options(w->format, size,
+                                           below == NO_IMAGE ? NULL : paths[below] + 1,
+                                           below == NO_IMAGE                ? NULL
+                                           : !below && w->shape->raw_base ? "raw"
+                                                                            : "qcow2");
         int ret = driver_qcow2.co_create(paths[slot], options, &err);
 
         json_decref(options);
@@ -350,22 +392,24 @@ static void co_make_layer(struct world *w, int slot, struct random *rnd)
     /* What lies below a short base's end shows zeroes: fill lower layers first, so upper ones win.
      */
     co_fill_layer(w, slot, rnd);
-    if (!raw) {
+    if (!raw && slot != WORLD_SECOND) {
         finish_layer(w, slot, rnd);
     }
 }
 
 void co_world_make(struct world *w, const struct shape *shape, const struct format *format,
-                   uint64_t seed)
+                   bool second, uint64_t seed)
 {
     struct model_window windows[MODEL_WINDOWS];
     struct random rnd;
     uint64_t size;
 
-    *w = (struct world){ .shape = shape, .format = format };
+    *w = (struct world){
+        .shape = shape, .format = format, .group = NO_IMAGE, .group2 = NO_IMAGE, .view.top2 = NO_IMAGE
+    };
     random_seed(&rnd, seed);
     io_sim_reset();
-    size = plan_windows(format, windows);
+    size = plan_windows(format, second, windows);
     model_init(&w->model, size, windows);
     for (uint32_t i = 0; i < w->model.n; i++) {
         model_preset(&w->model, i, 0);
@@ -377,15 +421,18 @@ void co_world_make(struct world *w, const struct shape *shape, const struct form
     for (unsigned i = 0; i < shape->layers; i++) {
         co_make_layer(w, i, &rnd);
     }
+    if (second) {
+        co_make_layer(w, WORLD_SECOND, &rnd);
+        w->view.top2 = WORLD_SECOND;
+        w->may_change[WORLD_SECOND] = true;
+    }
     w->view.top = shape->layers - 1;
     w->name_mid = shape->layers == 4;
     io_sim_cut(IO_SIM_CUT_POWER_KEEP, 0); /* nothing of this is pending when the run begins */
-    for (unsigned i = 0; i < shape->layers; i++) {
-        w->first_hash[i] = io_sim_hash(paths[i]);
-    }
     w->may_change[w->view.top] = true;
-    for (int i = WORLD_OVERLAYS; i < WORLD_IMAGES; i++) {
-        w->may_change[i] = true;
+    for (int i = 0; i < WORLD_IMAGES; i++) {
+        w->first_hash[i] = io_sim_hash(paths[i]);
+        w->may_change[i] = w->may_change[i] || !world_is_first(i);
     }
 }
 
@@ -396,10 +443,11 @@ void world_free(struct world *w)
 
 /* --- Opening ---------------------------------------------------------------------------------- */
 
-bool co_world_open(struct world *w)
+/* The chain from this slot on; NULL: told in `broken`. */
+static struct node *co_open_chain(struct world *w, int slot)
 {
     struct error err = ERROR_INIT;
-    bool raw = w->view.top == 0 && w->shape->raw_base;
+    bool raw = slot == 0 && w->shape->raw_base;
     json_t *options =
         json_pack("{s:s, s:s}", "driver", raw ? "raw" : "qcow2", "discard", "unmap");
     struct node *node;
@@ -408,34 +456,62 @@ bool co_world_open(struct world *w)
         json_object_set_new(options, "l2-cache-size", json_string("1024"));
         json_object_set_new(options, "refcount-cache-size", json_string("1024"));
     }
-    if (w->name_mid) {
+    if (w->name_mid && slot == w->view.top) {
         json_object_set_new(options, "backing", json_pack("{s:s}", "node-name", "mid"));
     }
-    node = co_node_open(paths[w->view.top], options, &err);
+    node = co_node_open(paths[slot], options, &err);
     json_decref(options);
     if (!node) {
         world_break(w, 1, "the chain does not open: %s", err.text);
         error_clear(&err);
-        return false;
     }
-    w->disk = disk_new("virtio0", node);
-    return true;
+    return node;
 }
 
-void co_world_close(struct world *w)
+bool co_world_open(struct world *w)
 {
-    uint16_t *promise = model_flush_begin(&w->model);
-    int ret = co_node_flush(w->disk->root); /* as the program does at its end */
-    struct disk *disk = w->disk;
+    struct node *node = co_open_chain(w, w->view.top);
 
-    w->disk = NULL; /* nobody looks at it while it goes */
-    co_disk_free(disk);
+    if (node) {
+        w->disk = disk_new("virtio0", node);
+    }
+    if (node && w->view.top2 != NO_IMAGE) {
+        node = co_open_chain(w, w->view.top2);
+        w->disk2 = node ? disk_new("virtio1", node) : NULL;
+    }
+    return node;
+}
+
+/* As the program does at its end. */
+static void co_put_away(struct world *w, struct disk **disk, bool second)
+{
+    uint16_t *promise = model_flush_begin(&w->model, second);
+    int ret = co_node_flush((*disk)->root);
+    struct disk *gone = *disk;
+
+    *disk = NULL; /* nobody looks at it while it goes */
+    co_disk_free(gone);
     if (ret == 0) {
         model_flushed(&w->model, promise);
     } else if (!w->faulty) {
         world_break(w, 18, "the last flush: %s", strerror(-ret));
     }
     free(promise);
+}
+
+void co_world_put_away(struct world *w)
+{
+    if (w->disk) {
+        co_put_away(w, &w->disk, false);
+    }
+    if (w->disk2) {
+        co_put_away(w, &w->disk2, true);
+    }
+}
+
+void co_world_close(struct world *w)
+{
+    co_world_put_away(w);
     w->over = true;
     world_changed(w);
 }
