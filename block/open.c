@@ -514,6 +514,20 @@ static struct node *layer_format(struct node *node)
     return node;
 }
 
+/* A commit that was killed has left in the page cache what it had written below, and a guest sees it
+ * where the overlay's own entries died with the process.  A flush of the overlay would promise it. */
+static int co_settle_below(const struct node *image, struct error *err)
+{
+    struct io_file *file = image->backing ? node_host_file(image->backing) : NULL;
+    int ret = file && !image->read_only && !image->no_flush ? co_io_flush(file) : 0;
+
+    if (ret < 0 && ret != -EROFS && ret != -EINVAL) { /* what cannot be synced has nothing to sync */
+        error_set_errno(err, ret, "Could not flush '%s'", image->backing->filename);
+        return ret;
+    }
+    return 0;
+}
+
 struct node *co_node_open(const char *filename, json_t *options, struct error *err)
 {
     struct open_request req = { .filename = filename, .options = options };
@@ -545,6 +559,10 @@ struct node *co_node_open(const char *filename, json_t *options, struct error *e
         if (existed) {
             break; /* with its own chain */
         }
+    }
+    if (top && co_settle_below(layer_format(top), err) < 0) {
+        co_node_unref(top);
+        return NULL;
     }
     for (struct node *node = top; node && node->driver->is_filter; node = node->file) {
         if (node->driver->look_below && node->driver->look_below(node, err) < 0) {

@@ -329,8 +329,7 @@ static int co_write_table(struct qcow2 *q, uint64_t old, uint64_t offset)
     return ret < 0 ? ret : co_io_write(q->file, offset, table, q->cluster_size);
 }
 
-/* A table of our own in the place of none, or of one that a snapshot shares (Q6). */
-static int co_make_table(struct qcow2 *q, uint64_t l1_index)
+static int co_link_table(struct qcow2 *q, uint64_t l1_index)
 {
     uint64_t old = q->l1[l1_index] & QCOW2_L1_OFFSET_MASK, offset;
     int ret = co_qcow2_alloc_exact(q, 1, &offset);
@@ -352,6 +351,17 @@ static int co_make_table(struct qcow2 *q, uint64_t l1_index)
         qcow2_free_later(q, old, q->cluster_size);
     }
     return 0;
+}
+
+/* A table of our own in the place of none, or of one that a snapshot shares (Q6). */
+static int co_make_table(struct qcow2 *q, uint64_t l1_index)
+{
+    int ret;
+
+    qcow2_refs(q)->held++;
+    ret = co_link_table(q, l1_index);
+    qcow2_refs(q)->held--;
+    return ret;
 }
 
 int co_qcow2_slice_get_writable(struct qcow2 *q, uint64_t guest, struct qcow2_piece **piece,

@@ -121,7 +121,7 @@ uint64_t qcow2_loose_clusters(struct qcow2 *q)
     if (!refs || !q->priv_write) {
         return 0;
     }
-    return refs->loose + refs->loose_frozen + clusters_in(&refs->collecting) +
+    return refs->loose + refs->loose_frozen + refs->held + clusters_in(&refs->collecting) +
            clusters_in(&refs->frozen) + qcow2_in_flight_clusters(q);
 }
 

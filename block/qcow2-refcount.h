@@ -65,6 +65,7 @@ struct qcow2_refs {
     /* Clusters whose count, or whose first entry, has changed in memory; ... those of the
      * generation that is being written.  What a crash may leak, with what waits below. */
     uint64_t loose, loose_frozen;
+    uint64_t held;               /* ... and what somebody has allocated and will link later */
 
     struct qcow2_unlinked_list collecting; /* unlinked in memory */
     struct qcow2_unlinked_list frozen;     /* ... by the generation that is being written */

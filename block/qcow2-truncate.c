@@ -67,6 +67,7 @@ static int co_grow_l1(struct qcow2 *q, uint64_t entries)
     uint32_t old_entries = q->h.l1_size;
     int ret = co_qcow2_writeback_all(q); /* the table on disk is the one in memory */
 
+    qcow2_refs(q)->held += clusters;
     node_debug_event(q->node, EVENT_L1_GROW_ALLOC_TABLE);
     if (!ret) {
         ret = co_alloc(q, clusters, &place);
@@ -78,6 +79,7 @@ static int co_grow_l1(struct qcow2 *q, uint64_t entries)
         ret = co_qcow2_writeback_all(q); /* its counts */
     }
     if (ret) {
+        qcow2_refs(q)->held -= clusters;
         return ret;
     }
     resize_l1(q, entries);
@@ -91,6 +93,7 @@ static int co_grow_l1(struct qcow2 *q, uint64_t entries)
     } else if (old_bytes) {
         qcow2_free_later(q, old, old_bytes);
     }
+    qcow2_refs(q)->held -= clusters;
     return ret;
 }
 

@@ -103,6 +103,20 @@ uint64_t io_sim_hash(const char *path)
     return file ? content_hash(&file->now) : 0;
 }
 
+uint64_t io_sim_hash_all(void)
+{
+    const struct sim_name *name;
+    uint64_t sum = 0;
+
+    for (name = sim_world->names; name; name = name->hh.next) {
+        if (name->now) {
+            sum += content_hash(&name->now->now) *
+                   ((uint64_t)name->hh.hashv * 2 + 1 + ((uint64_t)name->hh.keylen << 40));
+        }
+    }
+    return sum;
+}
+
 uint64_t io_sim_hash_durable(void)
 {
     const struct sim_file *file;

@@ -137,6 +137,8 @@ size_t io_sim_pending(struct io_sim_pending **list);
 void io_sim_cut_exact(bool kill, const char *fates);
 /* What readers see of a file, size included, as a number; 0 when there is no such file. */
 uint64_t io_sim_hash(const char *path);
+/* The same of all files together, with their names. */
+uint64_t io_sim_hash_all(void);
 /* What is durable on all files, whatever their names, as a number. */
 uint64_t io_sim_hash_durable(void);
 

@@ -84,13 +84,14 @@ static void tell(const struct batch *b, const char *what)
     fprintf(b->out,
             "%s: %llu plans (of %llu sequences %llu without meaning), %llu moments, %llu sets "
             "tried, %llu distinct states, %llu judged, %llu restarted, %llu judged after a second "
-            "crash, %llu second opinions, at most %llu leaked clusters, %.0f s, %.0f distinct and "
+            "crash, %llu known from other plans, %llu second opinions, at most %llu leaked clusters, %.0f s, %.0f distinct and "
             "%.0f judged a second, %llu bad\n",
             what, (unsigned long long)s->plans, (unsigned long long)b->numbered,
             (unsigned long long)b->skipped, (unsigned long long)s->points,
             (unsigned long long)s->visited, (unsigned long long)s->distinct,
             (unsigned long long)s->judged, (unsigned long long)s->gone_on,
-            (unsigned long long)s->second, (unsigned long long)s->second_opinions,
+            (unsigned long long)s->second, (unsigned long long)s->known,
+            (unsigned long long)s->second_opinions,
             (unsigned long long)s->leaks_max, took, s->distinct * rate,
             (s->judged + s->second) * rate, (unsigned long long)s->bad);
     fflush(b->out);
@@ -129,6 +130,9 @@ static void co_all_sequences(struct batch *b, unsigned len)
 {
     for (unsigned s = 0; s < n_shapes; s++) {
         for (unsigned f = 0; f < n_formats; f++) {
+            if (b->chains && !(b->chains & 1u << s)) {
+                continue;
+            }
             if (!formats[f].rare && (len < 3 || shapes[s].smallest)) {
                 co_sequences(b, &shapes[s], &formats[f], len);
             }

@@ -13,6 +13,7 @@
 struct batch {
     struct explore_options options;
     unsigned max_len;     /* sequences up to that length; 0: none */
+    unsigned chains;      /* on these: a set of 1 << the number of a shape; 0: all */
     uint64_t every, from; /* of those one in so many, beginning with that one */
     uint64_t swarm;       /* long random plans */
     double seconds;       /* stop after so much processor time; 0: never */

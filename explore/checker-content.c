@@ -265,10 +265,15 @@ bool checker_show_snapshot(struct checker_image *im, unsigned i)
 
 bool checker_is_empty(const struct checker_image *im)
 {
-    for (uint32_t i = 0; !im->raw && i < im->l1_size; i++) {
-        if (im->l2[i] && !bytes_are_zero(im->l2[i], im->cluster)) {
+    uint64_t left = DIV_ROUND_UP(im->size, im->cluster) * (im->extended ? 16 : 8);
+
+    for (uint32_t i = 0; !im->raw && i < im->l1_size && left; i++) {
+        uint64_t bytes = MIN(left, im->cluster);
+
+        if (im->l2[i] && !bytes_are_zero(im->l2[i], bytes)) {
             return false;
         }
+        left -= bytes;
     }
     return !im->raw;
 }

@@ -227,7 +227,7 @@ static uint64_t count_in(const uint8_t *block, uint64_t i, unsigned order)
 static void count_beyond(struct tally *t, const uint8_t *block, uint64_t first, uint64_t per_block)
 {
     uint64_t from = t->n > first ? MIN(t->n - first, per_block) : 0;
-    uint64_t byte = DIV_ROUND_UP(from << t->im->refcount_order, 8);
+    uint64_t byte = (from << t->im->refcount_order) / 8;
 
     if (bytes_are_zero(block + byte, t->im->cluster - byte)) {
         return;

@@ -73,7 +73,7 @@ bool checker_snapshot(struct checker_image *image, unsigned i, char *name, size_
 uint64_t checker_active(struct checker_image *image);
 /* From now on checker_read() shows this layer as the internal snapshot holds it. */
 bool checker_show_snapshot(struct checker_image *image, unsigned i);
-/* Does this layer hold nothing at all, so that what lies below shows everywhere? */
+/* Does this layer hold nothing up to the end of its disk, so that what lies below shows everywhere? */
 bool checker_is_empty(const struct checker_image *image);
 
 #endif

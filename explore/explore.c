@@ -43,6 +43,7 @@ struct explore *explore_new(const struct explore_options *options)
 void explore_free(struct explore *x)
 {
     seen_free(&x->bytes);
+    seen_free(&x->good);
     judge_free(x->judge);
     free(x->content);
     free(x->shown);
@@ -119,17 +120,6 @@ static uint64_t set_key(const struct visit *v, const struct cut *cut)
     return key + v->p->key * 3;
 }
 
-static uint64_t bytes_key(void)
-{
-    uint64_t key = 0;
-
-    for (int i = 0; i < WORLD_IMAGES; i++) {
-        key = (key ^ io_sim_hash(world_path(i))) * SCATTER;
-        key ^= key >> 32;
-    }
-    return key;
-}
-
 static void enter(const struct visit *v, const struct cut *cut)
 {
     io_sim_restore(v->p->disk);
@@ -199,9 +189,8 @@ static struct world reborn(const struct visit *v, bool durable)
             w.leaked[i] = 0;
             continue;
         }
-        w.leaked[i] = judge_leaks(v->x->judge, &w, i) + (durable ? 0 : known->loose + known->extra);
-        known->extra = 0;
-        known->sure = true;
+        w.leaked[i] = judge_leaks(v->x->judge, &w, i) + (durable ? 0 : known->loose);
+            known->sure = true;
         if (durable) { /* else the other pointer, size or list may come back */
             known->backing = WORLD_BIT(judge_backing(v->x->judge, &w, i));
             world_sized(known, judge_size(v->x->judge, &w, i));
@@ -339,20 +328,61 @@ static bool co_second_opinion(struct visit *v, const struct cut *cut)
     return true;
 }
 
+/* What a verdict depends on besides the bytes and what is expected of them. */
+static uint64_t world_key(const struct world *w)
+{
+    uint64_t key = (w->shape - shapes) * 64 + (w->format - formats) + 1;
+
+    for (int i = 0; i < WORLD_IMAGES; i++) {
+        key = (key ^ (w->leaked[i] * 2 + w->may_change[i])) * SCATTER;
+        key ^= key >> 30;
+    }
+    return key + w->faulty;
+}
+
+static bool co_judge_state(struct visit *v, const struct cut *cut)
+{
+    struct finding finding = judge_now(v, cut);
+
+    if (finding.rule) {
+        if (!v->found && !v->x->replay) {
+            shrink(v, cut, &finding);
+        }
+        report(v, cut, &finding);
+    }
+    return !finding.rule;
+}
+
+static bool wants_second_opinion(const struct visit *v, uint64_t key)
+{
+    const struct explore_options *o = &v->x->options;
+
+    return o->judge && o->judge_every && key % o->judge_every == 0 && !v->run->before;
+}
+
+/* What a failed sync has dropped a killed process still shows: nobody could know. */
+static bool wants_to_go_on(const struct visit *v, const struct cut *cut, uint64_t key)
+{
+    const struct explore_options *o = &v->x->options;
+
+    return !v->run->before && !(cut->kill && v->run->w->dropping) &&
+           (v->x->replay || (o->go_on_every && (key >> 20) % o->go_on_every == 0));
+}
+
 /* One set of operations.  False ends the visit of this point. */
 static bool co_visit_cut(void *arg, const struct cut *cut)
 {
     struct visit *v = arg;
     struct explore *x = v->x;
-    struct finding finding;
-    uint64_t key;
+    uint64_t key, whole;
+    bool opinion, go_on;
 
     x->stats.visited++;
     if (!x->replay && !seen_add(v->tried, set_key(v, cut) + cut->kill)) {
         return true;
     }
     enter(v, cut);
-    key = bytes_key();
+    key = io_sim_hash_all();
     x->stats.distinct += seen_add(&x->bytes, key);
     roll(&x->stats.hash, (uint64_t[]){ v->point, key }, 2);
     key ^= v->p->key + cut->kill * SCATTER;
@@ -360,25 +390,21 @@ static bool co_visit_cut(void *arg, const struct cut *cut)
         return true;
     }
     *(v->run->before ? &x->stats.second : &x->stats.judged) += 1;
-    finding = judge_now(v, cut);
-    if (finding.rule) {
-        if (!v->found && !x->replay) {
-            shrink(v, cut, &finding);
-        }
-        report(v, cut, &finding);
+    opinion = wants_second_opinion(v, key);
+    go_on = wants_to_go_on(v, cut, key);
+    whole = key ^ world_key(v->run->w);
+    if (!opinion && !go_on && !v->p->closed && seen_has(&x->good, whole)) {
+        x->stats.known++;
         return true;
     }
-    if (v->run->before) {
+    if (!co_judge_state(v, cut)) {
         return true;
     }
-    if (x->options.judge && x->options.judge_every && key % x->options.judge_every == 0 &&
-        !co_second_opinion(v, cut)) {
+    seen_add(&x->good, whole);
+    if (opinion && !co_second_opinion(v, cut)) {
         return true;
     }
-    if (cut->kill && v->run->w->dropping) {
-        return true; /* what a failed sync has dropped is still shown: nobody could know */
-    }
-    if (x->replay || (x->options.go_on_every && (key >> 20) % x->options.go_on_every == 0)) {
+    if (go_on) {
         AUTOFREE char *line = where(v, cut);
 
         snprintf(explore_where, sizeof(explore_where), "%s", line);

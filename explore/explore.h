@@ -53,7 +53,8 @@ struct explore_stats {
     uint64_t plans, points;
     uint64_t visited;  /* sets of operations that were tried */
     uint64_t distinct; /* states of the bytes on the disk, all different */
-    uint64_t judged;   /* pairs of state and expectations */
+    uint64_t judged;   /* pairs of state and expectations, each once a plan */
+    uint64_t known;    /* of these and of those after a second crash: judged in another plan */
     uint64_t gone_on;  /* opened again, and the work done again */
     uint64_t second;   /* judged after a second crash */
     uint64_t second_opinions;

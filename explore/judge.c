@@ -230,7 +230,7 @@ static void judge_snapshots(const struct world_known *known, const struct image 
 static void judge_leaks_of(const struct world *w, const struct world_known *known, int slot,
                            const struct image *image, struct finding *out)
 {
-    uint64_t allowed = w->leaked[slot] + known->loose + known->extra;
+    uint64_t allowed = w->leaked[slot] + known->loose;
 
     if (image->report.leaks > allowed && !w->faulty && !known->in_change) {
         find(out, 2, "%s: %llu clusters leaked, %llu were on their way", image->path,

@@ -191,6 +191,7 @@ void model_begin_content(struct model *m, const uint8_t *content)
             assert(value >= 0);
             model_begin(m, MODEL_ZERO, m->window[i].at + done, MODEL_SECTOR, NULL);
             m->sector[at].value[m->sector[at].n - 1] = value;
+            m->sector[at].key_of = 0;
         }
     }
 }
@@ -239,28 +240,55 @@ void model_flushed(struct model *m, const uint16_t *promise)
 
 /* --- Judging ---------------------------------------------------------------------------------- */
 
-static struct model_bounds *bounds_from(const struct model *m, bool shown)
+/* Equal for equal lists of values that count: from the floor on, or further back where a discard may
+ * have brought one back. */
+static uint64_t sector_key(struct model_sector *s)
+{
+    uint32_t of = (uint32_t)s->floor << 16 | s->n;
+    unsigned from = s->floor;
+
+    if (s->key_of == of) {
+        return s->key;
+    }
+    for (unsigned i = s->floor; i < s->n; i++) {
+        if (s->value[i] & DISCARDED) {
+            from = MIN(from, s->value[i] & ~DISCARDED);
+        }
+    }
+    s->key = s->floor - from;
+    for (unsigned i = from; i < s->n; i++) {
+        uint32_t value = s->value[i];
+
+        value -= value & DISCARDED ? from : 0;
+        s->key = (s->key ^ value) * SCATTER;
+        s->key ^= s->key >> 31;
+    }
+    s->key_of = of;
+    return s->key;
+}
+
+static struct model_bounds *bounds_from(struct model *m, bool shown)
 {
     struct model_bounds *bounds = mem_alloc(sizeof(*bounds) + m->n * sizeof(bounds->of[0]));
 
     bounds->hash = 0;
     for (uint32_t i = 0; i < m->n; i++) {
-        const struct model_sector *s = &m->sector[i];
+        struct model_sector *s = &m->sector[i];
 
         bounds->of[i].floor = shown ? s->low : s->floor;
         bounds->of[i].issued = s->n - 1;
-        bounds->hash = (bounds->hash ^ ((uint64_t)s->floor << 16 | s->n)) * SCATTER;
+        bounds->hash = (bounds->hash ^ sector_key(s)) * SCATTER;
         bounds->hash ^= bounds->hash >> 29;
     }
     return bounds;
 }
 
-struct model_bounds *model_bounds(const struct model *m)
+struct model_bounds *model_bounds(struct model *m)
 {
     return bounds_from(m, false);
 }
 
-struct model_bounds *model_shown(const struct model *m)
+struct model_bounds *model_shown(struct model *m)
 {
     return bounds_from(m, true);
 }
@@ -298,6 +326,7 @@ void model_adopt(struct model *m, const struct model_bounds *bounds, const uint8
 
         assert(v >= 0);
         s->in_flight = 0;
+        s->key_of = 0;
         s->n = bounds->of[i].issued + 1;
         s->floor = bounds->of[i].floor;
         s->low = v;

@@ -40,6 +40,8 @@ struct model_sector {
     uint16_t group;      /* the first of those that overlap now */
     uint16_t in_flight;
     bool good;               /* one of them has succeeded */
+    uint64_t key;            /* of the values that it may hold, when `key_of` says so */
+    uint32_t key_of;         /* the floor and the number of values that it was made of */
 };
 
 struct model {
@@ -52,7 +54,7 @@ struct model {
 
 /* The bounds of all sectors at one moment. */
 struct model_bounds {
-    uint64_t hash;
+    uint64_t hash; /* equal: the same contents are allowed, in whatever run */
     struct {
         uint16_t floor, issued;
     } of[];
@@ -86,9 +88,9 @@ uint16_t *model_flush_begin(const struct model *model, bool second);
 void model_flushed(struct model *model, const uint16_t *promise);
 
 /* malloc'ed. */
-struct model_bounds *model_bounds(const struct model *model);
+struct model_bounds *model_bounds(struct model *model);
 /* The same for readers, while the machine runs and nothing is in flight. */
-struct model_bounds *model_shown(const struct model *model);
+struct model_bounds *model_shown(struct model *model);
 /* Is `content` (all windows one after the other) allowed?  The first sector that is not, or
  * UINT32_MAX. */
 uint32_t model_judge(const struct model *model, const struct model_bounds *bounds,

@@ -54,9 +54,10 @@ struct range op_place(const struct world *w, const struct operation *op, unsigne
     return r;
 }
 
-void op_judge_request(struct world *w, const struct operation *op, unsigned resizes, int ret)
+void op_judge_request(struct world *w, const struct operation *op, unsigned resizes, bool is_read,
+                      int ret)
 {
-    if (ret < 0 && resizes == w->resizes && !faults_allow(w, false, -ret)) {
+    if (ret < 0 && resizes == w->resizes && !faults_allow(w, is_read, -ret)) {
         world_break(w, 18, "%s: %s", op->name, strerror(-ret));
     }
     world_changed(w);
@@ -83,7 +84,7 @@ static void co_op_write(struct world *w, const struct operation *op, unsigned sa
     model_begin(&w->model, MODEL_WRITE, r.at, r.len, buf);
     int ret = co_disk_write(w->disk, r.at, &iov, 1);
     model_end(&w->model, r.at, r.len, ret == 0);
-    op_judge_request(w, op, resizes, ret);
+    op_judge_request(w, op, resizes, false, ret);
 }
 
 static void co_zero(struct world *w, const struct operation *op, unsigned salt, bool may_unmap)
@@ -97,7 +98,7 @@ static void co_zero(struct world *w, const struct operation *op, unsigned salt, 
     model_begin(&w->model, MODEL_ZERO, r.at, r.len, NULL);
     int ret = co_disk_zero(w->disk, r.at, r.len, may_unmap);
     model_end(&w->model, r.at, r.len, ret == 0);
-    op_judge_request(w, op, resizes, ret);
+    op_judge_request(w, op, resizes, false, ret);
 }
 
 static void co_op_zero(struct world *w, const struct operation *op, unsigned salt)
@@ -121,7 +122,7 @@ static void co_op_discard(struct world *w, const struct operation *op, unsigned 
     model_begin(&w->model, MODEL_DISCARD, r.at, r.len, NULL);
     int ret = co_disk_discard(w->disk, r.at, r.len);
     model_end(&w->model, r.at, r.len, ret == 0);
-    op_judge_request(w, op, resizes, ret);
+    op_judge_request(w, op, resizes, false, ret);
 }
 
 static void co_op_flush(struct world *w, const struct operation *op, unsigned salt)
@@ -133,7 +134,7 @@ static void co_op_flush(struct world *w, const struct operation *op, unsigned sa
         model_flushed(&w->model, promise);
     }
     free(promise);
-    op_judge_request(w, op, w->resizes, ret);
+    op_judge_request(w, op, w->resizes, false, ret);
 }
 
 /* --- Jobs ------------------------------------------------------------------------------------- */
@@ -396,15 +397,6 @@ static void cut_ends(struct model *m, uint64_t at, uint64_t len)
     model_end(m, at, len, true); /* or not: it is any of the values */
 }
 
-/* The L1 table of a disk of that size, in clusters. */
-static uint64_t table_clusters(const struct world *w, uint64_t size)
-{
-    uint64_t cluster = w->format->cluster;
-    uint64_t span = cluster / (w->format->extended ? 16 : 8) * cluster;
-
-    return DIV_ROUND_UP(DIV_ROUND_UP(size, span) * 8, cluster);
-}
-
 static void co_change_size(struct world *w, const struct operation *op, uint64_t size)
 {
     struct node *root = w->disk->root;
@@ -420,11 +412,9 @@ static void co_change_size(struct world *w, const struct operation *op, uint64_t
     root->busy_reason = "its size is being changed"; /* as the monitor's command would */
     w->resizes++;
     world_may_be_sized(known, size);
-    known->extra = 2 * (1 + table_clusters(w, MAX(size, old)));
     each_window(w, size, old, cut_begins);
     ret = co_node_truncate(root, size, &err);
     root->busy_reason = NULL;
-    known->extra = 0;
     w->resizes++;
     each_window(w, size, old, cut_ends);
     if (ret == 0) {

@@ -17,7 +17,8 @@ struct range {
 /* Where a guest operation happens; len is 0 when the disk has become too small for it. */
 struct range op_place(const struct world *w, const struct operation *op, unsigned salt);
 /* A request of the guest has ended that began when the disk had been resized so often. */
-void op_judge_request(struct world *w, const struct operation *op, unsigned resizes, int ret);
+void op_judge_request(struct world *w, const struct operation *op, unsigned resizes, bool is_read,
+                      int ret);
 /* Something else has ended: without faults of the disk it must have worked. */
 void op_judge_verb(struct world *w, const struct operation *op, int ret, const struct error *err);
 /* The slot of the next overlay, NO_IMAGE when all are taken; what is known of an overlay of that

@@ -34,7 +34,7 @@ void co_explore_shrink(struct explore *x, const struct plan *plan)
         memmove(fewer.step + n, fewer.step + n + 1, (fewer.n - n - 1) * sizeof(*fewer.step));
         fewer.n--;
         fewer.step[0].side = false;
-        if (fewer.n && co_is_bad(x, &fewer, NULL)) {
+        if (fewer.n && plan_makes_sense(&fewer) && co_is_bad(x, &fewer, NULL)) {
             best = fewer;
         }
     }

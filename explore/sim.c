@@ -30,6 +30,7 @@ static const char help[] =
     "  all=N          every sequence of up to N operations on every chain (three: on the\n"
     "                 smallest ones)\n"
     "  every=N from=N of those only one in N; begin there\n"
+    "  chains=A,B     ... on these only\n"
     "  swarm=N        N long random plans, some with faults of the disk\n"
     "  seed=N         where chance comes from (1)\n"
     "  points=N       look at N moments of a run only (all)\n"
@@ -105,6 +106,28 @@ static bool take_number(struct sim *sim, const char *key, uint64_t value)
     return false;
 }
 
+/* A list of shapes as a set; 0: it is none. */
+static unsigned parse_chains(const char *list)
+{
+    unsigned set = 0;
+
+    while (*list) {
+        size_t len = strcspn(list, ",");
+        unsigned i = 0;
+
+        while (i < n_shapes &&
+               (strlen(shapes[i].name) != len || memcmp(shapes[i].name, list, len) != 0)) {
+            i++;
+        }
+        if (i == n_shapes) {
+            return 0;
+        }
+        set |= 1u << i;
+        list += len + (list[len] == ',');
+    }
+    return set;
+}
+
 static const char *take_word(struct sim *sim, const char *key, const char *value)
 {
     static const char *const of_a_state[] = { "keep", "then", "again" };
@@ -118,6 +141,10 @@ static const char *take_word(struct sim *sim, const char *key, const char *value
     if (strcmp(key, "states") == 0) {
         sim->states = value;
         return NULL;
+    }
+    if (strcmp(key, "chains") == 0) {
+        sim->batch.chains = parse_chains(value);
+        return sim->batch.chains ? NULL : "is no list of chains (try --sim help)";
     }
     for (size_t i = 0; i < ARRAY_SIZE(of_a_state); i++) {
         if (strcmp(key, of_a_state[i]) == 0) {

@@ -51,6 +51,11 @@ bool seen_add(struct seen *seen, uint64_t key)
     return true;
 }
 
+bool seen_has(const struct seen *seen, uint64_t key)
+{
+    return seen->room && seen->slot[slot_for(seen, key + !key)];
+}
+
 void seen_free(struct seen *seen)
 {
     free(seen->slot);
@@ -67,7 +72,7 @@ static uint64_t view_key(const struct world_view *view)
         const struct world_known *k = &view->image[i];
 
         key = (key ^ (k->made | k->sure << 1 | (uint64_t)k->backing << 2)) * SCATTER;
-        key ^= (k->loose + k->extra) << 8 | k->empty << 1 | k->in_change;
+        key ^= k->loose << 8 | k->empty << 1 | k->in_change;
         for (int n = 0; n < WORLD_INNER; n++) {
             key = (key ^ (k->inner[n].content + k->inner[n].may_be * 2 + k->inner[n].must_be)) *
                   SCATTER;

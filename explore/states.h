@@ -15,6 +15,7 @@ struct seen {
     size_t room, n;
 };
 bool seen_add(struct seen *seen, uint64_t key); /* false when it was there */
+bool seen_has(const struct seen *seen, uint64_t key);
 void seen_free(struct seen *seen);
 
 /* A moment. */
@@ -93,6 +94,7 @@ struct explore {
     struct explore_options options;
     struct explore_stats stats;
     struct seen bytes; /* of all plans */
+    struct seen good;  /* states with expectations that were judged in some plan */
     struct judge *judge;
     uint8_t *content, *shown; /* what the checker reads, what the driver reads */
     uint8_t *again_content;

@@ -12,6 +12,7 @@
 #include "core/io-sim.h"
 #include "core/loop.h"
 #include "core/mem.h"
+#include "explore/faults.h"
 #include "explore/operations.h"
 #include "jobs/job.h"
 #include "monitor/monitor.h"
@@ -47,6 +48,7 @@ void co_op_commit(struct world *w, const struct operation *op, unsigned salt)
 {
     struct node *top = w->disk->root, *below = top->backing;
     unsigned begun = w->begun;
+    bool alone = w->active == 1;
     struct error err = ERROR_INIT;
     uint64_t size = top->size;
     int slot, ret;
@@ -66,9 +68,10 @@ void co_op_commit(struct world *w, const struct operation *op, unsigned salt)
         world_sized(known, size);
     }
     /* Somebody who wrote meanwhile has written into the emptied overlay. */
-    w->view.image[slot].empty = ret == 0 && w->begun == begun && w->active == 1;
-    error_set(&err, "commit: %s", strerror(-ret));
-    op_judge_verb(w, op, ret, &err);
+    w->view.image[slot].empty = ret == 0 && alone && w->begun == begun;
+    error_set(&err, "%s", strerror(-ret));
+    /* -ENOTSUP: version 2 with internal snapshots cannot grow. */
+    op_judge_verb(w, op, ret == -ENOTSUP && below->size < size ? 0 : ret, &err);
     error_clear(&err);
 }
 
@@ -351,5 +354,6 @@ void co_op_read_kept(struct world *w, const struct operation *op, unsigned salt)
     int ret = co_disk_read(w->disk, r.at, &iov, 1);
     root->copy_on_read = false;
     co_node_unref(root);
-    op_judge_request(w, op, resizes, ret);
+    /* It may also be the copy that could not be written. */
+    op_judge_request(w, op, resizes, !faults_allow(w, false, -ret), ret);
 }

@@ -502,6 +502,7 @@ static void co_put_away(struct world *w, struct disk **disk, bool second)
 void co_world_put_away(struct world *w)
 {
     if (w->disk) {
+        w->name_mid = w->name_mid && w->disk->root->backing;
         co_put_away(w, &w->disk, false);
     }
     if (w->disk2) {

@@ -58,8 +58,7 @@ struct world_view {
         bool empty;       /* a commit has emptied it, and nobody has written to it since */
         bool in_change;   /* internal snapshots are being changed: it may be dirty, flags may lie */
         uint64_t size[WORLD_SIZES]; /* bytes of its disk: one of these */
-        uint64_t loose;   /* clusters that may leak if the power goes now: what the driver says, */
-        uint64_t extra;   /* ... and what an operation is about to put into the header */
+        uint64_t loose;   /* clusters that may leak if the power goes now, the driver says */
         /* Internal snapshots: "inner", which some images have from the first, and "made". */
         struct world_inner {
             bool may_be, must_be;

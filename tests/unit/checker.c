@@ -65,7 +65,7 @@ static void make(struct image *image)
 
 static struct checker_image *open_image(struct image *image, struct checker_report *report)
 {
-    struct checker_source source = { image, read_image, sizeof(image->bytes) };
+    struct checker_source source = { .arg = image, .read = read_image, .size = sizeof(image->bytes) };
 
     return checker_open_qcow2(&source, report);
 }
