@@ -37,6 +37,10 @@ static const struct {
     { 1, "raw-top/512-v2/grow" }, /* success was said of a size that was not durable */
     /* A write that came in while a raw disk was flushed for its snapshot was never flushed. */
     { 5, "raw-top/512-v2/snapshot&write-part" },
+    /* What a killed commit had written below was in the page cache only; a guest saw it, since the
+     * overlay's own entries had died with the process, and a flush promised it. */
+    { 1, "small:raw/512-v3/zero-keep~761344+shrink+set-backing+inner-delete+snapshot-existing&"
+         "flush~939631&commit&write-span~591981+cancel+grow" },
 };
 
 static struct batch usual(void)
@@ -69,7 +73,7 @@ static void every_single_operation_survives_every_cut(void **state)
     struct batch b = usual();
 
     b.max_len = 1;
-    b.options.go_on_every = SANITIZED ? b.options.go_on_every : 1;
+    b.options.go_on_every = SANITIZED ? b.options.go_on_every : 4;
     batch_run(&b);
     assert_int_equal(b.stats.bad, 0);
 }
@@ -79,7 +83,7 @@ static void pairs_of_operations_survive_every_cut(void **state)
     struct batch b = usual();
 
     b.max_len = 2;
-    b.every = SANITIZED ? 397 : 61;
+    b.every = SANITIZED ? 997 : 131;
     batch_run(&b);
     assert_int_equal(b.stats.bad, 0);
 }
@@ -88,7 +92,7 @@ static void long_random_work_survives_cuts_and_faults(void **state)
 {
     struct batch b = usual();
 
-    b.swarm = SANITIZED ? 50 : 1400;
+    b.swarm = SANITIZED ? 50 : 1050;
     b.options.points_max = 60;
     batch_run(&b);
     assert_int_equal(b.stats.bad, 0);
