@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The image tool's command lines: options, -o lists, sizes, names that are options; and what the commands then do to images
+ * The image tool's command lines: options, -o lists, sizes, names that are options.  The commands are carried out on images
  * on the simulated disk.
  *
  * An input is up to four commands, a word a line, with a semicolon between two of them.  There are a raw disk, an image on

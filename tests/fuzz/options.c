@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The command line: words taken apart; then the disks that it names (-drive, -blockdev, -device, json:, plain images) made
- * on the simulated disk, and ended again.
+ * The command line: words taken apart, the disks that it names made and ended.
+ *
+ * Disks come from -drive, -blockdev, -device, json: and plain images, all on the simulated disk.
  *
  * An input is the words, a line each.  Kept from it: temporary overlays, which are files of the host.
  */

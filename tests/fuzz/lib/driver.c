@@ -22,7 +22,7 @@
 #include "tests/fuzz/lib/fuzz.h"
 
 #define MAX_LEN 4096u
-#define HANG_S 10 /* of processor time for one input */
+#define HANG_MS (5 * FUZZ_MS_MAX) /* of processor time for one input: the harness has no word any more */
 
 struct input {
     char *name;
@@ -120,7 +120,7 @@ static void catch_death(void)
 
 static void run(struct input i)
 {
-    struct itimerval limit = { .it_value.tv_sec = HANG_S };
+    struct itimerval limit = { .it_value = { HANG_MS / 1000, HANG_MS % 1000 * 1000 } };
 
     setitimer(ITIMER_PROF, &limit, NULL);
     now = i;

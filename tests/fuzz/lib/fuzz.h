@@ -9,7 +9,7 @@
  * Both call LLVMFuzzerTestOneInput() (harness.c), which gives every input the same world: virtual clock, simulated disk,
  * the same seed, nothing left of the input before.  What it demands of each input:
  *
- *     F1  it ends: nothing waits for ever, and no more than FUZZ_MS of processor time passes
+ *     F1  it ends: nothing waits for ever, and no more than FUZZ_MS_MAX of processor time passes
  *     F2  at no moment more than FUZZ_BYTES of memory are held beyond what was held before
  *     F3  afterwards no coroutine, node or disk is left, and memory does not grow from input to input
  *     F4  no assertion, no sanitizer, and no FUZZ_CHECK() of the target complains
@@ -25,9 +25,21 @@
 #include "core/loop.h"
 #include "core/mem.h"
 
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define FUZZ_SANITIZED 1
+#endif
+#endif
+#ifdef __SANITIZE_ADDRESS__
+#define FUZZ_SANITIZED 1
+#endif
+
 /* Processor time; sanitizers cost a factor of five to twenty, slow machines another. */
-#define FUZZ_MS 100u
-#define FUZZ_MS_SANITIZED 2000u
+#ifdef FUZZ_SANITIZED
+#define FUZZ_MS_MAX 2000u
+#else
+#define FUZZ_MS_MAX 100u
+#endif
 #define FUZZ_BYTES (64u << 20)
 
 /* An input, read from its front.  Beyond the end there are zeroes. */

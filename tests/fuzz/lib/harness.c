@@ -20,17 +20,6 @@
 
 #define SEED 1
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) && !defined(__SANITIZE_ADDRESS__)
-#define __SANITIZE_ADDRESS__ 1
-#endif
-#endif
-#ifdef __SANITIZE_ADDRESS__
-#define MS_MAX FUZZ_MS_SANITIZED
-#else
-#define MS_MAX FUZZ_MS
-#endif
-
 /* Memory may grow while caches and pools find their sizes; after that it stays. */
 #define GROWTH_INPUTS 256u
 #define GROWTH_BYTES (1u << 20)
@@ -221,11 +210,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     ms = processor_ms();
     run_once(data, len);
     ms = processor_ms() - ms;
-    if (ms > MS_MAX) { /* once more: it may have been the machine */
+    if (ms > FUZZ_MS_MAX) { /* once more: it may have been the machine */
         ms = processor_ms();
         run_once(data, len);
         ms = processor_ms() - ms;
-        FUZZ_CHECK(ms <= MS_MAX, "an input took %llu ms", (unsigned long long)ms);
+        FUZZ_CHECK(ms <= FUZZ_MS_MAX, "an input took %llu ms", (unsigned long long)ms);
     }
     FUZZ_CHECK(fuzz_memory_most() <= before + FUZZ_BYTES, "an input held %zu bytes", fuzz_memory_most() - before);
 #ifndef FUZZ_LIBFUZZER /* which keeps a corpus of its own, and looks for leaks itself */

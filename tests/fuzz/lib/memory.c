@@ -40,13 +40,7 @@ static void discount(size_t less)
     __atomic_sub_fetch(&held, less, __ATOMIC_RELAXED);
 }
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) && !defined(__SANITIZE_ADDRESS__)
-#define __SANITIZE_ADDRESS__ 1
-#endif
-#endif
-
-#ifdef __SANITIZE_ADDRESS__
+#ifdef FUZZ_SANITIZED
 /* gcc does not install the header. */
 int __sanitizer_install_malloc_and_free_hooks(void (*allocated)(const volatile void *ptr, size_t size),
                                               void (*freed)(const volatile void *ptr));
