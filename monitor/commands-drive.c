@@ -176,7 +176,20 @@ int co_block_resize(struct monitor *mon, json_t *args, json_t **result, struct e
 
 /* --- Media ------------------------------------------------------------------------------------------------------------- */
 
-static struct disk *find_disk(const json_t *args, struct error *err)
+/* The path that query-block tells. */
+static struct disk *disk_of_path(const char *path)
+{
+    struct disk *disk;
+
+    TAILQ_FOREACH(disk, &all_disks, link) {
+        if (disk->qdev && !strcmp(disk->qdev, path)) {
+            return disk;
+        }
+    }
+    return NULL;
+}
+
+struct disk *disk_of_args(const json_t *args, struct error *err)
 {
     const char *device = member_text(args, "device"), *id = member_text(args, "id");
     struct disk *disk;
@@ -187,9 +200,9 @@ static struct disk *find_disk(const json_t *args, struct error *err)
     }
     disk = device ? disk_find(device) : NULL;
     if (id) {
-        struct device *dev = device_find(id);
+        struct device *dev = device_find_any(id);
 
-        disk = dev ? dev->disk : NULL;
+        disk = dev ? dev->disk : disk_of_path(id);
     }
     if (!disk) {
         error_set_class(err, ERROR_DEVICE_NOT_FOUND, "Device '%s' not found", device ? device : id);
@@ -231,7 +244,7 @@ static const char *name_of(const json_t *args)
 
 int co_eject(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    struct disk *disk = find_disk(args, err);
+    struct disk *disk = disk_of_args(args, err);
 
     if (!disk || open_tray(disk, name_of(args), err) < 0) {
         return -EINVAL;
@@ -273,13 +286,13 @@ static struct node *co_open_medium(const struct disk *disk, const json_t *args, 
 
 int co_blockdev_change_medium(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
-    struct disk *disk = find_disk(args, err);
+    struct disk *disk = disk_of_args(args, err);
     struct node *node = disk ? co_open_medium(disk, args, err) : NULL;
 
     if (!node) {
         return -EINVAL;
     }
-    disk = find_disk(args, err); /* opening took a while */
+    disk = disk_of_args(args, err); /* opening took a while */
     if (!disk || open_tray(disk, name_of(args), err) < 0) {
         co_node_unref(node);
         return -EINVAL;

@@ -111,6 +111,36 @@ static int co_info_qtree(struct monitor *mon, json_t *args, json_t **result, str
 
 /* --- device_add --------------------------------------------------------------------------------------------------------- */
 
+/* Is it a question: help, MODEL,help? Answers it. */
+static bool answer_help(struct monitor *mon, const json_t *tree)
+{
+    const char *driver = member_text(tree, "driver");
+    bool models = driver && (!strcmp(driver, "help") || !strcmp(driver, "?"));
+    bool properties = driver && (json_object_get(tree, "help") || json_object_get(tree, "?"));
+    const struct device_model *model = properties ? device_model_find(driver) : NULL;
+    char *text = NULL;
+    size_t len;
+    FILE *out;
+
+    if (!models && !properties) {
+        return false;
+    }
+    if (!models && !model) {
+        monitor_printf(mon, "Device '%s' not found\n", driver);
+        return true;
+    }
+    out = open_memstream(&text, &len);
+    if (models) {
+        device_print_models(out);
+    } else {
+        device_print_properties(out, model);
+    }
+    fclose(out);
+    monitor_puts(mon, text);
+    free(text);
+    return true;
+}
+
 static int co_hmp_device_add(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
     const char *words = member_text(args, "device");
@@ -118,7 +148,9 @@ static int co_hmp_device_add(struct monitor *mon, json_t *args, json_t **result,
     const char *id = member_text(tree, "id");
     int ret = -EINVAL;
 
-    if (id && device_find(id)) {
+    if (tree && answer_help(mon, tree)) {
+        ret = 0;
+    } else if (id && device_find(id)) {
         error_set(err, "Duplicate device ID '%s'", id); /* -device says it otherwise */
     } else if (tree) {
         ret = co_device_add(tree, true, words, err);

@@ -37,6 +37,8 @@ co_command_fn co_query_chain;
 
 /* --- commands-drive.c ---------------------------------------------------------------------------------------------- */
 co_command_fn co_block_resize;           /* device, node-name, size */
+/* The disk that `device`, or else `id` (of what it is attached to) means; NULL with QEMU's words. */
+struct disk *disk_of_args(const json_t *args, struct error *err);
 co_command_fn co_eject;                  /* device, id, force */
 co_command_fn co_blockdev_change_medium; /* device, id, filename, format, read-only-mode, force */
 /* How a drive is made from the words of -drive: the floor above knows.  *help (free()): what was asked for in its place; *type:
@@ -71,14 +73,14 @@ co_command_fn co_device_del;           /* id; commands-device.c */
 co_command_fn co_system_powerdown;     /* commands-device.c */
 co_command_fn co_query_iothreads;      /* commands-object.c */
 co_command_fn co_query_qmp_schema;     /* qmp-schema.c */
-extern const struct command blockdev_qmp_commands[], device_qmp_commands[], object_qmp_commands[];
+extern const struct command blockdev_qmp_commands[], throttle_qmp_commands[], device_qmp_commands[], object_qmp_commands[];
 
 /* --- commands-export.c --------------------------------------------------------------------------------------------- */
 extern const struct command export_qmp_commands[];
 
 /* --- Tables of rows -------------------------------------------------------------------------------------------------- */
 extern const struct command job_commands[], block_commands[], machine_commands[], guest_commands[], script_commands[],
-    help_commands[], export_commands[], terminal_commands[], drive_commands[], log_commands[], hardware_commands[];
+    help_commands[], export_commands[], terminal_commands[], drive_commands[], throttle_commands[], log_commands[], hardware_commands[];
 extern const struct command counter_topics[], job_topics[], block_topics[], machine_topics[], guest_topics[], help_topics[],
     drive_topics[], log_topics[], hardware_topics[];
 

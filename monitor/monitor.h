@@ -73,7 +73,7 @@ struct command_arg {
     const struct block_key *tree; /* ARG_TREE; its name and whether it is required are said here */
     const char *doc;              /* for help and the manual */
 };
-#define COMMAND_MAX_ARGS 16
+#define COMMAND_MAX_ARGS 24
 
 struct monitor;
 typedef int co_command_fn(struct monitor *mon, json_t *args, json_t **result, struct error *err);

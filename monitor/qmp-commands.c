@@ -337,6 +337,6 @@ static const struct command job_rows[] = {
 
 const struct command *const qmp_command_tables[] = {
     session_rows,         machine_rows,        block_rows,          job_rows,
-    blockdev_qmp_commands, device_qmp_commands, object_qmp_commands, export_qmp_commands,
+    blockdev_qmp_commands, throttle_qmp_commands, device_qmp_commands, object_qmp_commands, export_qmp_commands,
     NULL,
 };

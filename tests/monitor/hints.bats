@@ -124,3 +124,11 @@ unknown command: '"'block-stream'"'
 (qemu) help block_stream
 block_stream device [speed [base]] -- copy data from a backing file into a block device' ]
 }
+
+@test "device_add help lists models, device_add MODEL,help its properties, as -device does" {
+    run mg -S -drive if=none -c 'device_add help'
+    assert_status 0
+    [ "$(tail -n +2 <<<"$output")" = "$(mg -device help)" ]
+    run mg -S -drive if=none -c 'device_add virtio-blk,help'
+    [ "$(tail -n +2 <<<"$output")" = "$(mg -device virtio-blk,help)" ]
+}
