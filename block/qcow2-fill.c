@@ -14,6 +14,7 @@
 
 #include "block/qcow2-l2.h"
 
+#include "block/chain-map.h"
 #include "core/bytes.h"
 #include "core/mem.h"
 
@@ -99,6 +100,44 @@ int co_qcow2_fill_load(struct qcow2 *q, uint64_t start, uint64_t pos, uint64_t e
     if (ret == 0 && read_tail) {
         ret = co_fill(q, tail);
     }
+    return ret;
+}
+
+void qcow2_sources_add(struct qcow2_sources *s, struct io_piece piece)
+{
+    if (s->n == s->room) {
+        s->room = MAX(2 * s->room, 8);
+        s->pieces = mem_reallocarray(s->pieces, s->room, sizeof(*s->pieces));
+    }
+    s->pieces[s->n++] = piece;
+}
+
+int co_qcow2_fill_sources(struct qcow2 *q, uint64_t guest, uint64_t len, struct qcow2_sources *out)
+{
+    struct chain_map *map;
+    int ret = 0;
+
+    if (len == 0) {
+        return 0;
+    }
+    if (len > q->node->size - guest) {
+        return -EAGAIN; /* what lies beyond the end of the disk nobody has */
+    }
+    map = chain_map_get(q->node);
+    while (len > 0 && ret == 0) {
+        struct chain_extent ext;
+        struct io_file *file;
+
+        co_chain_map_find(map, guest, len, &ext);
+        file = ext.kind == EXTENT_DATA ? node_host_file(ext.layer) : NULL;
+        if (file) {
+            qcow2_sources_add(out, (struct io_piece){ .file = file, .offset = ext.host, .len = ext.len });
+        }
+        ret = file ? 0 : -EAGAIN;
+        guest += ext.len;
+        len -= ext.len;
+    }
+    chain_map_put(map);
     return ret;
 }
 

@@ -82,6 +82,13 @@ struct qcow2_fill {
  * all zeroes. */
 int co_qcow2_fill_load(struct qcow2 *q, uint64_t start, uint64_t pos, uint64_t end, uint64_t stop,
                        bool zeroes_known, struct qcow2_fill *head, struct qcow2_fill *tail);
+/* The same as pieces of host files, as far as it is bytes of such files: 0, or -EAGAIN for co_qcow2_fill_load() to do it. */
+struct qcow2_sources {
+    struct io_piece *pieces;
+    int n, room;
+};
+int co_qcow2_fill_sources(struct qcow2 *q, uint64_t guest, uint64_t len, struct qcow2_sources *out);
+void qcow2_sources_add(struct qcow2_sources *s, struct io_piece piece);
 void qcow2_fill_free(struct qcow2_fill *head, struct qcow2_fill *tail);
 /* A fill that is all zeroes, found out by looking. */
 bool qcow2_fill_is_zero(const struct qcow2_fill *f);

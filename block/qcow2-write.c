@@ -273,9 +273,30 @@ static void skip_holes(const struct change *c, struct qcow2_fill *head, struct q
     }
 }
 
-static int co_move(struct qcow2 *q, const struct change *c, const struct payload *p)
+/* With what surrounds it straight from where it lies, if the host has all that in its cache.  -EAGAIN: another way. */
+static int co_move_assembled(struct qcow2 *q, const struct change *c, const struct payload *p)
 {
-    bool stale = c->reuse && q->subclusters == 1; /* an allocated zero cluster */
+    AUTOFREE struct iovec *iov = mem_calloc(p->n, sizeof(*iov));
+    int n = iov_slice(iov, p->iov, p->n, c->pos - p->guest, c->end - c->pos);
+    uint64_t host = c->host + (c->fill_start - c->alloc.start);
+    struct qcow2_sources s = { 0 };
+    int ret = co_qcow2_fill_sources(q, c->fill_start, c->pos - c->fill_start, &s);
+
+    for (int i = 0; i < n; i++) {
+        qcow2_sources_add(&s, (struct io_piece){ .mem = iov[i].iov_base, .len = iov[i].iov_len });
+    }
+    ret = ret < 0 ? ret : co_qcow2_fill_sources(q, c->end, c->fill_end - c->end, &s);
+    if (ret == 0) {
+        node_debug_event(q->node, EVENT_WRITE_AIO);
+        node_debug_event(q->node, EVENT_COW_WRITE);
+        ret = co_io_assemble(s.pieces, s.n, q->file, host, c->fresh);
+    }
+    free(s.pieces);
+    return ret;
+}
+
+static int co_move_loaded(struct qcow2 *q, const struct change *c, const struct payload *p, bool stale)
+{
     uint64_t host = c->host + (c->pos - c->alloc.start), len = c->end - c->pos;
     struct qcow2_fill head, tail;
     int ret =
@@ -293,6 +314,22 @@ static int co_move(struct qcow2 *q, const struct change *c, const struct payload
         }
     }
     qcow2_fill_free(&head, &tail);
+    return ret;
+}
+
+static int co_move(struct qcow2 *q, const struct change *c, const struct payload *p)
+{
+    bool stale = c->reuse && q->subclusters == 1; /* an allocated zero cluster: zeroes around it */
+    bool bare = c->fill_start == c->pos && c->fill_end == c->end;
+    int ret = -EAGAIN;
+
+    if (!p->pieces && !p->hold && !stale && !bare && io_can_assemble(q->file)) {
+        ret = co_move_assembled(q, c, p);
+    }
+    if (ret == -EAGAIN) {
+        return co_move_loaded(q, c, p, stale);
+    }
+    note_highest(q, c->host + (c->end - c->alloc.start));
     return ret;
 }
 

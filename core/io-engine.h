@@ -101,6 +101,8 @@ struct io_engine {
     /* Optional.  As co_io_gather(), all or nothing that counts: 0, -EOPNOTSUPP to decline (the front then goes
      * piece by piece), or an error.  All files are this engine's and ask for no alignment. */
     int (*co_gather)(const struct io_piece *pieces, int n, struct io_file *dst, uint64_t dst_off);
+    /* Optional.  As co_io_assemble().  All files are this engine's and ask for no alignment. */
+    int (*co_assemble)(const struct io_piece *pieces, int n, struct io_file *dst, uint64_t dst_off, bool fresh);
     /* Optional, both or none.  As io_expect() and co_io_expect_end(). */
     void (*expect)(struct io_file *file, uint64_t from, uint64_t to);
     void (*co_expect_end)(struct io_file *file, uint64_t end);

@@ -6,6 +6,7 @@
 #include "core/io-engine.h"
 
 #include <errno.h>
+#include <limits.h>
 
 static bool host_can_gather(const struct io_piece *pieces, int n, const struct io_file *dst)
 {
@@ -49,6 +50,38 @@ int co_io_gather(const struct io_piece *pieces, int n, struct io_file *dst, uint
     for (int i = 0; i < n && ret == 0; i++) {
         ret = co_one(&pieces[i], dst, dst_off);
         dst_off += pieces[i].len;
+    }
+    return ret;
+}
+
+bool io_can_assemble(const struct io_file *dst)
+{
+    return dst->engine->co_assemble && dst->align == 1;
+}
+
+int co_io_assemble(const struct io_piece *pieces, int n, struct io_file *dst, uint64_t dst_off, bool fresh)
+{
+    uint64_t len = 0;
+    int ret;
+
+    if (!io_can_assemble(dst) || n > IOV_MAX) {
+        return -EAGAIN;
+    }
+    for (int i = 0; i < n; i++) {
+        const struct io_file *file = pieces[i].file;
+
+        if (file && (file->align != 1 || file->engine->co_assemble != dst->engine->co_assemble)) {
+            return -EAGAIN;
+        }
+        len += pieces[i].len;
+    }
+    if (!io_file_writable(dst)) {
+        return -EBADF;
+    }
+    ret = dst->engine->co_assemble(pieces, n, dst, dst_off, fresh);
+    if (ret == 0) {
+        io_stats.writes++;
+        io_stats.bytes_written += len;
     }
     return ret;
 }

@@ -30,7 +30,6 @@
 /* 256 KiB are 30 us of copying. */
 #define INLINE_MAX (256 * 1024)
 #define INLINE_TURN_MAX (1024 * 1024)
-#define WRITE_UNIT (64 * 1024u)
 
 struct host_file {
     struct io_file io;
@@ -67,7 +66,7 @@ static ssize_t write_in_units(const struct io_call *call)
     uint64_t done = 0;
 
     while (done < call->len) {
-        uint64_t at = call->offset + done, len = MIN(call->len - done, WRITE_UNIT - at % WRITE_UNIT);
+        uint64_t at = call->offset + done, len = MIN(call->len - done, IO_WRITE_UNIT - at % IO_WRITE_UNIT);
         int n = iov_slice(unit, call->iov, call->n, done, len);
         ssize_t ret = pwritev(call->fd, unit, n, at);
 
@@ -89,7 +88,7 @@ void io_call_run(struct io_call *call)
         call->result = result(preadv(call->fd, call->iov, call->n, call->offset));
         break;
     case IO_CALL_WRITE:
-        call->result = call->lane && call->len > WRITE_UNIT ? write_in_units(call)
+        call->result = call->lane && call->len > IO_WRITE_UNIT ? write_in_units(call)
                                                             : result(pwritev(call->fd, call->iov, call->n, call->offset));
         break;
     case IO_CALL_FLUSH:
@@ -207,6 +206,36 @@ static ssize_t co_host_write(struct io_file *file, uint64_t offset, const struct
     return file->engine->co_carry(&call);
 }
 
+static struct io_host_piece host_piece(const struct io_piece *p)
+{
+    return (struct io_host_piece){
+        .fd = p->file ? host(p->file)->fd : -1, .offset = p->offset, .mem = p->mem, .len = p->len,
+    };
+}
+
+/* In the file's lane, as any write.  Where the host cannot say what its cache has, it is not asked. */
+static int co_host_assemble(const struct io_piece *pieces, int n, struct io_file *dst, uint64_t dst_off,
+                            bool fresh)
+{
+    AUTOFREE struct io_host_piece *list = mem_calloc(n, sizeof(*list));
+    struct io_assembly a = {
+        .pieces = list, .n = n, .dst = host(dst)->fd, .dst_off = dst_off, .fresh = fresh,
+    };
+    struct io_call call = { .op = IO_CALL_FN, .fn = io_assemble_run, .arg = &a, .lane = &host(dst)->lane };
+
+    for (int i = 0; i < n; i++) {
+        const struct io_file *file = pieces[i].file;
+
+        if (file && host(file)->no_nowait) {
+            return -EAGAIN;
+        }
+        list[i] = host_piece(&pieces[i]);
+        a.len += pieces[i].len;
+    }
+    dst->engine->co_carry(&call);
+    return a.result;
+}
+
 static int co_host_flush(struct io_file *file)
 {
     struct io_call call = { .op = IO_CALL_FLUSH, .fd = host(file)->fd };
@@ -298,10 +327,7 @@ static int co_host_gather(const struct io_piece *pieces, int n, struct io_file *
         if (file && !io_copy_refuses_to_share(&host(dst)->copy, file->id[0])) {
             return -EOPNOTSUPP; /* co_io_copy() may move nothing at all, or will find that out */
         }
-        list[i] = (struct io_host_piece){
-            .fd = file ? host(file)->fd : -1, .offset = pieces[i].offset,
-            .mem = pieces[i].mem, .len = pieces[i].len,
-        };
+        list[i] = host_piece(&pieces[i]);
         g.len += pieces[i].len;
     }
     if (g.len < IO_DIRECT_MIN) {
@@ -595,13 +621,13 @@ static int co_host_load(const struct io_engine *engine, const char *path, char *
 
 const struct io_engine io_engine_threads = {
     .name = "threads", HOST_ENGINE, .co_carry = co_io_pool_call, .inline_reads = true,
-    .co_gather = co_host_gather, .expect = host_expect, .co_expect_end = co_host_expect_end,
+    .co_gather = co_host_gather, .co_assemble = co_host_assemble, .expect = host_expect, .co_expect_end = co_host_expect_end,
 };
 
 #ifdef CONFIG_IO_URING
 const struct io_engine io_engine_uring = {
     .name = "io_uring", HOST_ENGINE, .co_carry = co_io_ring_call, .inline_reads = true,
-    .co_gather = co_host_gather, .expect = host_expect, .co_expect_end = co_host_expect_end,
+    .co_gather = co_host_gather, .co_assemble = co_host_assemble, .expect = host_expect, .co_expect_end = co_host_expect_end,
 };
 #endif
 

@@ -91,6 +91,20 @@ int co_io_past_cache(const struct io_engine *engine, struct io_past_cache *p, st
 void io_past_cache_expect(struct io_past_cache *p, uint64_t from, uint64_t to);
 void co_io_past_cache_expect_end(const struct io_engine *engine, struct io_past_cache *p, int fd, uint64_t end);
 
+/* Buffered writes reach the page cache in pieces of this size (io-host.c). */
+#define IO_WRITE_UNIT (64 * 1024u)
+
+/* One run out of memory and of what the page cache has of other files. */
+struct io_assembly {
+    const struct io_host_piece *pieces;
+    int n, dst;
+    uint64_t dst_off, len;
+    bool fresh; /* nothing was ever written there */
+
+    int result; /* 0; -EAGAIN: the page cache does not have it; an error */
+};
+void io_assemble_run(void *arg);
+
 /* io-host-places.c; as struct io_engine's working_dir. */
 char *io_host_working_dir(const struct io_engine *engine);
 

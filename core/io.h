@@ -92,6 +92,11 @@ int co_io_gather(const struct io_piece *pieces, int n, struct io_file *dst, uint
  * fail. */
 void io_expect(struct io_file *file, uint64_t from, uint64_t to);
 void co_io_expect_end(struct io_file *file, uint64_t end);
+/* As co_io_gather() for a run that is to be in the host's cache afterwards, and only if all that it needs is there already:
+ * -EAGAIN when not, or when the host cannot say; then co_io_readv() and co_io_writev() do it, and any part may have been written.
+ * `fresh`: nothing was ever written to the run, so that the pieces' zeroes need not be. */
+int co_io_assemble(const struct io_piece *pieces, int n, struct io_file *dst, uint64_t dst_off, bool fresh);
+bool io_can_assemble(const struct io_file *dst); /* else it is -EAGAIN always */
 /* Data or hole at `offset`: *data says which and *len how far it goes (at most to `offset + *len` as given). Where the
  * host cannot tell, all is data.  Beyond the end is a hole. */
 int co_io_map(struct io_file *file, uint64_t offset, uint64_t *len, bool *data);
