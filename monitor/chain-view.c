@@ -55,7 +55,7 @@ static void co_bytes_seen(struct node *root, const struct node_set *chain, uint6
         if (co_node_map(root, at, root->size - at, &e)) {
             break; /* it has become smaller */
         }
-        if (e.layer && is_data(e.kind) && e.depth < chain->count) {
+        if (is_data(e.kind) && e.depth < chain->count) {
             seen[e.depth] += e.len;
         }
     }

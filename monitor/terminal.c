@@ -251,9 +251,7 @@ static bool co_terminal_ask(struct monitor *mon, const char *question)
     rl_callback_handler_install(question, answer_typed);
     loop_watch_events(input, LOOP_READ);
     co_monitor_wait(mon, is_answered, NULL, UINT64_MAX);
-    if (started) { /* else terminal_stop() has done it */
-        stop_editing();
-    }
+    stop_editing(); /* unless terminal_stop() has done it */
     asking = false;
     return yes;
 }

@@ -73,3 +73,46 @@ quiet() {
     quiet -drive "file=$name.img,if=virtio,format=qcow2" -c 'info block -json' | tail -n +2 >json
     [ "$(jq -r '.[0].inserted.file' json)" = $'b\xef\xbf\xbd\xef\xbf\xbd.img' ] || fail "$(cat json)"
 }
+
+@test "an empty drive, a disk that no guest has, and one that it may only read have no writers" {
+    make_chain file-A.img file-B.img
+    run quiet -drive if=none,id=empty -drive file=file-B.img,if=none,id=d,format=qcow2 \
+        -drive if=virtio,id=n,driver=null-co,size=1M -c 'info chain empty' -c 'info chain d' -c 'info chain'
+    assert_status 0
+    [ "$(grep -c '^empty: no medium$' <<<"$output")" = 2 ] || fail "$output"
+    [ "$(grep -Ec '^  B +#block[0-9]+ +file-B.img +qcow2 +64 MiB .* -$' <<<"$output")" = 2 ] || fail "$output"
+    [ "$(grep -Ec '^  null-co:// .* null-co +1 MiB +1 MiB +1 MiB +guest$' <<<"$output")" = 1 ] || fail "$output"
+    run quiet -drive file=file-A.img,if=virtio,format=qcow2,readonly=on -c 'info chain'
+    grep -Eq '^  A .* -$' <<<"$output" || fail "$output"
+}
+
+@test "a chain is found by a node's name, too" {
+    make_chain file-A.img file-B.img
+    run quiet -drive "$(chain_drive A B)" -c 'info chain node-A'
+    assert_status 0
+    assert_output 'node-A: 64 MiB'
+    assert_output '  [A]'
+}
+
+@test "what cannot be read is not counted" {
+    make_chain file-A.img
+    printf '[inject-error]\nevent = "l2_load"\nerrno = "5"\n' >rules
+    run quiet -drive driver=qcow2,file.driver=blkdebug,file.image.filename=file-A.img,file.config=rules,if=virtio -c 'info chain'
+    grep -Eq '^  A .* 64 MiB +0 B ' <<<"$output" || fail "$output"
+}
+
+@test "a job that stands still says so on its arrow; one between whose ends nothing lies has none" {
+    make_chain a-file-with-a-long-name.img another-file-with-a-long-name.img top.img
+    mg_start -guest profile=none -drive file=top.img,if=virtio,format=qcow2,node-name=top
+    hmp 'block_stream virtio0 64k' 'block_job_pause virtio0'
+    run hmp 'info chain virtio0'
+    grep -Eq '^ +,-+ stream [0-9]+%, paused -+v$' <<<"$output" || fail "$output"
+    grep -Eq ' guest, job virtio0$' <<<"$output" || fail "$output"
+    hmp 'block_job_cancel -f virtio0'
+    for _ in {1..100}; do hmp 'info block-jobs' | grep -q 'No active' && break; sleep 0.05; done
+    run qmp '{"execute":"block-stream","arguments":{"job-id":"j","device":"virtio0","base":"another-file-with-a-long-name.img","auto-finalize":false}}' \
+        @JOB_STATUS_CHANGE '{"execute":"query-jobs"}'
+    run hmp 'info chain virtio0'
+    refute_output stream
+    assert_output "job j"
+}

@@ -479,3 +479,234 @@ type("quit\r")
 ends(0)
 END
 }
+
+# --- The window, and being stopped -------------------------------------------------------------------------------------
+
+@test "in a narrow window a chain is broken between its boxes, and a job is a line of words" {
+    make_chain first-image.img second-image.img third-image.img
+    on_terminal 40 -guest profile=none -drive file=third-image.img,if=virtio,format=qcow2 <<'END'
+see("(qemu) ")
+type("block_stream virtio0 64k\r")
+see("(qemu) ")
+type("block_job_pause virtio0\r")
+see("(qemu) ")
+type("info chain\r")
+see("\n  virtio0: stream 0%")
+see("paused from [first-image] to [third-image]\n  [first-image] <- [second-image]\n  <- [third-image]\n")
+type("quit\ry\r")
+ends(4) # the job waits for somebody
+END
+}
+
+@test "another width counts from then on" {
+    image
+    on_terminal 80 "${DRIVE[@]}" <<'END'
+see("(qemu) ")
+fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
+time.sleep(0.2)
+type("help\r")
+see("block_stream")
+see("...\n")
+see("(qemu) ")
+fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 200, 0, 0))
+time.sleep(0.2)
+raw = ""
+type("help\r")
+see("block_stream")
+see("(qemu) ")
+assert "..." not in raw, raw
+type("quit\r")
+ends(0)
+END
+}
+
+@test "continued after a stop it draws its line again" {
+    image
+    on_terminal 80 "${DRIVE[@]}" <<'END'
+see("(qemu) ")
+type("info sta")
+see("info sta")
+os.kill(pid, signal.SIGSTOP)
+os.kill(pid, signal.SIGCONT)
+see("(qemu) info sta")
+type("tus\r")
+see("VM status: running\n(qemu) ")
+type("sleep 300ms\r")
+see("sleep 300ms\n")
+os.kill(pid, signal.SIGCONT) # nothing to draw
+see("(qemu) ")
+type("quit\r")
+ends(0)
+END
+}
+
+@test "a signal while a question is open ends the program" {
+    image
+    on_terminal 80 "${DRIVE[@]}" <<'END'
+see("(qemu) ")
+type("block_stream virtio0 64k\r")
+see("(qemu) ")
+type("quit\r")
+see("Quit? (y/n) ")
+os.kill(pid, signal.SIGTERM)
+ends(128 + signal.SIGTERM)
+END
+}
+
+@test "Ctrl-C twice on a command that does not listen ends the program when no job runs" {
+    image
+    mkfifo pipe
+    on_terminal 80 "${DRIVE[@]}" <<'END'
+see("(qemu) ")
+pipe = os.open("pipe", os.O_RDWR)
+type("source pipe\r")
+time.sleep(0.3)
+type("\3")
+time.sleep(0.2)
+type("\3")
+ends(128 + signal.SIGINT)
+END
+}
+
+@test "two jobs are counted in the question, and 'yes' in full is a yes" {
+    make_chain file-A.img file-B.img
+    qemu-img create -q -f qcow2 -b file-A.img -F qcow2 other.img
+    on_terminal 80 -guest profile=none -drive file=file-B.img,if=virtio,format=qcow2 -drive file=other.img,if=virtio,format=qcow2 <<'END'
+see("(qemu) ")
+type("block_stream virtio0 64k\rblock_stream virtio1 64k\rquit\r")
+see("2 jobs have not ended, and will be cancelled. Quit? (y/n) ")
+type("yes\r")
+ends(0)
+END
+}
+
+@test "Tab completes nothing in the answer to a question" {
+    image
+    on_terminal 80 "${DRIVE[@]}" <<'END'
+see("(qemu) ")
+type("block_stream virtio0 64k\rquit\r")
+see("Quit? (y/n) ")
+time.sleep(0.2)
+type("info\t\t")
+time.sleep(0.2)
+assert "block-jobs" not in seen
+type("\x15n\r")
+see("(qemu) ")
+type("quit\ry\r")
+ends(0)
+END
+}
+
+@test "blanks behind a line, empty lines and a line once more leave one entry in the history" {
+    image
+    on_terminal 80 "${DRIVE[@]}" <<'END'
+see("(qemu) ")
+type("info name \x16\t \r\r")
+see("(qemu) \n(qemu) ")
+type("info name\r")
+see("(qemu) ")
+type("quit\r")
+ends(0)
+END
+    [ "$(cat "$XDG_STATE_HOME/merganser/history")" = $'info name\nquit' ] || fail "$(cat "$XDG_STATE_HOME/merganser/history")"
+}
+
+@test "the history lies below the home directory when no place for state is named, and nowhere without one" {
+    image
+    keeps() {
+        on_terminal 80 "${DRIVE[@]}" <<'END'
+see("(qemu) ")
+type("info status\r")
+see("VM status: running\n(qemu) ")
+type("quit\r")
+ends(0)
+END
+    }
+    unset XDG_STATE_HOME
+    keeps
+    grep -qx 'info status' .local/state/merganser/history
+    rm -r .local
+    XDG_STATE_HOME=relative keeps
+    [ -e .local/state/merganser/history ] && [ ! -e relative ]
+    rm -r .local
+    HOME=relative keeps
+    [ ! -e .local ] && [ ! -e relative ]
+    : >taken
+    XDG_STATE_HOME=$PWD/taken keeps # nothing can be made there
+    unset HOME
+    keeps
+}
+
+@test "Ctrl-D ends the line also where pastes are not marked" {
+    image
+    echo 'set enable-bracketed-paste off' >.inputrc
+    on_terminal 80 "${DRIVE[@]}" <<'END'
+see("(qemu) ")
+type("\4")
+see("\n")
+ends(0)
+END
+}
+
+@test "a terminal of no kind has no colours" {
+    image
+    TERMINAL='' wrong_word 'assert not re.search(r"\x1b\[[0-9;]*m", raw), raw'
+}
+
+# --- More that is completed ----------------------------------------------------------------------------------------------
+
+@test "help's commands, topics, flags, words, formats and jobs are completed" {
+    image
+    on_terminal 80 "${DRIVE[@]}" <<'END'
+def completes(line, whole):
+    type(line + "\t")
+    see(whole)
+    type("\x15")
+see("(qemu) ")
+completes("help block_str", "help block_stream ")
+completes("help info block-j", "help info block-jobs ")
+completes("help nosuch x", "help nosuch x")
+completes("info block -j", "info block -json ")
+completes("info block-jobs -v", "info block-jobs -v ")
+completes("info nosuch x", "info nosuch x")
+completes("nosuch x", "nosuch x")
+completes("snapshot_blkdev virtio0 x.img qc", "snapshot_blkdev virtio0 x.img qcow2 ")
+completes("snapshot_blkdev -n vir", "snapshot_blkdev -n virtio0 ")
+completes("block_stream -l 2ms vir", "block_stream -l 2ms virtio0 ")
+completes("block_stream -l2ms vir", "block_stream -l2ms virtio0 ")
+completes("block_stream virtio0 file-A", "block_stream virtio0 file-A.img ")
+completes("block_stream nosuch file-A", "block_stream nosuch file-A")
+completes("block_stream node-B file-A", "block_stream node-B file-A.img ")
+completes("block_stream virtio0 0 node", "block_stream virtio0 0 node-A ")
+type("qemu-io #\t")
+see("block")
+type("\x15")
+completes("events of", "events off ")
+completes("wait al", "wait all ")
+completes("wait vir", "wait virtio0 ")
+completes("info status x y z", "info status x y z")
+type("block_stream virtio0 64k\r")
+see("(qemu) ")
+completes("block_job_p", "block_job_pause ")
+completes("block_job_pause v", "block_job_pause virtio0 ")
+completes("block_job_cancel -", "block_job_cancel -f ")
+type("quit\ry\r")
+ends(0)
+END
+}
+
+@test "under --qemu-compat words of ours are not completed" {
+    image
+    on_terminal 80 --qemu-compat "${DRIVE[@]}" <<'END'
+see("(qemu) ")
+type("info chai\t")
+time.sleep(0.2)
+type("\x15block_stream virtio0 file-A\t")
+time.sleep(0.2)
+type("\x15info block -js\t")
+time.sleep(0.2)
+assert "chain" not in raw and "file-A.img" not in raw and "-json" not in raw
+type("\x15quit\r")
+ends(0)
+END
+}
