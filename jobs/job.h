@@ -70,6 +70,7 @@ struct job {
     enum job_on_error on_error;
     enum job_io_status io_status;
     bool auto_finalize, auto_dismiss;
+    bool finalize;           /* job-finalize was said */
     bool user_paused;
     unsigned pause_count;
     bool paused;             /* really standing still */
@@ -85,7 +86,6 @@ struct job {
     struct co *sleeper;          /* the job's coroutine while it sleeps or stands still */
     struct loop_timer timer;
     uint64_t next_ns;            /* the speed limit lets the next byte pass from then on */
-    bool finalize;               /* job-finalize was said */
     unsigned refs;
 };
 TAILQ_HEAD(job_list, job);
@@ -179,6 +179,7 @@ struct stream_args {
     int64_t latency;          /* ns; 0: no target */
     enum job_on_error on_error;
     bool auto_finalize, auto_dismiss;
+    bool finalize;           /* job-finalize was said */
 };
 /* Start a stream.  Suspends (reopens the target read-write when it is an intermediate image). */
 int co_stream_start(const struct stream_args *args, struct error *err);

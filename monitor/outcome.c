@@ -112,8 +112,8 @@ void outcome_note(enum outcome outcome)
 
 bool job_is_stuck(const struct job *job)
 {
-    return !job_ended(job) && (job->user_paused || job->status == JOB_READY || job->status == JOB_STANDBY ||
-                               (job->status == JOB_PENDING && !job->auto_finalize));
+    return !job_ended(job) && (job->user_paused || (job->status == JOB_READY && job->decision == JOB_UNDECIDED) ||
+                               (job->status == JOB_PENDING && !job->auto_finalize && !job->finalize));
 }
 
 static bool nothing_goes_on(void *arg)
