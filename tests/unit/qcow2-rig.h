@@ -163,6 +163,36 @@ static inline struct node *co_rig_open(const char *path, bool writable)
     return node;
 }
 
+struct rig_attempt {
+    const char *path;
+    bool writable;
+    char *text;
+};
+
+static CO_ENTRY inline void rig_attempt_entry(void *arg)
+{
+    struct rig_attempt *a = arg;
+    struct error err = ERROR_INIT;
+    json_t *options = json_pack("{s:s, s:b, s:n}", "driver", "qcow2", "read-only", (int)!a->writable, "backing");
+    struct node *node = co_node_open(a->path, options, &err);
+
+    json_decref(options);
+    a->text = node ? NULL : mem_strdup(err.text);
+    error_clear(&err);
+    if (node) {
+        co_node_unref(node);
+    }
+}
+
+/* Open and close an image; the sentence with which it refuses (the caller frees it), or NULL. */
+static inline char *rig_refusal(const char *path, bool writable)
+{
+    struct rig_attempt a = { .path = path, .writable = writable };
+
+    loop_run_co(rig_attempt_entry, &a);
+    return a.text;
+}
+
 /* Every state of the disk in which the power could have gone while something ran. */
 struct rig_states {
     struct io_sim_snapshot **list;

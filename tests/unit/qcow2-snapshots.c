@@ -287,19 +287,6 @@ static void a_list_is_never_written_over(void **state)
     io_sim_reset();
 }
 
-static char *refusal;
-
-static CO_ENTRY void refused_entry(void *arg)
-{
-    struct error err = ERROR_INIT;
-    json_t *options = json_pack("{s:s, s:b, s:n}", "driver", "qcow2", "read-only", 1, "backing");
-
-    assert_null(co_node_open(IMAGE, options, &err));
-    json_decref(options);
-    refusal = mem_strdup(err.text);
-    error_clear(&err);
-}
-
 static void a_list_that_is_too_long_or_cut_off_is_refused(void **state)
 {
     for (unsigned cut = 0; cut < 2; cut++) {
@@ -313,10 +300,10 @@ static void a_list_that_is_too_long_or_cut_off_is_refused(void **state)
             io_sim_create(IMAGE, 0);
             io_sim_write(IMAGE, 0, bytes, LIST_AT + len - short_of);
         }
-        loop_run_co(refused_entry, NULL);
+        AUTOFREE char *refusal = rig_refusal(IMAGE, false);
+
         assert_string_equal(refusal,
                             cut ? "Snapshot table lies beyond the end of the file" : "Snapshot table too large");
-        free(refusal);
     }
     io_sim_reset();
 }
