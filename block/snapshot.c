@@ -20,8 +20,8 @@
 
 struct plan {
     const struct snapshot_args *args;
-    struct disk *disk;
-    struct node *root;
+    struct disk *disk;         /* may go while we wait: looked at only where it is the root's */
+    struct node *root;         /* own reference */
     const struct driver *driver;
     bool made_file; /* ours to remove on failure */
     struct node *overlay;      /* own reference */
@@ -221,7 +221,9 @@ static int co_prepare(struct plan *plan, struct error *err)
         return -ECANCELED;
     }
     ret = ready_made ? find_root_node(plan, err) : find_root(plan, err);
-
+    if (plan->root) {
+        node_ref(plan->root);
+    }
     if (ret == 0) {
         ret = check(plan, err);
     }
@@ -235,15 +237,28 @@ static int co_prepare(struct plan *plan, struct error *err)
     return ret;
 }
 
+static int has_changed(const struct plan *plan, struct error *err)
+{
+    error_set(err, "The root of '%s' has changed meanwhile", plan->args->device ? plan->args->device : plan->root->name);
+    return -EBUSY;
+}
+
+/* A medium is taken whoever uses it. */
+static int check_disk(const struct plan *plan, struct error *err)
+{
+    return plan->disk == disk_of_root(plan->root) ? 0 : has_changed(plan, err);
+}
+
 /* Drained, and since we suspended somebody may have been faster.  From here on no job may begin on the two. */
 static int mark_busy(struct plan *plan, struct error *err)
 {
     int ret = node_check_free(plan->root, err);
 
-    if (ret == 0 && (plan->disk != disk_of_root(plan->root) || overlay_of(plan->root) || in_use(plan->overlay) ||
-                     plan->overlay->backing)) {
-        error_set(err, "The root of '%s' has changed meanwhile", plan->disk ? plan->disk->label : plan->root->name);
-        ret = -EBUSY;
+    if (ret == 0) {
+        ret = check_disk(plan, err);
+    }
+    if (ret == 0 && (overlay_of(plan->root) || in_use(plan->overlay) || plan->overlay->backing)) {
+        ret = has_changed(plan, err);
     }
     if (ret == 0) {
         plan->root->busy_reason = plan->overlay->busy_reason = BUSY_REASON;
@@ -301,6 +316,9 @@ static int co_pivot(struct plan *plans, size_t n, struct error *err)
         ret = co_freeze_root(&plans[i], err);
     }
     for (size_t i = 0; i < n && ret == 0; i++) {
+        ret = check_disk(&plans[i], err);
+    }
+    for (size_t i = 0; i < n && ret == 0; i++) {
         co_node_set_backing_edge(plans[i].overlay, plans[i].root);
         if (plans[i].disk) {
             disk_set_root(plans[i].disk, plans[i].overlay);
@@ -341,6 +359,9 @@ int co_snapshot_group(const struct snapshot_args *args, size_t n, struct error *
     for (size_t i = n; i-- > 0;) {
         if (plans[i].overlay) {
             co_node_unref(plans[i].overlay); /* the disk has its own reference now, or it closes */
+        }
+        if (plans[i].root) {
+            co_node_unref(plans[i].root);
         }
         if (ret < 0 && plans[i].made_file) {
             co_io_unlink(args[i].file);
