@@ -13,8 +13,8 @@
 #include "block/chain-map.h"
 #include "block/node.h"
 
-/* A guest that writes into a window waits for it, and whoever writes to the same file waits a little: 2 MiB are hardly faster. */
-#define COPIER_WINDOW_MAX (1u << 20)
+/* A guest that writes into a window waits for it; twice as much is no faster. */
+#define COPIER_WINDOW_MAX (512u << 10)
 
 struct copier {
     struct node *target;

@@ -204,7 +204,6 @@ static void give_back(struct io_gathering *g, int n)
         }
     }
     free(g->iov);
-    free(g->buffer);
 }
 
 static bool put_together(struct io_gathering *g, uint64_t align)
@@ -223,7 +222,11 @@ static bool put_together(struct io_gathering *g, uint64_t align)
         room += is_mapped(&g->pieces[i]) || is_in_place(&g->pieces[i]) ? 0 : g->pieces[i].len;
     }
     g->iov = mem_calloc(g->n, sizeof(*g->iov));
-    g->buffer = room ? mem_align(PAGE, room) : NULL;
+    if (room > g->room) {
+        free(g->buffer);
+        g->buffer = mem_align(PAGE, room);
+        g->room = room;
+    }
     for (i = 0; i < g->n && put_piece(g, i, &used); i++) {
     }
     if (i < g->n) {
@@ -249,7 +252,6 @@ void io_gather_begin(void *arg)
     uint64_t align;
 
     g->iov = NULL;
-    g->buffer = NULL;
     g->direct = open_direct(g->dst, &align);
     g->result = g->direct < 0 ? -ENOSYS : put_together(g, align) ? 0 : -EOPNOTSUPP;
     if (g->result == -EOPNOTSUPP) {
@@ -277,6 +279,7 @@ static void gather_run(struct io_gathering *g)
         g->result = io_gather_judge(g, ret < 0 ? -errno : ret);
         io_gather_end(g);
     }
+    free(g->buffer);
 }
 
 /* As much of one range as there is in whole units. */

@@ -67,7 +67,8 @@ struct io_gathering {
     int result;        /* 0; -ENOSYS: the target takes no O_DIRECT; -EOPNOTSUPP: not this list; an error */
     int direct;        /* while it is 0: what to write, and where to */
     struct iovec *iov; /* n */
-    char *buffer;
+    char *buffer;      /* the caller's, may be NULL: used if it is large enough, else another takes its place */
+    uint64_t room;     /* in it */
 };
 /* Its three steps: the first and the last one are work for a thread, the write between them, of `iov` to `direct`, is
  * anybody's, and not needed when the first one failed; then there is nothing to end either. */
@@ -82,8 +83,11 @@ struct io_past_cache {
     uint64_t room_to;      /* room is held from `from` up to here */
     bool touched;          /* ... or that has been tried at least */
     bool making;           /* of more room */
-    unsigned in_flight;
+    unsigned in_flight;    /* writes */
     struct co_queue changed;
+    unsigned users;        /* gatherings under way */
+    struct { char *buffer; uint64_t room; } spare[8]; /* buffers, kept while there are users */
+    unsigned spares;
 };
 void io_past_cache_init(struct io_past_cache *p);
 /* Carries the gathering out; its result is returned. */

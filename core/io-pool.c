@@ -18,9 +18,10 @@
  * Writes of one file wait for each other in the kernel anyway (its inode's lock), so they are one
  * lane that one worker serves, and no other worker is kept from other files' work by it.
  *
- * Bulk work (copies, compression, whole files) gets at most half of the threads, so that a guest's
+ * Bulk work (copies, compression, whole files) has threads of its own, half as many, so that a guest's
  * request never waits behind it for a worker; more would not be faster, as it is bound by memory
- * and processors.
+ * and processors.  Nor does a guest's request wait behind it for a processor: bulk threads go last of
+ * those in their scheduling class, with their fair share (go_last()).
  *
  * Threads are made on demand, when work is handed over that no idle thread will take, and stay.
  */
@@ -29,6 +30,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -43,9 +45,14 @@
 #define SPIN_NS 20000u
 #define SKIP_MAX 256u
 
-static unsigned threads_max;
-static pthread_t threads[THREADS_MAX];
-static unsigned thread_count;
+/* Workers of one kind. */
+struct crew {
+    void *(*worker)(void *arg);
+    unsigned max, count;
+    pthread_t threads[THREADS_MAX];
+};
+static void *worker(void *arg), *bulk_worker(void *arg);
+static struct crew workers = { .worker = worker }, bulk_workers = { .worker = bulk_worker };
 
 /* The loop's thread only. */
 static struct io_call_list batch = STAILQ_HEAD_INITIALIZER(batch);
@@ -56,17 +63,17 @@ static struct loop_poller poller;
 
 /* Under the lock. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t work = PTHREAD_COND_INITIALIZER;
+static pthread_cond_t work = PTHREAD_COND_INITIALIZER, bulk_work = PTHREAD_COND_INITIALIZER;
 static struct io_call_list prompt = STAILQ_HEAD_INITIALIZER(prompt);
 static struct io_call_list bulk = STAILQ_HEAD_INITIALIZER(bulk);
 static struct io_call_list finished = STAILQ_HEAD_INITIALIZER(finished);
 static unsigned idle;         /* workers that wait for `work` */
-static unsigned bulk_running;
+static unsigned bulk_queued, bulk_idle; /* calls; workers that wait for `bulk_work` */
 static bool spinning;         /* one worker looks for calls, awake */
 static bool asleep;           /* the loop, or about to: it wants the eventfd written */
 
 /* Changed under the lock, looked at without it by those who spin. */
-static atomic_uint queued;    /* in prompt and bulk */
+static atomic_uint queued;    /* in prompt */
 static atomic_uint done;      /* in finished */
 static atomic_bool ending;
 
@@ -115,19 +122,12 @@ static bool look(struct patience *p, atomic_uint *news)
 
 /* --- Workers ---------------------------------------------------------------------------------- */
 
-static struct io_call *take(void)
+static struct io_call *take(struct io_call_list *list)
 {
-    struct io_call_list *list = &prompt;
     struct io_call *call = STAILQ_FIRST(list);
 
-    if (!call && bulk_running < MAX(threads_max / 2, 1u)) {
-        list = &bulk;
-        call = STAILQ_FIRST(list);
-    }
     if (call) {
         STAILQ_REMOVE_HEAD(list, link);
-        queued--;
-        bulk_running += call->bulk;
     }
     return call;
 }
@@ -154,7 +154,6 @@ static bool finish(struct io_call *call)
 {
     bool wake = asleep;
 
-    bulk_running -= call->bulk;
     STAILQ_INSERT_TAIL(&finished, call, link);
     done++;
     asleep = false;
@@ -197,8 +196,7 @@ static void carry_out(struct io_call *call)
     }
 }
 
-/* Lock held; released meanwhile.  There may be work afterwards, or not.  What is queued now is bulk work
- * that has to wait for another's end. */
+/* Lock held; released meanwhile.  There may be work afterwards, or not. */
 static void wait_for_work(void)
 {
     if (!spinning && !queued && has_patience(&of_workers)) {
@@ -218,9 +216,10 @@ static void *worker(void *arg)
 {
     pthread_mutex_lock(&lock);
     for (;;) {
-        struct io_call *call = take();
+        struct io_call *call = take(&prompt);
 
         if (call) {
+            queued--;
             carry_out(call);
         } else if (ending) {
             break;
@@ -232,19 +231,53 @@ static void *worker(void *arg)
     return NULL;
 }
 
+/*
+ * A refusal changes nothing but the latencies of guests.  4 KiB requests during a stream, 99th percentile, two
+ * processors: 220 us without it, 130 us with it, 110 us without a stream.
+ */
+static void go_last(void)
+{
+    int policy = sched_getscheduler(0);
+    struct sched_param param = { .sched_priority = sched_get_priority_min(policy) };
+
+    sched_setscheduler(0, policy == SCHED_OTHER ? SCHED_BATCH : policy, &param);
+}
+
+static void *bulk_worker(void *arg)
+{
+    go_last();
+    pthread_mutex_lock(&lock);
+    for (;;) {
+        struct io_call *call = take(&bulk);
+
+        if (call) {
+            bulk_queued--;
+            carry_out(call);
+        } else if (ending) {
+            break;
+        } else {
+            bulk_idle++;
+            pthread_cond_wait(&bulk_work, &lock);
+            bulk_idle--;
+        }
+    }
+    pthread_mutex_unlock(&lock);
+    return NULL;
+}
+
 /* Signals are the main thread's: a worker starts with all of them blocked. */
-static void start_thread(void)
+static void start_thread(struct crew *crew)
 {
     sigset_t all, old;
     int ret;
 
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
-    ret = pthread_create(&threads[thread_count], NULL, worker, NULL);
+    ret = pthread_create(&crew->threads[crew->count], NULL, crew->worker, NULL);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (!ret) {
-        thread_count++;
-    } else if (!thread_count) {
+        crew->count++;
+    } else if (!workers.count) {
         fprintf(stderr, "merganser: cannot start a worker thread: %s\n", strerror(ret));
         mem_exhausted(THREAD_BYTES);
     }
@@ -262,14 +295,39 @@ static void enqueue(struct io_call *call)
     if (call->lane) {
         call->lane->busy = true;
     }
-    STAILQ_INSERT_TAIL(call->bulk ? &bulk : &prompt, call, link);
-    queued++;
+    if (call->bulk) {
+        STAILQ_INSERT_TAIL(&bulk, call, link);
+        bulk_queued++;
+    } else {
+        STAILQ_INSERT_TAIL(&prompt, call, link);
+        queued++;
+    }
+}
+
+/* Lock held: wake the idle for `wanted` calls.  How many threads are to be started, once it is released? */
+static unsigned call_to_work(const struct crew *crew, pthread_cond_t *cond, unsigned waiting, unsigned wanted)
+{
+    for (unsigned n = MIN(wanted, waiting); n; n--) {
+        pthread_cond_signal(cond);
+    }
+    return wanted > waiting ? MIN(wanted - waiting, crew->max - crew->count) : 0;
+}
+
+/* Not one bulk thread could be made: the others do its work. */
+static void pass_bulk_on(void)
+{
+    pthread_mutex_lock(&lock);
+    STAILQ_CONCAT(&prompt, &bulk);
+    queued += bulk_queued;
+    bulk_queued = 0;
+    pthread_cond_broadcast(&work);
+    pthread_mutex_unlock(&lock);
 }
 
 void io_pool_submit(void)
 {
     struct io_call *call;
-    unsigned wanted, starting;
+    unsigned starting, starting_bulk;
 
     if (STAILQ_EMPTY(&batch)) {
         return;
@@ -280,14 +338,17 @@ void io_pool_submit(void)
         STAILQ_REMOVE_HEAD(&batch, link);
         enqueue(call);
     }
-    wanted = queued - MIN(queued, (unsigned)spinning);
-    starting = wanted > idle ? MIN(wanted - idle, threads_max - thread_count) : 0;
-    for (unsigned n = MIN(wanted, idle); n; n--) {
-        pthread_cond_signal(&work);
-    }
+    starting = call_to_work(&workers, &work, idle, queued - MIN(queued, (unsigned)spinning));
+    starting_bulk = call_to_work(&bulk_workers, &bulk_work, bulk_idle, bulk_queued);
     pthread_mutex_unlock(&lock);
     while (starting--) {
-        start_thread();
+        start_thread(&workers);
+    }
+    while (starting_bulk--) {
+        start_thread(&bulk_workers);
+    }
+    if (!bulk_workers.count && bulk_queued) {
+        pass_bulk_on();
     }
 }
 
@@ -360,7 +421,8 @@ void io_pool_init(void)
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 
     assert(event_fd < 0);
-    threads_max = MIN((unsigned)MAX(cpus, 1L) + 2, (unsigned)THREADS_MAX);
+    workers.max = MIN((unsigned)MAX(cpus, 1L) + 2, (unsigned)THREADS_MAX);
+    bulk_workers.max = workers.max / 2;
     event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (event_fd < 0) {
         fprintf(stderr, "merganser: cannot create an eventfd: %s\n", strerror(errno));
@@ -372,15 +434,22 @@ void io_pool_init(void)
     loop_poller_add(&poller);
 }
 
+static void end_threads(struct crew *crew)
+{
+    while (crew->count) {
+        pthread_join(crew->threads[--crew->count], NULL);
+    }
+}
+
 void io_threads_end(void)
 {
     pthread_mutex_lock(&lock);
     ending = true;
     pthread_cond_broadcast(&work);
+    pthread_cond_broadcast(&bulk_work);
     pthread_mutex_unlock(&lock);
-    while (thread_count) {
-        pthread_join(threads[--thread_count], NULL);
-    }
+    end_threads(&workers);
+    end_threads(&bulk_workers);
     ending = false;
 }
 

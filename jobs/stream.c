@@ -24,7 +24,7 @@
 #include "jobs/job.h"
 
 /* At the same time: what keeps the workers busy, of large windows and of small ones. */
-#define IN_FLIGHT_BYTES (4 * COPIER_WINDOW_MAX)
+#define IN_FLIGHT_BYTES (8 * COPIER_WINDOW_MAX)
 #define IN_FLIGHT_MAX 32
 #define COUNT_NS (50 * NS_PER_MS) /* what guests changed ahead is counted again this often, */
 #define COUNT_PIECES 16           /* and not more of it at once */

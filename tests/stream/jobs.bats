@@ -124,3 +124,22 @@ SCRIPT
     qemu-io -f qcow2 -c 'read -q -P 7 64k 4k' -c 'read -q -P 1 68k 124k' -c 'read -q -P 0 192k 64k' \
         -c 'read -q -P 1 256k 7936k' file-B.img
 }
+
+# The classes: "policy|priority" of each thread, the main one first.
+classes() {
+    chrt -ap "$1" | sed -n 's/.*policy: //p;s/.*priority: //p' | paste -d '|' - -
+}
+
+@test "copying goes last among the program's own threads for a processor" {
+    make_chain file-A.img file-B.img
+    mg_start -guest profile=none -drive "$(chain_drive A B)"
+    hmp 'block_stream virtio0 1M' >/dev/null
+    sleep 0.3
+    local pid
+    pid=$(pgrep -P "$MG_PID" merganser)
+    case $(classes "$pid" | head -1) in
+    'SCHED_OTHER|0') classes "$pid" | grep -q 'SCHED_BATCH|0' ;;
+    'SCHED_RR|1' | 'SCHED_FIFO|1') skip "there is nothing below this class" ;;
+    *) classes "$pid" | grep -q '|1$' ;;
+    esac
+}
