@@ -57,9 +57,7 @@ static const char *perm_name(unsigned perm)
         return "consistent read";
     case IO_PERM_WRITE:
         return "write";
-    case IO_PERM_WRITE_UNCHANGED:
-        return "write unchanged";
-    default:
+    default: /* nobody refuses to share unchanged writes, and nobody uses them */
         return "resize";
     }
 }

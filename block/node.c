@@ -127,7 +127,7 @@ static bool sector_would_probe(const struct iovec *iov, int n, uint64_t offset, 
 
 static bool guarded(const struct node *node, uint64_t offset, const struct iovec *iov, int n, uint64_t len)
 {
-    if (!node->probed_raw || offset >= NODE_SECTOR || len == 0) {
+    if (!node->probed_raw || offset >= NODE_SECTOR) {
         return false;
     }
     /* A write of a part of the sector could complete a magic piece by piece: only whole sectors are let through. */
@@ -353,37 +353,12 @@ int co_node_map(struct node *node, uint64_t offset, uint64_t len, struct chain_e
 
 /* --- Writing ------------------------------------------------------------------------------------------------------- */
 
-/* Drivers without an operation of their own pass it to their file. */
-int co_driver_write(struct node *node, uint64_t offset, const struct iovec *iov, int n)
-{
-    while (node && !node->driver->co_write) {
-        node = node->file;
-    }
-    return node ? node->driver->co_write(node, offset, iov, n) : -ENOTSUP;
-}
-
-int co_driver_zero(struct node *node, uint64_t offset, uint64_t len, unsigned flags)
-{
-    while (node && !node->driver->co_zero) {
-        node = node->file;
-    }
-    return node ? node->driver->co_zero(node, offset, len, flags) : -ENOTSUP;
-}
-
-int co_driver_discard(struct node *node, uint64_t offset, uint64_t len)
-{
-    while (node && !node->driver->co_discard) {
-        node = node->file;
-    }
-    return node ? node->driver->co_discard(node, offset, len) : -ENOTSUP;
-}
-
 int co_driver_flush(struct node *node)
 {
-    while (node && !node->driver->co_flush) {
+    while (!node->driver->co_flush) {
         node = node->file;
     }
-    return node ? node->driver->co_flush(node) : 0;
+    return node->driver->co_flush(node);
 }
 
 static int co_after_write(struct node *node, int ret)
@@ -430,9 +405,9 @@ int co_node_write_nested(struct node *node, uint64_t offset, const struct iovec 
     node->stats.bytes_written += len;
     ret = still_writable(node);
     if (ret == 0 && zero) {
-        ret = co_driver_zero(node, offset, len, node->detect_zeroes == 2 ? NODE_MAY_UNMAP : 0);
+        ret = node->driver->co_zero(node, offset, len, node->detect_zeroes == 2 ? NODE_MAY_UNMAP : 0);
     } else if (ret == 0) {
-        ret = co_driver_write(node, offset, iov, n);
+        ret = node->driver->co_write(node, offset, iov, n);
     }
     ret = co_after_write(node, ret);
     request_end(&req);
@@ -471,7 +446,7 @@ int co_node_zero_nested(struct node *node, uint64_t offset, uint64_t len, unsign
     ret = still_writable(node);
     for (uint64_t done = 0; done < len && ret == 0;) {
         uint64_t part = MIN(len - done, (uint64_t)NODE_REQUEST_MAX);
-        ret = co_driver_zero(node, offset + done, part, flags);
+        ret = node->driver->co_zero(node, offset + done, part, flags);
         done += part;
     }
     ret = co_after_write(node, ret);
@@ -506,11 +481,11 @@ int co_node_discard_nested(struct node *node, uint64_t offset, uint64_t len)
     ret = still_writable(node);
     for (uint64_t done = 0; done < len && ret == 0;) {
         uint64_t part = MIN(len - done, (uint64_t)NODE_REQUEST_MAX);
-        ret = co_driver_discard(node, offset + done, part);
+        ret = node->driver->co_discard(node, offset + done, part);
         done += part;
     }
     request_end(&req);
-    return ret == -EOPNOTSUPP || ret == -ENOTSUP ? 0 : ret;
+    return ret == -EOPNOTSUPP ? 0 : ret;
 }
 
 int co_node_discard(struct node *node, uint64_t offset, uint64_t len)

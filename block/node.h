@@ -67,9 +67,9 @@ enum node_write_flags {
 };
 
 /*
- * A block driver.  NULL means: format/filter drivers fall through to the `file` child at the same offset,
- * protocol drivers answer -ENOTSUP.  All offsets and lengths are bytes inside [0, node->size), already checked and
- * tracked.  co_* may suspend and return 0 or a negative errno.
+ * A block driver.  Each has co_read, co_write, co_zero and co_discard; with supports_backing it has co_set_backing and
+ * check_backing, too.  All offsets and lengths are bytes inside [0, node->size), already checked and tracked.  co_* may suspend and
+ * return 0 or a negative errno.
  */
 struct driver {
     const char *name;     /* "qcow2", "raw", "file" */
@@ -96,7 +96,7 @@ struct driver {
     int (*co_write)(struct node *node, uint64_t offset, const struct iovec *iov, int n);
     int (*co_zero)(struct node *node, uint64_t offset, uint64_t len, unsigned flags);
     int (*co_discard)(struct node *node, uint64_t offset, uint64_t len);
-    int (*co_flush)(struct node *node);
+    int (*co_flush)(struct node *node); /* NULL: that of its file is enough */
     /* Let go of all that this layer holds in the range (whole clusters, or up to the end): what lies below shows.  NULL: it cannot. */
     int (*co_empty)(struct node *node, uint64_t offset, uint64_t len);
     /* Take the pieces (ranges of host files, and memory) as the content from `offset` on: allocate the target's run at
@@ -113,7 +113,7 @@ struct driver {
     /* Record another backing file (NULL: none) in the image, atomically and durably: when it returns 0 the new pointer
      * is durable; on error the old one stands.  All data and tables written before are durable before the pointer is. */
     int (*co_set_backing)(struct node *node, const char *name, const char *format, struct error *err);
-    /* May this name be recorded later? Checked before a long job starts (header space).  NULL: yes. */
+    /* May this name be recorded later? Checked before a long job starts (header space). */
     int (*check_backing)(struct node *node, const char *name, const char *format, struct error *err);
     int (*co_truncate)(struct node *node, uint64_t size, struct error *err);
     /* Format-specific details as in QMP's ImageInfoSpecific (new reference), may be NULL. */
@@ -224,9 +224,6 @@ int co_node_zero_nested(struct node *node, uint64_t offset, uint64_t len, unsign
 int co_node_discard_nested(struct node *node, uint64_t offset, uint64_t len);
 int co_node_flush_nested(struct node *node);
 /* Not even ordered against others: the driver's operation, or that of the first file below that has it. */
-int co_driver_write(struct node *node, uint64_t offset, const struct iovec *iov, int n);
-int co_driver_zero(struct node *node, uint64_t offset, uint64_t len, unsigned flags);
-int co_driver_discard(struct node *node, uint64_t offset, uint64_t len);
 int co_driver_flush(struct node *node);
 /* Uncounted: the content that lies BELOW `node` (its backing chain), zeroes where nothing does or beyond the backing file's end. */
 int co_node_read_below(struct node *node, uint64_t offset, const struct iovec *iov, int n);

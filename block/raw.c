@@ -3,6 +3,7 @@
  * raw: the file's bytes are the guest's, or with `offset` and `size` a part of them.  Every operation goes on to the file
  * child; what is left is the size, and the answer to "where is it?" that lets the chain map point straight into the file.
  */
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -107,17 +108,17 @@ static int co_raw_read(struct node *node, uint64_t offset, const struct iovec *i
 static int co_raw_write(struct node *node, uint64_t offset, const struct iovec *iov, int n)
 {
     node_debug_event(node, EVENT_WRITE_AIO);
-    return co_driver_write(node->file, place(node, offset), iov, n);
+    return node->file->driver->co_write(node->file, place(node, offset), iov, n);
 }
 
 static int co_raw_zero(struct node *node, uint64_t offset, uint64_t len, unsigned flags)
 {
-    return co_driver_zero(node->file, place(node, offset), len, flags);
+    return node->file->driver->co_zero(node->file, place(node, offset), len, flags);
 }
 
 static int co_raw_discard(struct node *node, uint64_t offset, uint64_t len)
 {
-    return co_driver_discard(node->file, place(node, offset), len);
+    return node->file->driver->co_discard(node->file, place(node, offset), len);
 }
 
 static int co_raw_truncate(struct node *node, uint64_t size, struct error *err)
@@ -146,17 +147,6 @@ static int co_raw_truncate(struct node *node, uint64_t size, struct error *err)
         }
     }
     return ret;
-}
-
-static int raw_check_backing(struct node *node, const char *name, const char *format, struct error *err)
-{
-    error_set(err, "Backing file not supported for file format 'raw'");
-    return -ENOTSUP;
-}
-
-static int co_raw_set_backing(struct node *node, const char *name, const char *format, struct error *err)
-{
-    return raw_check_backing(node, name, format, err);
 }
 
 /* --- Making ------------------------------------------------------------------------------------------------ */
@@ -237,10 +227,7 @@ static int co_raw_create(const char *path, json_t *options, struct error *err)
     struct io_file *file;
     int ret;
 
-    if (json_object_get(options, "backing_file")) {
-        error_set(err, "Backing file not supported for file format 'raw'");
-        return -ENOTSUP;
-    }
+    assert(!json_object_get(options, "backing_file")); /* refused by who asks, as for all formats without */
     ret = take_preallocation(options, &how, err);
     if (ret < 0) {
         return ret;
@@ -286,7 +273,5 @@ const struct driver driver_raw = {
     .co_map = co_raw_map,
     .host_file = raw_host_file,
     .co_truncate = co_raw_truncate,
-    .co_set_backing = co_raw_set_backing,
-    .check_backing = raw_check_backing,
     .co_create = co_raw_create,
 };

@@ -463,14 +463,7 @@ static int choose_names(struct stream *s, const struct stream_args *args, struct
     if (s->target->backing == s->base) {
         return 0; /* nothing will be recorded */
     }
-    if (!s->target->driver->co_set_backing) {
-        error_set(err, "Image format '%s' of node '%s' cannot record a backing file", s->target->driver->name,
-                  s->target->name);
-        return -ENOTSUP;
-    }
-    return s->target->driver->check_backing
-               ? s->target->driver->check_backing(s->target, s->backing_name, s->backing_format, err)
-               : 0;
+    return s->target->driver->check_backing(s->target, s->backing_name, s->backing_format, err);
 }
 
 static void stream_free(struct stream *s)
