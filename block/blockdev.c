@@ -188,7 +188,6 @@ static int check_value(struct check *c, struct item in, const struct block_key *
         } else if (!json_is_string(value) && !(json_is_null(value) && key->kind == KEY_NODE_OR_NULL)) {
             return wrong_type(c, &in, key->name, key->kind == KEY_NODE ? "BlockdevRef" : "BlockdevRefOrNull");
         }
-        return 0;
     }
     return 0;
 }
@@ -359,12 +358,6 @@ struct node *co_blockdev_add(json_t *tree, bool from_words, struct error *err)
     return node;
 }
 
-/* Is it the root of a disk, or somebody's child? */
-static bool in_use(const struct node *node)
-{
-    return node->refs > 1 || node->busy_reason || disk_of_root(node);
-}
-
 int co_blockdev_del(const char *node_name, struct error *err)
 {
     struct node *node = node_find(node_name), *over;
@@ -390,7 +383,7 @@ int co_blockdev_del(const char *node_name, struct error *err)
         error_set(err, "Node %s is not owned by the monitor", node_name);
         return -EINVAL;
     }
-    if (in_use(node)) {
+    if (node->refs > 1) { /* somebody's child */
         error_set(err, "Block device %s is in use", node_name);
         return -EBUSY;
     }

@@ -144,26 +144,13 @@ static void clear_batch(struct batch *b)
     b->len = 0;
 }
 
-/* For a target that cannot copy in: all pieces are memory then. */
-static int co_write_pieces(struct node *target, const struct batch *b)
-{
-    AUTOFREE struct iovec *iov = mem_calloc(b->n, sizeof(*iov));
-
-    for (int i = 0; i < b->n; i++) {
-        iov[i] = (struct iovec){ .iov_base = (void *)b->pieces[i].mem, .iov_len = b->pieces[i].len };
-    }
-    return target->driver->co_write(target, b->offset, iov, b->n);
-}
-
 /* Write what has been put together; then the batch is empty. */
 static int co_move_batch(struct copier *c, struct batch *b)
 {
     int ret = 0;
 
     if (b->n > 0) {
-        ret = c->target->driver->co_copy_in
-                  ? c->target->driver->co_copy_in(c->target, b->offset, b->pieces, b->n)
-                  : co_write_pieces(c->target, b);
+        ret = c->target->driver->co_copy_in(c->target, b->offset, b->pieces, b->n);
         c->copied += ret == 0 ? b->len : 0;
     }
     clear_batch(b);
@@ -212,7 +199,7 @@ static int co_add_run(struct copier *c, struct batch *b, uint64_t offset, uint64
     if (ext->kind == EXTENT_ZERO || ext->kind == EXTENT_NONE) {
         return co_write_zeroes(c, b, offset, len);
     }
-    if (ext->kind == EXTENT_DATA && c->target->driver->co_copy_in) {
+    if (ext->kind == EXTENT_DATA) {
         node_debug_event(ext->layer, EVENT_READ_AIO);
         add_piece(b, (struct io_piece){ .file = node_host_file(ext->layer), .offset = ext->host, .len = len });
         return 0;

@@ -19,7 +19,6 @@ struct file_state {
     struct io_file *io;
     enum file_user user;
     bool locking;      /* locking=off: none */
-    bool force_share;  /* force-share=on: use what we must, share everything */
     bool direct;
 };
 
@@ -35,8 +34,10 @@ static struct io_file *file_host_file(struct node *node)
 
 /* --- Locks ------------------------------------------------------------------------------------------------ */
 
-static void lock_set(const struct file_state *s, bool writable, unsigned *used, unsigned *shared)
+static void lock_set(const struct node *node, bool writable, unsigned *used, unsigned *shared)
 {
+    const struct file_state *s = node->state;
+
     *used = IO_PERM_CONSISTENT_READ;
     *shared = IO_PERM_CONSISTENT_READ | IO_PERM_WRITE_UNCHANGED;
     if (s->user == FILE_USER_RAW || s->user == FILE_USER_GUEST) {
@@ -45,7 +46,7 @@ static void lock_set(const struct file_state *s, bool writable, unsigned *used, 
     } else if (writable) {
         *used |= IO_PERM_WRITE | IO_PERM_RESIZE;
     }
-    if (s->force_share) {
+    if (node->force_share) { /* use what we must, share everything */
         *shared = IO_PERM_ALL;
     }
 }
@@ -72,7 +73,7 @@ static int lock_as(struct node *node, bool writable, struct error *err)
     if (!s->locking || s->user == FILE_USER_NONE) {
         return 0;
     }
-    lock_set(s, writable, &used, &shared);
+    lock_set(node, writable, &used, &shared);
     ret = io_file_lock(s->io, used, shared, &bad, &bad_shared);
     if (ret == -EAGAIN) {
         error_set(err, "Failed to get %s\"%s\" lock", bad_shared ? "shared " : "", perm_name(bad));
@@ -221,8 +222,7 @@ static int co_file_open(struct node *node, struct error *err)
     }
     s = mem_zalloc(sizeof(*s));
     s->locking = !locking || strcmp(locking, "off") != 0;
-    s->force_share = node_option_bool(node, "force-share", false);
-    s->direct = node_option_bool(node, "cache.direct", false);
+    s->direct = node->cache_direct;
     if (!s->direct && !strcmp(json_string_value(json_object_get(node->options, "aio")) ?: "", "native")) {
         error_set(err, "aio=native was specified, but it requires cache.direct=on, which was not specified.");
         free(s);
@@ -231,7 +231,7 @@ static int co_file_open(struct node *node, struct error *err)
     node_option_str(node, "discard"); /* the format's answer counts */
     ret = co_io_open(engine, filename, open_flags(s, !node->read_only), &s->io);
     if (!node->read_only && (ret == -EACCES || ret == -EPERM || ret == -EROFS) &&
-        node_option_bool(node, "auto-read-only", false)) {
+        node->auto_read_only) {
         node->read_only = true;
         ret = co_io_open(engine, filename, open_flags(s, false), &s->io);
     }

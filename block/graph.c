@@ -143,7 +143,7 @@ void co_node_unref(struct node *node)
         struct node *file = node->file;
 
         node_drop_stand_in(node);
-        if (node->driver->co_close && node->state) {
+        if (node->state) {
             node->driver->co_close(node);
         }
         node->backing = node->file = NULL;
@@ -233,7 +233,7 @@ void node_size_changed(struct node *node)
     while (more) { /* filters stand on filters */
         more = false;
         TAILQ_FOREACH(n, &all_nodes, link) {
-            if (n->driver->is_filter && n->file && n->size != n->file->size) {
+            if (n->driver->is_filter && n->size != n->file->size) {
                 n->size = n->file->size;
                 chain_map_forget_layer(n);
                 more = true;

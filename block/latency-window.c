@@ -58,7 +58,7 @@ uint64_t latency_window_percentile(const struct latency_window *w, uint64_t now_
     if (!all) {
         return 0;
     }
-    for (unsigned class = LATENCY_WINDOW_CLASSES; class-- > 0;) {
+    for (unsigned class = LATENCY_WINDOW_CLASSES; --class > 0;) {
         for (unsigned i = 0; i < LATENCY_SLOTS; i++) {
             above += w->slots[i].number >= oldest ? w->slots[i].classes[class] : 0;
         }

@@ -163,16 +163,12 @@ static int co_read_zeroes(const struct iovec *iov, int n)
 
 static int co_read_extent(const struct chain_extent *ext, uint64_t offset, const struct iovec *iov, int n)
 {
-    switch (ext->kind) {
-    case EXTENT_NONE:
-    case EXTENT_ZERO:
+    if (ext->kind == EXTENT_NONE || ext->kind == EXTENT_ZERO) {
         return co_read_zeroes(iov, n);
-    case EXTENT_DATA:
+    }
+    if (ext->kind == EXTENT_DATA) {
         node_debug_event(ext->layer, EVENT_READ_AIO);
         return co_io_readv(node_host_file(ext->layer), ext->host, iov, n);
-    case EXTENT_COMPRESSED:
-    case EXTENT_OPAQUE:
-        break;
     }
     return ext->layer->driver->co_read(ext->layer, offset, iov, n);
 }

@@ -67,7 +67,7 @@ enum node_write_flags {
 };
 
 /*
- * A block driver.  Each has co_read, co_write, co_zero and co_discard; with supports_backing it has co_set_backing and
+ * A block driver.  Each has co_read, co_write, co_zero and co_discard; with supports_backing it has co_copy_in, co_set_backing and
  * check_backing, too.  All offsets and lengths are bytes inside [0, node->size), already checked and tracked.  co_* may suspend and
  * return 0 or a negative errno.
  */
@@ -169,6 +169,8 @@ struct node {
     bool probed_raw;             /* format raw was guessed: sector 0 is guarded */
     bool corrupt;                /* found corrupt at run time: no write any more */
     bool discard_unmap;          /* discard=unmap */
+    bool force_share;            /* open it although others write it */
+    bool auto_read_only;         /* read-only where the host forbids writing */
     bool no_flush;               /* cache=unsafe */
     bool writethrough;           /* cache=writethrough|directsync: flush after each write */
     unsigned detect_zeroes;      /* 0 off, 1 on, 2 unmap */
@@ -301,7 +303,8 @@ char *path_combine(const char *overlay_path, const char *name);
 bool id_wellformed(const char *id);
 /* Options for drivers: take a value out of node->options; unknown rest is refused by co_node_open(). */
 const char *node_option_str(struct node *node, const char *key);
-bool node_option_bool(struct node *node, const char *key, bool fallback);
+/* *out stays when it is not there.  0 or -EINVAL with QEMU's words. */
+int node_option_bool(struct node *node, const char *key, bool *out, struct error *err);
 /* A number of bytes or of something else; as text ("64k") or a number.  *out stays when it is not there.  0 or -EINVAL with QEMU's
  * words. */
 int node_option_size(struct node *node, const char *key, uint64_t *out, struct error *err);

@@ -24,9 +24,11 @@ struct null {
 static int co_null_open(struct node *node, struct error *err)
 {
     uint64_t size = NULL_SIZE, latency = 0;
+    bool zeroes = false;
     struct null *s;
 
-    if (node_option_size(node, "size", &size, err) < 0 || node_option_size(node, "latency-ns", &latency, err) < 0) {
+    if (node_option_size(node, "size", &size, err) < 0 || node_option_size(node, "latency-ns", &latency, err) < 0 ||
+        node_option_bool(node, "read-zeroes", &zeroes, err) < 0) {
         return -EINVAL;
     }
     if (latency > INT64_MAX) {
@@ -35,7 +37,7 @@ static int co_null_open(struct node *node, struct error *err)
     }
     s = mem_zalloc(sizeof(*s));
     s->latency = latency;
-    s->zeroes = node_option_bool(node, "read-zeroes", false);
+    s->zeroes = zeroes;
     node->state = s;
     node->size = ROUND_UP(size, NODE_SECTOR);
     node->cluster_size = NODE_SECTOR;

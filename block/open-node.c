@@ -30,17 +30,10 @@ const char *node_option_str(struct node *node, const char *key)
     return json_string_value(value);
 }
 
-bool node_option_bool(struct node *node, const char *key, bool fallback)
+int node_option_bool(struct node *node, const char *key, bool *out, struct error *err)
 {
-    json_t *value = json_object_get(node->options, key);
-    const char *text = json_string_value(value);
-    bool on = false;
-
     json_object_del(node->unused, key);
-    if (text) {
-        return keyval_switch(text, &on) == 0 && on;
-    }
-    return value ? json_is_true(value) : fallback;
+    return open_take_bool(node->options, key, out, err);
 }
 
 int node_option_size(struct node *node, const char *key, uint64_t *out, struct error *err)
@@ -101,10 +94,7 @@ int node_give_name(struct node *node, const char *wanted, struct error *err)
     static unsigned long counter;
 
     if (!wanted) {
-        do {
-            free(node->name);
-            node->name = mem_printf("#block%lu%02u", counter++, (unsigned)loop_random_below(100));
-        } while (node_find(node->name));
+        node->name = mem_printf("#block%lu%02u", counter++, (unsigned)loop_random_below(100)); /* nobody can give such a name */
         return 0;
     }
     if (!id_wellformed(wanted)) {
@@ -140,8 +130,10 @@ struct node *node_new(const struct driver *driver, json_t *options)
 
     node->driver = driver;
     node->refs = 1;
-    node->options = options ? json_copy(options) : json_object();
-    json_object_del(node->options, node_child_key(driver));
+    node->options = json_copy(options);
+    if (!driver->is_protocol) {
+        json_object_del(node->options, node_child_key(driver));
+    }
     node->unused = json_copy(node->options);
     LIST_INIT(&node->layer_of);
     LIST_INIT(&node->requests);
@@ -193,7 +185,7 @@ int node_take_common(struct node *node, bool read_only, struct error *err)
     static const char *const generic[] = { "driver", "node-name", "backing", "filename", "read-only",
                                            "auto-read-only", "force-share", "cache", "throttling-group" };
     json_t *cache = json_object_get(node->options, "cache");
-    bool direct = false, no_flush = false, share = false, auto_read_only;
+    bool direct = false, no_flush = false;
     int ret = open_take_bool(node->options, "read-only", &read_only, err);
 
     if (ret == 0 && cache) {
@@ -203,12 +195,12 @@ int node_take_common(struct node *node, bool read_only, struct error *err)
         }
     }
     if (ret == 0) {
-        ret = open_take_bool(node->options, "force-share", &share, err);
+        ret = open_take_bool(node->options, "force-share", &node->force_share, err);
     }
     if (ret == 0) {
-        ret = open_take_bool(node->options, "auto-read-only", &auto_read_only, err);
+        ret = open_take_bool(node->options, "auto-read-only", &node->auto_read_only, err);
     }
-    if (ret == 0 && share && !read_only) {
+    if (ret == 0 && node->force_share && !read_only) {
         error_set(err, "force-share=on can only be used with read-only images");
         ret = -EINVAL;
     }

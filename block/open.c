@@ -23,10 +23,7 @@ static struct node *co_open_protocol(const char *filename, json_t *options, bool
     const struct driver *driver = driver_find(driver_name ? driver_name : "file");
     struct node *node;
 
-    if (!driver || !driver->is_protocol) {
-        error_set(err, "Unknown driver '%s'", driver_name ? driver_name : "file");
-        return NULL;
-    }
+    assert(driver && driver->is_protocol); /* others are levels of their own (nested_child()) */
     node = node_new(driver, options);
     node->filename = mem_strdup(filename);
     if (filename) {
@@ -37,7 +34,6 @@ static struct node *co_open_protocol(const char *filename, json_t *options, bool
         co_node_discard_unopened(node);
         return NULL;
     }
-    json_object_set_new(node->options, "cache.direct", json_boolean(node->cache_direct));
     return co_node_finish_open(node, err);
 }
 
@@ -62,9 +58,7 @@ static const struct driver *co_probe(struct node *file, struct error *err)
             best_score = score;
         }
     }
-    if (!best) {
-        error_set(err, "Could not determine image format: No compatible driver found");
-    }
+    assert(best); /* anything is raw, if nothing else claims it */
     return best;
 }
 
@@ -255,9 +249,9 @@ static int check_loop(const struct open_request *req, struct node *file, struct 
 {
     struct io_file *mine = node_host_file(file);
 
-    for (struct node *n = req->top; n && mine; n = n->backing) {
+    for (struct node *n = req->top; n && mine; n = n->backing) { /* each of them has something below it, so it has a file */
         struct io_file *other = node_host_file(n);
-        if (other && io_file_same(mine, other)) {
+        if (io_file_same(mine, other)) {
             error_set(err, "Backing file '%s' is already part of the chain: the chain is a loop", file->filename);
             return -ELOOP;
         }
@@ -508,7 +502,7 @@ static int co_open_below(struct node *top, struct node *node, struct node **out,
 /* The node of a layer that may have something below it: filters stand above it. */
 static struct node *layer_format(struct node *node)
 {
-    while (node->driver->is_filter && node->file) {
+    while (node->driver->is_filter) {
         node = node->file;
     }
     return node;

@@ -69,7 +69,7 @@ char *path_to_record(const char *overlay_path, const char *target_path)
 
 char *path_to_record_layer(const struct node *overlay, const struct node *layer)
 {
-    for (const struct node *n = overlay; n && n->backing; n = n->backing) {
+    for (const struct node *n = overlay; n->backing; n = n->backing) {
         if (n->backing == layer && n->backing_name) {
             AUTOFREE char *from_here = path_combine(overlay->filename, n->backing_name);
             AUTOFREE char *from_there = path_combine(n->filename, n->backing_name);

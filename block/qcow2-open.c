@@ -336,11 +336,12 @@ static int divide_budget(struct qcow2 *q, uint64_t both, struct error *err)
     return 0;
 }
 
-/* What tunes QEMU's driver and has no counterpart here: checked, nothing more. */
+/* What tunes QEMU's driver and has no counterpart here (counts are always kept exactly): checked, nothing more. */
 static int take_idle_options(struct node *node, struct error *err)
 {
     static const char *const numbers[] = { "cache-clean-interval", "l2-cache-entry-size" };
-    static const char *const switches[] = { "pass-discard-request", "pass-discard-snapshot", "pass-discard-other" };
+    static const char *const switches[] = { "lazy-refcounts", "pass-discard-request", "pass-discard-snapshot",
+                                            "pass-discard-other" };
     const char *check = node_option_str(node, "overlap-check");
     uint64_t ignored;
 
@@ -350,11 +351,9 @@ static int take_idle_options(struct node *node, struct error *err)
         }
     }
     for (size_t i = 0; i < ARRAY_SIZE(switches); i++) {
-        const char *text = node_option_str(node, switches[i]);
         bool on;
 
-        if (text && keyval_switch(text, &on) < 0) {
-            error_set(err, "Parameter '%s' expects 'on' or 'off'", switches[i]);
+        if (node_option_bool(node, switches[i], &on, err) < 0) {
             return -EINVAL;
         }
     }
@@ -372,8 +371,6 @@ static int take_options(struct qcow2 *q, struct error *err)
     uint64_t both = 0;
     int ret = node_option_size(q->node, "l2-cache-size", &q->l2_budget, err);
 
-    /* A permission that is never used: counts are always kept exactly. */
-    (void)node_option_bool(q->node, "lazy-refcounts", false);
     ret = ret ? ret : node_option_size(q->node, "refcount-cache-size", &q->refcount_budget, err);
     ret = ret ? ret : node_option_size(q->node, "cache-size", &both, err);
     ret = ret ? ret : take_idle_options(q->node, err);

@@ -19,11 +19,6 @@ static const char *const names[THROTTLE_KINDS] = {
     "bps-total", "bps-read", "bps-write", "iops-total", "iops-read", "iops-write",
 };
 
-const char *throttle_kind_name(enum throttle_kind kind)
-{
-    return names[kind];
-}
-
 void throttle_limits_init(struct throttle_limits *l)
 {
     *l = (struct throttle_limits){ 0 };

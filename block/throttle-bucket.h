@@ -55,8 +55,6 @@ int throttle_limits_check(const struct throttle_limits *l, struct error *err);
 int throttle_limits_set(struct throttle_limits *l, const json_t *named, struct error *err);
 /* All nineteen by name (a new reference). */
 json_t *throttle_limits_get(const struct throttle_limits *l);
-/* "iops-total", ... by kind. */
-const char *throttle_kind_name(enum throttle_kind kind);
 
 /* How many ns from `now` until a request (a write?) may go; 0: now. */
 uint64_t throttle_limits_wait(struct throttle_limits *l, bool write, uint64_t now);

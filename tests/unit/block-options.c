@@ -31,6 +31,12 @@ static const struct row json_trees[] = {
     { "{'driver':'file','filename':'/a','read-only':'on'}", "Invalid parameter type for 'read-only', expected: boolean" },
     { "{'driver':'file','filename':'/a','discard':true}", "Invalid parameter type for 'discard', expected: string" },
     { "{'driver':'file','filename':'/a','discard':'perhaps'}", "Parameter 'discard' does not accept value 'perhaps'" },
+    { "{'driver':'file','filename':'/a','detect-zeroes':'on'}", NULL },
+    { "{'driver':'file','filename':'/a','detect-zeroes':'unmap','discard':'unmap'}", NULL },
+    { "{'driver':'file','filename':'/a','detect-zeroes':'unmap','discard':'ignore'}",
+      "setting detect-zeroes to unmap is not allowed without setting discard operation to unmap" },
+    { "{'driver':'file','filename':'/a','detect-zeroes':'unmap'}",
+      "setting detect-zeroes to unmap is not allowed without setting discard operation to unmap" },
     { "{'driver':'file','filename':'/a','cache':true}", "Invalid parameter type for 'cache', expected: object" },
     { "{'driver':'file','filename':'/a','cache':{'direct':1}}",
       "Invalid parameter type for 'cache.direct', expected: boolean" },
@@ -53,6 +59,8 @@ static const struct row word_trees[] = {
     { "{'driver':'qcow2','file':'node','l2-cache-size':'1M'}", "Parameter 'l2-cache-size' expects integer" },
     { "{'driver':'qcow2','file':'node','l2-cache-size':''}", "Parameter 'l2-cache-size' expects integer" },
     { "{'driver':'qcow2','file':'node','l2-cache-size':'-5'}", "Parameter 'l2-cache-size' expects uint64" },
+    { "{'driver':'file','filename':'/a','read-only':[]}", "Parameter 'read-only' expects 'on' or 'off'" },
+    { "{'driver':'qcow2','file':'node','l2-cache-size':[]}", "Parameter 'l2-cache-size' expects integer" },
     { "{'driver':'qcow2','file':'node','l2-cache-size':'99999999999999999999'}",
       "Parameter 'l2-cache-size' expects integer" },
 };
@@ -140,6 +148,12 @@ static const struct row opened[] = {
       "Duplicate nodes with node-name='twice'" },
     { "{'driver':'raw','file':{'filename':'/r.img'},'backing':{'driver':'qcow2'}}",
       "Driver doesn't support backing files" },
+    { "{'driver':'raw','file':{'filename':'/r.img'},'backing':'node'}", "Driver doesn't support backing files" },
+    { "{'driver':'raw','file':{'filename':'/r.img'},'backing':''}", NULL },
+    { "{'driver':'qcow2','file':{'filename':'/a.img'},'detect-zeroes':'off'}", NULL },
+    { "{'driver':'qcow2','file':{'filename':'/a.img','read-only':'maybe','cache':{'direct':'on'}}}",
+      "Parameter 'read-only' expects 'on' or 'off'" },
+    { "{'file':{'filename':'/c.img'}}", "Could not open backing file: Unknown driver 'vmdk'" },
     { "{'driver':'qcow2','file':{'filename':'/b.img'},'backing':'nobody'}",
       "Could not open backing file: Cannot find device='nobody' nor node-name='nobody'" },
     { "{'driver':'qcow2','file':{'filename':'/b.img'},'backing':{'driver':'raw','file':{'filename':'/none'}}}",
@@ -157,6 +171,8 @@ static const struct row named[] = {
     { "json:[]", "Could not parse the JSON options: Invalid JSON object given" },
     { "json:{'driver':'qcow2'}", "A block device must be specified for \"file\"" },
     { "nbd:unix:/x", "Unknown protocol 'nbd'" },
+    { "json:{'driver':'file','filename':'/a.img','file':{'filename':'/b.img'}}",
+      "Block protocol 'file' doesn't support the option 'file.filename'" },
 };
 
 static void make_image(const char *path, const char *backing)
@@ -178,6 +194,9 @@ static void make_images(void)
     make_image("/a.img", NULL);
     make_image("/b.img", "/a.img");
     assert_int_equal(driver_raw.co_create("/r.img", options, &err), 0);
+    json_object_set_new(options, "backing_file", json_string("/a.img")); /* what somebody else has written */
+    json_object_set_new(options, "backing_fmt", json_string("vmdk"));
+    assert_int_equal(driver_qcow2.co_create("/c.img", options, &err), 0);
     json_decref(options);
 }
 
@@ -257,6 +276,9 @@ static void CO_ENTRY nodes_of_the_monitor(void *arg)
     assert_non_null(co_add("{'driver':'qcow2','file':'f','node-name':'a'}", NULL));
     assert_non_null(co_add("{'driver':'qcow2','file':{'driver':'file','filename':'/b.img','node-name':'bf'},'node-name':'b',"
                            "'backing':'a'}", NULL));
+    node_find("a")->busy_reason = "somebody has it";
+    co_del("a", "Node 'a' is busy: somebody has it");
+    node_find("a")->busy_reason = NULL;
     co_del("nobody", "Failed to find node with node-name='nobody'");
     co_del("bf", "Node bf is not owned by the monitor");
     co_del("a", "Node 'a' is busy: node is used as backing hd of 'b'");

@@ -119,13 +119,14 @@ static void make_image(const char *path, const char *backing)
     json_decref(options);
 }
 
-/* /a.img; /b.img on /a.img; /c.img. */
+/* /a.img; /b.img and /d.img on /a.img; /c.img. */
 static void begin(void)
 {
     io_sim_reset();
     make_image("/a.img", NULL);
     make_image("/b.img", "/a.img");
     make_image("/c.img", NULL);
+    make_image("/d.img", "/a.img");
 }
 
 static void co_end(void)
@@ -170,6 +171,13 @@ static void CO_ENTRY co_levels(void *arg)
     co_add("{'driver':'copy-on-read','node-name':'q','file':{'driver':'raw','file':{'driver':'file','filename':'/none'}}}",
            "Could not open '/none': No such file or directory");
     co_add("{'driver':'raw','node-name':'q','file':{'driver':'null-co','size':65536}}", NULL);
+    co_add("{'driver':'file','node-name':'below','filename':'/a.img','read-only':true}", NULL);
+    node = co_add("{'driver':'qcow2','node-name':'up','file':{'driver':'file','filename':'/d.img'},"
+                  "'backing':{'driver':'qcow2','file':'below'}}", NULL); /* a node by name under a backing file */
+    assert_ptr_equal(node->backing->file, node_find("below"));
+    co_add("{'driver':'file','node-name':'ro','filename':'/b.img','read-only':true}", NULL);
+    node = co_add("{'driver':'copy-on-read','node-name':'r2','file':'ro'}", NULL);
+    assert_true(node->read_only); /* as its file is */
     co_end();
 }
 
@@ -257,6 +265,8 @@ static const struct row opened[] = {
       "Parameter 'l2-cache-size' expects a non-negative number below 2^64" },
     { "{'driver':'qcow2','file':{'filename':'/a.img'},'lazy-refcounts':false}", NULL },
     { "{'driver':'qcow2','file':{'filename':'/a.img'},'lazy-refcounts':'on'}", NULL },
+    { "{'driver':'qcow2','file':{'filename':'/a.img'},'lazy-refcounts':'maybe'}",
+      "Parameter 'lazy-refcounts' expects 'on' or 'off'" },
     /* What tunes QEMU's caches. */
     { TUNED("'cache-size':'1M'"), NULL },
     { TUNED("'cache-size':1048576,'l2-cache-size':524288"), NULL },
@@ -283,7 +293,113 @@ static const struct row opened[] = {
     { "{'driver':'raw','file':{'filename':'/c.img','locking':'on'}}", NULL },
     { "{'driver':'raw','file':{'filename':'/c.img','locking':'perhaps'}}", "invalid parameter value: perhaps" },
     { "{'driver':'file'}", "The 'file' block driver requires a file name" },
+    { "{'driver':'raw','offset':'x','file':{'filename':'/c.img'}}",
+      "Parameter 'offset' expects a non-negative number below 2^64" },
+    { "{'driver':'raw','size':'x','file':{'filename':'/c.img'}}",
+      "Parameter 'size' expects a non-negative number below 2^64" },
+    /* No files. */
+    { "{'driver':'null-co','read-zeroes':'on','latency-ns':'1000','size':'1M'}", NULL },
+    { "{'driver':'null-co','read-zeroes':true}", NULL },
+    { "{'driver':'null-co','read-zeroes':'maybe'}", "Parameter 'read-zeroes' expects 'on' or 'off'" },
+    { "{'driver':'null-co','size':'x'}", "Parameter 'size' expects a non-negative number below 2^64" },
+    { "{'driver':'null-co','latency-ns':'x'}", "Parameter 'latency-ns' expects a non-negative number below 2^64" },
+    { "{'driver':'null-co','latency-ns':'9223372036854775808'}", "latency-ns is invalid" },
+    { "{'driver':'qcow2','file':{'filename':'/b.img'},'backing':{'driver':'raw','file':{'driver':'null-co'}}}", NULL },
+    { "{'driver':'raw','file':{'filename':'null-co://'}}", NULL },
+    { "{'driver':'raw','file':{'filename':'null-co:x'}}", "The only allowed filename for this driver is 'null-co://'" },
+    /* Filters. */
+    { "{'driver':'throttle','file':{'filename':'/c.img'}}", "Please specify a throttle group" },
+    { "{'driver':'throttle','throttle-group':'x','file':{'filename':'/c.img'}}", "Throttle group 'x' does not exist" },
+    { "{'driver':'copy-on-read','bottom':'x','file':{'driver':'qcow2','file':{'filename':'/b.img'}}}",
+      "Bottom node 'x' not found" },
+    { "{'driver':'copy-on-read','bottom':'t','file':{'driver':'copy-on-read','node-name':'t','file':{'driver':'qcow2','file':"
+      "{'filename':'/b.img'}}}}", "Bottom node 't' is a filter" },
+    { "{'driver':'copy-on-read','bottom':'f','file':{'driver':'qcow2','node-name':'q','file':{'filename':'/b.img','node-name':'f'}}}",
+      "Bottom node 'f' is not in the backing chain of 'q'" },
+    { "{'driver':'copy-on-read','bottom':'q','file':{'driver':'qcow2','node-name':'q','file':{'filename':'/b.img'}}}", NULL },
+    { "{'driver':'copy-on-read','file':{'driver':'raw','file':{'filename':'/c.img'}}}", NULL },
 };
+
+/* File names that are more than a path, and what stands beside them. */
+static const struct {
+    const char *name;
+    struct row row;
+} named[] = {
+    { "null-co://", { "{'driver':'null-co','size':'1M'}", NULL } },
+    { "null-co://", { "{'driver':'raw'}", NULL } },
+    { "null-co://", { "{'driver':'raw','file':{'size':'1M'}}", NULL } },
+    { "null-co://", { "{'driver':'raw','file':7}", NULL } },
+    { "null-co:x", { "{'driver':'null-co'}", "The only allowed filename for this driver is 'null-co://'" } },
+    { "null-coo://", { "{'driver':'null-co'}", NULL } }, /* a name like any other to a driver without files */
+};
+
+static void CO_ENTRY co_named(void *arg)
+{
+    begin();
+    for (size_t i = 0; i < ARRAY_SIZE(named); i++) {
+        struct error err = ERROR_INIT;
+        json_t *tree = tree_of(named[i].row.tree);
+        struct node *node = co_node_open(named[i].name, tree, &err);
+
+        judge(&named[i].row, &err);
+        assert_int_equal(node != NULL, named[i].row.text == NULL);
+        assert_true(!node || !strcmp(node->filename, "null-co://"));
+        json_decref(tree);
+        co_node_unref(node);
+        assert_true(TAILQ_EMPTY(&all_nodes));
+    }
+}
+
+static void names_that_are_options_are_read_as_such(void **state)
+{
+    loop_run_co(co_named, NULL);
+}
+
+/* Two want the same name at the same time: whoever is the second one finds it taken. */
+struct race {
+    const char *tree;
+    struct node *node;
+    char *said;
+    bool ended;
+};
+
+static CO_ENTRY void co_race(void *arg)
+{
+    struct race *r = arg;
+    struct error err = ERROR_INIT;
+    json_t *tree = tree_of(r->tree);
+
+    r->node = co_blockdev_add(tree, false, &err);
+    r->said = mem_strdup(err.text);
+    error_clear(&err);
+    json_decref(tree);
+    r->ended = true;
+}
+
+static void CO_ENTRY co_races(void *arg)
+{
+    struct race a = { "{'driver':'qcow2','node-name':'x','file':{'driver':'file','filename':'/a.img'}}", NULL, NULL, false };
+    struct race c = { "{'driver':'qcow2','node-name':'x','file':{'driver':'file','filename':'/c.img'}}", NULL, NULL, false };
+
+    begin();
+    co_start(co_race, &a);
+    co_start(co_race, &c);
+    while (!a.ended || !c.ended) {
+        co_sleep_ns(NS_PER_MS);
+    }
+    assert_true(!a.node != !c.node);
+    assert_string_equal(a.node ? c.said : a.said, "Duplicate nodes with node-name='x'");
+    assert_null(a.node ? a.said : c.said);
+    assert_int_equal(count_nodes(), 2);
+    free(a.said);
+    free(c.said);
+    co_end();
+}
+
+static void of_two_that_want_a_name_at_once_one_has_it(void **state)
+{
+    loop_run_co(co_races, NULL);
+}
 
 static void CO_ENTRY co_opened(void *arg)
 {
@@ -395,7 +511,8 @@ static void only_the_root_of_a_disk_takes_a_snapshot(void **state)
 static int setup(void **state)
 {
     static const struct driver *const drivers[] = {
-        &driver_file, &driver_raw, &driver_qcow2, &driver_null_co, &driver_copy_on_read, NULL,
+        &driver_file, &driver_raw, &driver_qcow2, &driver_null_co, &driver_copy_on_read,
+        &driver_throttle, NULL,
     };
     int ret = rig_setup(state);
 
@@ -412,6 +529,8 @@ int main(void)
         cmocka_unit_test(a_file_has_one_writer_or_many_readers),
         cmocka_unit_test(names_are_of_one_thing_each),
         cmocka_unit_test(options_go_down_the_tree_or_are_refused_by_name),
+        cmocka_unit_test(names_that_are_options_are_read_as_such),
+        cmocka_unit_test(of_two_that_want_a_name_at_once_one_has_it),
         cmocka_unit_test(a_backing_file_is_opened_as_its_overlay_unless_told),
         cmocka_unit_test(only_the_root_of_a_disk_takes_a_snapshot),
     };
