@@ -237,6 +237,33 @@ static CO_ENTRY void run_raise(void *arg)
     co_node_unref(root);
 }
 
+/* While a job looks through the old root's map, or somebody knows the overlay's already, the snapshot has a map of its own. */
+static CO_ENTRY void run_raise_shared(void *arg)
+{
+    struct node *root = fake_chain(3, 50), *overlay;
+    struct chain_map *map = chain_map_get(root), *job = chain_map_get(root), *known;
+
+    co_compare(map, root);
+    overlay = fake_layer(root, root->size, 0);
+    map = chain_map_raise(map, overlay);
+    assert_ptr_not_equal(map, job);
+    co_compare(map, overlay);
+    co_compare(job, root);
+    change(overlay);
+    co_compare(map, overlay);
+    chain_map_put(job);
+    root = overlay;
+    overlay = fake_layer(root, root->size, 10);
+    known = chain_map_get(overlay);
+    map = chain_map_raise(map, overlay);
+    assert_ptr_equal(map, known);
+    assert_null(root->map);
+    co_compare(map, overlay);
+    chain_map_put(map);
+    chain_map_put(known);
+    co_node_unref(overlay);
+}
+
 static CO_ENTRY void run_relink(void *arg)
 {
     struct node *root = fake_chain(8, 20);
@@ -386,6 +413,11 @@ static void a_snapshot_keeps_everything_that_is_resolved(void **state)
     loop_run_co(run_raise, NULL);
 }
 
+static void a_snapshot_leaves_the_map_of_others_to_them(void **state)
+{
+    loop_run_co(run_raise_shared, NULL);
+}
+
 static void layers_that_leave_the_chain_leave_the_map(void **state)
 {
     loop_run_co(run_relink, NULL);
@@ -417,6 +449,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_map_says_what_a_walk_through_the_layers_says, setup, teardown),
         cmocka_unit_test_setup_teardown(patches_keep_the_map_true_also_while_it_is_filled, setup, teardown),
         cmocka_unit_test_setup_teardown(a_snapshot_keeps_everything_that_is_resolved, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_snapshot_leaves_the_map_of_others_to_them, setup, teardown),
         cmocka_unit_test_setup_teardown(layers_that_leave_the_chain_leave_the_map, setup, teardown),
         cmocka_unit_test_setup_teardown(the_budget_bounds_the_map, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_forgotten_while_it_is_asked_for_is_asked_for_again, setup, teardown),

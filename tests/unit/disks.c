@@ -324,6 +324,17 @@ static void CO_ENTRY co_test_names(void *arg)
     judge(&empty, &err);
     assert_null(disk_or_node("nobody", &err));
     judge(&missing, &err);
+    d->root->busy_reason = "somebody has it"; /* by its device's name where it has one */
+    assert_int_equal(node_check_free(d->root, &err), -EBUSY);
+    assert_string_equal(err.text, "Node 'd' is busy: somebody has it");
+    error_clear(&err);
+    d->root->busy_reason = NULL;
+    disk_put_medium(labelled, co_open_raw("/l", false));
+    labelled->root->busy_reason = "somebody has it";
+    assert_int_equal(node_check_free(labelled->root, &err), -EBUSY);
+    assert_non_null(strstr(err.text, labelled->root->name));
+    error_clear(&err);
+    labelled->root->busy_reason = NULL;
     co_disk_free(labelled);
     co_disk_free(e);
     co_disk_free(d);

@@ -174,6 +174,32 @@ static void CO_ENTRY co_test_switch(void *arg)
     }
 }
 
+/* Whoever stands above it: a filter has nothing of its own to switch, a file that nobody uses has no locks. */
+static void CO_ENTRY co_test_switch_all(void *arg)
+{
+    static const char *const trees[] = {
+        FILE_NODE,
+        "{'driver':'blkdebug','image':" FILE_NODE "}",
+        "{'driver':'raw','cache':{'no-flush':true},'file':{'driver':'blkdebug','image':" FILE_NODE "}}",
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(trees); i++) {
+        struct error err = ERROR_INIT;
+        struct node *node;
+
+        begin();
+        node = co_open(trees[i], NULL);
+        assert_int_equal(co_node_set_writable(node, false, &err), 0);
+        assert_int_equal(co_node_write_buf(node, 0, buf, 512), -EPERM);
+        for (struct node *n = node; n; n = n->file) {
+            assert_true(n->read_only);
+        }
+        assert_int_equal(co_node_set_writable(node, true, &err), 0);
+        assert_int_equal(co_node_write_buf(node, 0, buf, 512), 0);
+        co_node_unref(node);
+    }
+}
+
 /* --- New images ---------------------------------------------------------------------------------------------- */
 
 static void CO_ENTRY co_test_create(void *arg)
@@ -360,6 +386,7 @@ TEST(a_file_that_cannot_be_opened_says_why_and_leaves_nothing, co_test_open)
 TEST(what_the_host_forbids_to_write_is_read_only_when_it_may_be, co_test_auto)
 TEST(holes_are_only_a_shortcut, co_test_maps)
 TEST(a_switch_that_fails_leaves_the_image_as_it_was, co_test_switch)
+TEST(a_switch_goes_down_to_the_file_and_back, co_test_switch_all)
 TEST(a_new_image_says_what_failed, co_test_create)
 TEST(a_place_for_an_image_is_looked_at_first, co_test_place)
 TEST(locks_of_others_are_named_as_the_real_one_names_them, co_test_locks)
@@ -372,6 +399,7 @@ int main(void)
         cmocka_unit_test(what_the_host_forbids_to_write_is_read_only_when_it_may_be),
         cmocka_unit_test(holes_are_only_a_shortcut),
         cmocka_unit_test(a_switch_that_fails_leaves_the_image_as_it_was),
+        cmocka_unit_test(a_switch_goes_down_to_the_file_and_back),
         cmocka_unit_test(a_new_image_says_what_failed),
         cmocka_unit_test(a_place_for_an_image_is_looked_at_first),
         cmocka_unit_test(locks_of_others_are_named_as_the_real_one_names_them),

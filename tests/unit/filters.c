@@ -81,6 +81,66 @@ static void co_test_content(void *arg)
     assert_null(node_find("b"));
 }
 
+/* A guest's discards go all the way down: clusters are given back, and the host's file has holes. */
+static void co_test_discard(void *arg)
+{
+    uint64_t before, after;
+    struct node *t;
+
+    co_make("/a");
+    group("{}");
+    t = co_open(CHAIN("t"));
+    t->discard_unmap = true;
+    memset(buf, 7, sizeof(buf));
+    assert_int_equal(co_node_write_buf(t, 0, buf, sizeof(buf)), 0);
+    assert_int_equal(co_node_flush(t), 0);
+    assert_int_equal(co_io_allocated(node_host_file(t), &before), 0);
+    assert_int_equal(co_node_discard(t, 0, sizeof(buf)), 0);
+    assert_int_equal(co_node_flush(t), 0);
+    co_sleep_ns(NS_PER_S);
+    assert_int_equal(co_io_allocated(node_host_file(t), &after), 0);
+    assert_true(after + sizeof(buf) <= before);
+    assert_int_equal(co_node_read_buf(t, 0, buf, sizeof(buf)), 0);
+    assert_true(bytes_are_zero(buf, sizeof(buf)));
+    co_node_unref(t);
+}
+
+/* What a format sees of a node that is no host file. */
+static void co_test_stand_in(void *arg)
+{
+    struct node *node = co_open("{\"driver\": \"blkdebug\", \"discard\": \"unmap\", \"image\": {\"driver\": \"file\", "
+                                "\"filename\": \"/plain\"}}");
+    struct io_file *file = node_as_file(node);
+    uint64_t size, bytes;
+
+    assert_ptr_equal(node_as_file(node), file);
+    memset(buf, 5, 65536);
+    assert_int_equal(co_io_write(file, 0, buf, 65536), 0);
+    assert_int_equal(co_io_zero(file, 4096, 4096, true), 0);
+    assert_int_equal(co_io_zero(file, 8192, 4096, false), 0);
+    assert_int_equal(co_io_discard(file, 16384, 4096), 0);
+    assert_int_equal(co_io_truncate(file, 131072), 0);
+    assert_int_equal(co_io_flush(file), 0);
+    assert_int_equal(co_io_size(file, &size), 0);
+    assert_int_equal(size, 131072);
+    assert_int_equal(co_io_allocated(file, &bytes), 0);
+    assert_in_range(bytes, 4096, 65536);
+    assert_int_equal(co_io_read(file, 0, buf, 131072), 0);
+    for (size_t i = 0; i < 131072; i += 512) {
+        bool zero = (i >= 4096 && i < 12288) || (i >= 16384 && i < 20480) || i >= 65536;
+
+        assert_int_equal(buf[i], zero ? 0 : 5);
+    }
+    co_node_unref(node);
+    node = co_open("{\"driver\": \"null-co\", \"size\": 65536}"); /* and of one below which there is none */
+    file = node_as_file(node);
+    assert_int_equal(co_io_truncate(file, 131072), -ENOTSUP);
+    assert_int_equal(co_io_allocated(file, &bytes), 0);
+    assert_int_equal(bytes, 0);
+    assert_int_equal(co_io_discard(file, 0, 4096), 0);
+    co_node_unref(node);
+}
+
 static unsigned ended;
 
 static CO_ENTRY void co_writer(void *arg)
@@ -164,6 +224,7 @@ static void co_test_null(void *arg)
 static void run(void (*co_test)(void *arg))
 {
     node_set_drivers(drivers);
+    io_sim_create("/plain", 65536);
     loop_run_co(co_test, NULL);
     throttle_groups_end();
     assert_true(TAILQ_EMPTY(&all_nodes));
@@ -175,6 +236,8 @@ static void run(void (*co_test)(void *arg))
         run(co_test); \
     }
 TEST(content_and_sizes_are_the_childs, co_test_content)
+TEST(discards_reach_the_host, co_test_discard)
+TEST(a_node_stands_in_for_a_file, co_test_stand_in)
 TEST(a_drain_below_a_filter_does_not_wait_for_its_limits, co_test_drain)
 TEST(jobs_below_a_filter_exclude_what_comes_through_it, co_test_exclusion)
 TEST(null_reads_zeroes_if_asked_to, co_test_null)
@@ -183,6 +246,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(content_and_sizes_are_the_childs),
+        cmocka_unit_test(discards_reach_the_host),
+        cmocka_unit_test(a_node_stands_in_for_a_file),
         cmocka_unit_test(a_drain_below_a_filter_does_not_wait_for_its_limits),
         cmocka_unit_test(jobs_below_a_filter_exclude_what_comes_through_it),
         cmocka_unit_test(null_reads_zeroes_if_asked_to),

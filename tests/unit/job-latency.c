@@ -17,6 +17,7 @@ static void percentiles_are_right_within_their_classes(void **state)
         latency_window_add(w, i * NS_PER_MS, i * 10000); /* 10 us to 10 ms in one second */
     }
     assert_in_range(latency_window_percentile(w, NS_PER_S, 500), 5000000, 5400000);
+    assert_in_range(latency_window_percentile(w, NS_PER_S, 0), 0, 10000);
     assert_in_range(latency_window_percentile(w, NS_PER_S, 990), 9900000, 10600000);
     latency_window_count(w, 0, 5000000, &all, &above);
     assert_int_equal(all, 1000);

@@ -81,6 +81,7 @@ struct waiter {
     enum what what;
     int ret;
     bool ended;
+    bool damage; /* what happens meanwhile; else it becomes read-only */
 };
 
 static CO_ENTRY void co_request(void *arg)
@@ -161,26 +162,28 @@ static int co_damage(struct node *node, uint64_t offset, uint64_t len, void *arg
     co_start(co_request, w); /* it overlaps us, and waits */
     co_yield();
     assert_false(w->ended);
-    node->corrupt = true;
+    node->corrupt = w->damage;
+    node->read_only = !w->damage;
     return 0;
 }
 
-/* An image that is found to be damaged takes no more writes, not even those that were on their way. */
+/* An image that is found to be damaged takes no more writes, nor does one that has become read-only, not even those that were on
+ * their way. */
 static void CO_ENTRY co_test_damage(void *arg)
 {
     struct node *node = co_begin(RAW);
 
-    for (enum what what = WRITE; what <= DISCARD; what++) {
-        struct waiter w = { .node = node, .what = what };
+    for (unsigned i = 0; i < 6; i++) {
+        struct waiter w = { .node = node, .what = WRITE + i % 3, .damage = i < 3 };
 
-        node->corrupt = false;
+        node->corrupt = node->read_only = false;
         node->discard_unmap = true;
         assert_int_equal(co_node_populate(node, 512 * KIB, 64 * KIB, co_damage, &w), 0);
         while (!w.ended) {
             co_sleep_ns(NS_PER_MS);
         }
-        assert_int_equal(w.ret, -EIO);
-        assert_int_equal(co_node_write_buf(node, 0, buf, 512), -EIO);
+        assert_int_equal(w.ret, w.damage ? -EIO : -EPERM);
+        assert_int_equal(co_node_write_buf(node, 0, buf, 512), w.ret);
     }
     co_node_unref(node);
 }

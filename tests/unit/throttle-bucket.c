@@ -175,12 +175,34 @@ static void what_is_not_named_stays(void **state)
     json_decref(all);
 }
 
+/* Requests of any size count when they are limited by their number, whichever they are. */
+static void sizes_need_a_limit_of_requests(void **state)
+{
+    static const char *const rows[] = {
+        "{\"iops-size\": 5, \"iops-total\": 1}",
+        "{\"iops-size\": 5, \"iops-read\": 1}",
+        "{\"iops-size\": 5, \"iops-write\": 1}",
+        "{\"iops-size\": 0, \"bps-total\": \"no number\"}",
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        struct throttle_limits l = limits(rows[i]);
+
+        assert_int_equal(throttle_limits_any(&l), i < 3);
+    }
+}
+
 static void nonsense_is_refused_and_changes_nothing(void **state)
 {
     static const char *const rows[][2] = {
         { "{\"iops-total\": 5, \"iops-read\": 1}", "bps/iops/max total values and read/write values cannot be used at the same time" },
         { "{\"bps-write\": 5, \"bps-total\": 1}", "bps/iops/max total values and read/write values cannot be used at the same time" },
+        { "{\"iops-total-max\": 5, \"iops-read-max\": 1}",
+          "bps/iops/max total values and read/write values cannot be used at the same time" },
+        { "{\"bps-total-max\": 5, \"bps-write-max\": 1}",
+          "bps/iops/max total values and read/write values cannot be used at the same time" },
         { "{\"iops-size\": 5}", "iops size requires an iops value to be set" },
+        { "{\"bps-read\": 5, \"bps-read-max\": 1000000000000001}", "bps/iops/max values must be within [0, 1000000000000000]" },
         { "{\"iops-total\": -5}", "bps/iops/max values must be within [0, 1000000000000000]" },
         { "{\"bps-read\": 1000000000000001}", "bps/iops/max values must be within [0, 1000000000000000]" },
         { "{\"iops-total\": 5, \"iops-total-max-length\": 0}", "the burst length cannot be 0" },
@@ -221,6 +243,7 @@ int main(void)
         cmocka_unit_test(time_without_requests_is_not_saved_up),
         cmocka_unit_test(the_largest_numbers_are_harmless),
         cmocka_unit_test(what_is_not_named_stays),
+        cmocka_unit_test(sizes_need_a_limit_of_requests),
         cmocka_unit_test(nonsense_is_refused_and_changes_nothing),
     };
     return cmocka_run_group_tests_name("throttle-bucket", tests, NULL, NULL);

@@ -141,6 +141,23 @@ static void co_new_limits(void *arg)
     leave_all();
 }
 
+/* Somebody waits until all guests are done. */
+static void co_all(void *arg)
+{
+    struct asker reader = { 0, 5, false }, writer = { 1, 5, true };
+
+    group("g", "{\"limits\": {\"iops-total\": 1}}");
+    join_all("g");
+    co_start(co_ask, &reader);
+    co_start(co_ask, &writer);
+    throttle_drain_all(true);
+    co_yield();
+    co_yield();
+    assert_int_equal(bench.done[0] + bench.done[1], 10); /* what waited and what came */
+    throttle_drain_all(false);
+    leave_all();
+}
+
 static void co_objects(void *arg)
 {
     struct error err = ERROR_INIT;
@@ -159,6 +176,8 @@ static void co_objects(void *arg)
     error_clear(&err);
     throttle_member_leave(&m);
     assert_int_equal(throttle_group_del("g", &err), 0);
+    assert_int_equal(throttle_group_del("g", &err), -ENOENT);
+    assert_int_equal(throttle_group_set("g", NULL, &err), -ENOENT);
     assert_null(throttle_group_get("g"));
     assert_int_equal(throttle_member_join(&m, "mine", true, &err), 0); /* lives as long as its members */
     assert_int_equal(throttle_group_del("mine", &err), -ENOENT);
@@ -184,6 +203,7 @@ TEST(members_take_turns, co_fair)
 TEST(a_drained_member_is_let_through_and_the_others_are_not, co_drain)
 TEST(reads_do_not_wait_for_writes, co_directions)
 TEST(other_limits_hold_at_once, co_new_limits)
+TEST(nobody_is_held_up_while_all_are_drained, co_all)
 TEST(a_group_stays_while_it_has_members, co_objects)
 
 int main(void)
@@ -193,6 +213,7 @@ int main(void)
         cmocka_unit_test(a_drained_member_is_let_through_and_the_others_are_not),
         cmocka_unit_test(reads_do_not_wait_for_writes),
         cmocka_unit_test(other_limits_hold_at_once),
+        cmocka_unit_test(nobody_is_held_up_while_all_are_drained),
         cmocka_unit_test(a_group_stays_while_it_has_members),
     };
     return cmocka_run_group_tests_name("throttle-group", tests, NULL, NULL);
