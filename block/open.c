@@ -13,6 +13,7 @@
 #include "block/file.h"
 #include "block/open.h"
 #include "block/path.h"
+#include "core/keyval.h"
 #include "core/mem.h"
 
 #define PROBE_BYTES 2048
@@ -311,19 +312,30 @@ static struct node *co_open_format(const struct open_request *req, json_t *optio
     return co_node_finish_open(node, err);
 }
 
-/* "json:{...}" as a file name carries options; those given beside it win. */
+/* "json:{...}" as a file name: a tree, of which a part may be said with dots ("file.filename"). */
+static json_t *parse_json_name(const char *text, struct error *err)
+{
+    json_error_t why;
+    json_t *tree = json_loads(text, 0, &why), *nested = NULL;
+
+    if (json_is_object(tree)) {
+        nested = keyval_nest(tree, err);
+    } else {
+        error_set(err, "Could not parse the JSON options: %s", tree ? "Invalid JSON object given" : why.text);
+    }
+    json_decref(tree);
+    return nested;
+}
+
+/* Such a name carries options; those given beside it win. */
 static json_t *merge_json_name(const char **filename, json_t *options, struct error *err)
 {
-    json_t *merged;
-    json_error_t why;
-
     if (!*filename || strncmp(*filename, "json:", 5) != 0) {
         return options ? json_copy(options) : json_object();
     }
-    merged = json_loads(*filename + 5, 0, &why);
-    if (!json_is_object(merged)) {
-        error_set(err, "Could not parse the JSON options: %s", merged ? "Invalid JSON object given" : why.text);
-        json_decref(merged);
+    json_t *merged = parse_json_name(*filename + 5, err);
+
+    if (!merged) {
         return NULL;
     }
     if (options) {

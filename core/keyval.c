@@ -91,6 +91,10 @@ static int nest_one(json_t *top, const char *key, json_t *value, struct error *e
         part = dot + 1;
     }
     json_t *old = json_object_get(at, part);
+    if (json_is_object(old) && json_is_object(value)) { /* JSON may say one part of it with dots */
+        json_object_update(old, value);
+        return 0;
+    }
     if (json_is_object(old)) {
         if (strcmp(part, "file") == 0) {
             json_object_set(old, "filename", value);

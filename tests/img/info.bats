@@ -67,7 +67,9 @@ both() {
 @test "images are named by format, options and JSON as well" {
     same 'img info -f raw a.qcow2' 'img info -f qcow2 b.qcow2' 'img info -f foo a.qcow2' \
         'img info --image-opts driver=qcow2,file.filename=b.qcow2' 'img info --image-opts driver=qcow2,file.filename=nope' \
-        'img info --image-opts -f qcow2 x' "img info 'json:{\"file\":{\"driver\":\"file\",\"filename\":\"b.qcow2\"}}'"
+        'img info --image-opts -f qcow2 x' "img info 'json:{\"file\":{\"driver\":\"file\",\"filename\":\"b.qcow2\"}}'" \
+        "img info 'json:{\"driver\":\"qcow2\",\"file.filename\":\"b.qcow2\"}'" \
+        "img info 'json:{\"file.filename\":\"b.qcow2\",\"file\":{\"driver\":\"file\"}}'"
 }
 
 @test "wrong command lines are refused in qemu-img's words" {
