@@ -73,22 +73,30 @@ static void list_short(void *arg, const struct command *cmd)
     monitor_printf(l->mon, "%s\n", line);
 }
 
+/* Has a table before this one brought its group? */
+static bool is_listed(const struct command *const *table)
+{
+    for (const struct command *const *t = hmp_command_tables; t < table; t++) {
+        if (!strcmp((*t)->group, (*table)->group)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void list_groups(struct monitor *mon)
 {
-    const char *last = "";
-
     for (const struct command *const *table = hmp_command_tables; *table; table++) {
         struct listing l = { .mon = mon, .prefix = "", .group = (*table)->group };
 
-        if (!l.group || !strcmp(last, l.group)) {
+        if (is_listed(table)) {
             continue;
         }
-        monitor_puts(mon, *last ? "\n" : "");
+        monitor_puts(mon, table == hmp_command_tables ? "" : "\n");
         monitor_tone(mon, TONE_HEAD);
         monitor_printf(mon, "%s:\n", l.group);
         monitor_tone(mon, TONE_PLAIN);
         command_each(hmp_command_tables, false, list_short, &l);
-        last = l.group;
     }
     monitor_puts(mon, "\n'help COMMAND' tells more, 'help info' what there is to see.\n");
 }

@@ -132,3 +132,16 @@ block_stream device [speed [base]] -- copy data from a backing file into a block
     run mg -S -drive if=none -c 'device_add virtio-blk,help'
     [ "$(tail -n +2 <<<"$output")" = "$(mg -device virtio-blk,help)" ]
 }
+
+@test "help names each command once, and each group" {
+    run quiet -c help
+    "$MERGANSER" --tables | python3 -c '
+import json, sys
+tables = json.load(sys.stdin)
+wanted = sorted(row["name"] for row in tables["human"])
+lines = sys.argv[1].splitlines()
+names = sorted(line.split()[0] for line in lines if line.startswith("  "))
+groups = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
+assert names == wanted, set(names) ^ set(wanted) or names
+assert len(groups) == len(set(groups)), groups' "$output"
+}
