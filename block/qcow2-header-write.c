@@ -89,7 +89,7 @@ int co_qcow2_signal_corruption(struct qcow2 *q, bool fatal, uint64_t offset, uin
         node->corrupt = true;
     }
     node_report_corrupt(node, msg, offset, size, fatal);
-    if (fatal && q->h.version >= 3 && !(q->h.incompatible & QCOW2_INCOMPAT_CORRUPT)) {
+    if (fatal && q->h.version >= 3) {
         q->h.incompatible |= QCOW2_INCOMPAT_CORRUPT;
         /* When this fails the image is as corrupt as before and the node stays closed to writes
          * all the same. */

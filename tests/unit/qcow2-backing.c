@@ -261,6 +261,60 @@ static void a_failure_leaves_the_old_backing_file(void **state)
 }
 
 /* Back and forth, with qemu-img as the judge in between. */
+static void CO_ENTRY closed_entry(void *arg)
+{
+    struct node *node = co_rig_open("/x.img", arg != NULL);
+    struct error err = ERROR_INIT;
+
+    node->corrupt = arg;
+    assert_int_equal(co_qcow2_set_backing(node, "new.img", "raw", &err), -EPERM);
+    assert_string_equal(err.text, arg ? "The header of '/x.img' cannot be changed: the image is corrupt"
+                                      : "The header of '/x.img' cannot be changed: the image is read-only");
+    error_clear(&err);
+    co_node_unref(node);
+}
+
+static void an_image_that_is_only_read_keeps_its_header(void **state)
+{
+    io_sim_reset();
+    loop_run_co(make_entry, (void *)"");
+    uint64_t sum = io_sim_hash("/x.img");
+
+    loop_run_co(closed_entry, NULL);
+    loop_run_co(closed_entry, (void *)"corrupt");
+    assert_int_equal(io_sim_hash("/x.img"), sum);
+    io_sim_reset();
+}
+
+/* Header fields of a later time fill the cluster: there is no room even for the end of the extensions. */
+static void CO_ENTRY full_entry(void *arg)
+{
+    struct node *node = co_rig_open("/x.img", true);
+    struct error err = ERROR_INIT;
+
+    assert_int_equal(co_qcow2_set_backing(node, NULL, NULL, &err), -ENOSPC);
+    assert_string_equal(err.text, "The header of '/x.img' has no room to remove the backing file");
+    error_clear(&err);
+    co_node_unref(node);
+}
+
+static void a_header_without_room_says_so(void **state)
+{
+    uint8_t length[4];
+
+    io_sim_reset();
+    loop_run_co(make_entry, (void *)"cluster_size=512");
+    store_be32(length, 512);
+    io_sim_write("/x.img", 100, length, 4);
+    rig_put64("/x.img", 8, 512); /* a name of no bytes, behind it */
+    io_sim_write("/x.img", 16, "\0\0\0", 4);
+    uint64_t sum = io_sim_hash("/x.img");
+
+    loop_run_co(full_entry, NULL);
+    assert_int_equal(io_sim_hash("/x.img"), sum);
+    io_sim_reset();
+}
+
 static void CO_ENTRY many_entry(void *arg)
 {
     static const char *const names[] = { "a.img", "a-longer-name.img", "b.img", "dir/c.img", "old-name.img" };
@@ -304,6 +358,8 @@ int main(void)
         cmocka_unit_test(a_name_without_room_is_refused_and_changes_nothing),
         cmocka_unit_test(bytes_of_a_longer_header_are_kept),
         cmocka_unit_test(a_failure_leaves_the_old_backing_file),
+        cmocka_unit_test(an_image_that_is_only_read_keeps_its_header),
+        cmocka_unit_test(a_header_without_room_says_so),
         cmocka_unit_test(many_changes_leave_an_image_that_qemu_likes),
     };
 

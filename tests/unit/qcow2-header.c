@@ -356,7 +356,66 @@ static void unknown_extensions_are_kept(void **state)
     assert_int_equal(qcow2_exts_parse(buf, end, &h, &out, &n, NULL), 0);
     qcow2_exts_free(out, n);
     assert_int_equal(qcow2_exts_store(in, 3, buf, 112, end), end);
-    assert_int_equal(qcow2_exts_store(in, 3, buf, 112, end - 1), 0);
+    for (uint64_t limit = 100; limit < end; limit++) {
+        assert_int_equal(qcow2_exts_store(in, 3, buf, 112, limit), 0);
+        assert_int_equal(qcow2_exts_store(in, 0, buf, end, limit), 0);
+    }
+}
+
+static void any_number_of_extensions_is_kept(void **state)
+{
+    struct qcow2_header h = healthy();
+    struct qcow2_ext in[9], *out;
+    uint8_t buf[512] = { 0 };
+    unsigned n;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(in); i++) {
+        in[i] = (struct qcow2_ext){ 0x11111111 + i, 1, (uint8_t *)"abcdefghi" + i };
+    }
+    qcow2_exts_store(in, ARRAY_SIZE(in), buf, 112, sizeof(buf));
+    assert_int_equal(qcow2_exts_parse(buf, sizeof(buf), &h, &out, &n, NULL), 0);
+    assert_int_equal(n, ARRAY_SIZE(in));
+    for (unsigned i = 0; i < n; i++) {
+        assert_int_equal(out[i].type, in[i].type);
+        assert_int_equal(out[i].data[0], 'a' + i);
+    }
+    qcow2_exts_free(out, n);
+}
+
+/* Of an image that is encrypted as well: the unknown feature is told, by its name. */
+static void an_encrypted_image_tells_its_unknown_features(void **state)
+{
+    struct qcow2_header h = healthy();
+    struct qcow2_ext exts[2] = { { QCOW2_EXT_CRYPTO, 16, mem_zalloc(16) },
+                                 { QCOW2_EXT_FEATURES, 48, mem_zalloc(48) } };
+    uint8_t buf[4096] = { 0 };
+    char *text;
+
+    exts[1].data[1] = 5;
+    strcpy((char *)exts[1].data + 2, "time travel");
+    h.incompatible = 1 << 5;
+    h.crypt_method = 2;
+    qcow2_header_store(&h, buf);
+    qcow2_exts_store(exts, 2, buf, h.header_length, sizeof(buf));
+    assert_int_equal(parse(buf, sizeof(buf), FILE_SIZE, &text), -ENOTSUP);
+    assert_string_equal(text, "Unsupported qcow2 feature(s): time travel");
+    free(text);
+    free(exts[0].data);
+    free(exts[1].data);
+}
+
+/* The L1 table in front of the counts. */
+static void tables_may_come_in_any_order(void **state)
+{
+    struct qcow2_header h = healthy();
+    uint8_t buf[4096];
+    char *text;
+
+    h.l1_offset = 0x10000;
+    h.reftable_offset = 0x20000;
+    build(&h, buf, sizeof(buf));
+    assert_int_equal(parse(buf, sizeof(buf), FILE_SIZE, &text), 0);
+    free(text);
 }
 
 static void extensions_end_where_the_backing_name_begins(void **state)
@@ -758,6 +817,60 @@ static void one_sector_is_enough_for_short_names(void **state)
     assert_true(try_plan(cluster, 9, NULL, NULL));
 }
 
+/* A header of which little more than its fields and an extension that nobody knows fits into the first sector. */
+static struct qcow2_header crowded(uint8_t *cluster, uint32_t bits)
+{
+    struct qcow2_header h = healthy();
+    uint8_t data[376] = { 1 };
+    struct qcow2_ext ext = { 0x12345678, sizeof(data), data };
+
+    h.cluster_bits = bits;
+    h.size = 512;
+    h.l1_size = 1;
+    h.l1_offset = 3 << bits;
+    h.reftable_offset = 1 << bits;
+    memset(cluster, 0, 1 << bits);
+    qcow2_header_store(&h, cluster);
+    assert_true(qcow2_exts_store(&ext, 1, cluster, h.header_length, 512));
+    return h;
+}
+
+static void extensions_that_leave_no_room_refuse_a_name_and_let_one_go(void **state)
+{
+    uint8_t cluster[512];
+
+    crowded(cluster, 9);
+    assert_false(try_plan(cluster, 9, "x", "raw"));
+    assert_true(try_plan(cluster, 9, NULL, NULL));
+}
+
+static void an_empty_name_keeps_no_place(void **state)
+{
+    uint8_t cluster[4096];
+    struct qcow2_header h = crowded(cluster, 12);
+
+    h.backing_offset = 516;
+    qcow2_header_store(&h, cluster);
+    assert_true(try_plan(cluster, 12, "some-file.img", "qcow2"));
+}
+
+static void of_two_formats_one_is_left(void **state)
+{
+    struct qcow2_header h = healthy();
+    struct qcow2_ext exts[] = { { QCOW2_EXT_BACKING_FORMAT, 3, (uint8_t *)"raw" }, { 0x12345678, 3, (uint8_t *)"abc" },
+                                { QCOW2_EXT_BACKING_FORMAT, 5, (uint8_t *)"qcow2" } };
+    static uint8_t cluster[65536];
+    struct qcow2_backing_plan plan;
+
+    qcow2_header_store(&h, cluster);
+    assert_true(qcow2_exts_store(exts, 3, cluster, h.header_length, sizeof(cluster)));
+    assert_true(qcow2_backing_plan(&h, cluster, SECTOR, exts, 3, "x", "vmdk", &plan));
+    assert_int_equal(plan.n_exts, 2);
+    assert_memory_equal(plan.exts[0].data, "vmdk", 4);
+    assert_int_equal(plan.exts[1].type, 0x12345678);
+    qcow2_backing_plan_free(&plan);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -776,6 +889,12 @@ int main(void)
         cmocka_unit_test(a_crash_leaves_the_old_name_or_the_new_one),
         cmocka_unit_test(usual_changes_have_room),
         cmocka_unit_test(one_sector_is_enough_for_short_names),
+        cmocka_unit_test(any_number_of_extensions_is_kept),
+        cmocka_unit_test(an_encrypted_image_tells_its_unknown_features),
+        cmocka_unit_test(tables_may_come_in_any_order),
+        cmocka_unit_test(extensions_that_leave_no_room_refuse_a_name_and_let_one_go),
+        cmocka_unit_test(an_empty_name_keeps_no_place),
+        cmocka_unit_test(of_two_formats_one_is_left),
     };
 
     random_seed(&rnd, 20240601);
