@@ -19,6 +19,8 @@
  * -errno. */
 int stream_open(const char *path);
 void stream_close(int fd);
+/* Does it give its bytes as they come (a pipe, a terminal), so that who reads it may wait? */
+bool stream_trickles(int fd);
 /* For writing, made when it is not there; what it held goes, unless it is to be appended to. */
 int stream_create(const char *path, bool append);
 /* A pipe inside of the program that never waits: 0 and both ends, or -errno. */

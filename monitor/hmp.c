@@ -573,7 +573,7 @@ int co_hmp_run(struct monitor *mon, const char *line)
 
     trace(TRACE_HMP, "%s", line);
     remember(mon, line);
-    mon->interrupted = false;
+    mon->interrupted = mon->interrupted && mon->scripts; /* who interrupts a script means all of it */
     mon->last_outcome = OUTCOME_GOOD;
     ret = hmp_parse(mon, line, &call, &err);
     if (ret) {

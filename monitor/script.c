@@ -108,6 +108,9 @@ static bool co_script_line(struct monitor *mon, struct script_frame *frame, char
     if (monitor_quit_requested()) {
         return false; /* what failed because of that is no failure */
     }
+    if (frame->sourced && mon->interrupted) {
+        return false; /* and no prefix forgives it */
+    }
     if (outcome == OUTCOME_GOOD) {
         return true;
     }
@@ -205,15 +208,15 @@ static bool wait_in_place(int fd)
     return true;
 }
 
-/* Read some more.  False at the end, or when the program is to end. */
-static bool co_stream_fill(struct stream *s)
+/* Read some more.  False at the end, or when somebody does not want to wait for it: `mon`, or the program that is to end. */
+static bool co_stream_fill(struct stream *s, struct monitor *mon)
 {
     ssize_t n;
 
     s->ready = loop_is_virtual() && wait_in_place(s->fd);
     if (!s->ready) {
         struct loop_watch *watch = loop_watch(s->fd, LOOP_READ, stream_ready, s);
-        int ret = co_monitor_wait(NULL, stream_is_ready, s, UINT64_MAX);
+        int ret = co_monitor_wait(mon, stream_is_ready, s, UINT64_MAX);
 
         loop_unwatch(watch);
         if (ret) {
@@ -234,14 +237,14 @@ static bool co_stream_fill(struct stream *s)
 }
 
 /* The next line without its newline, malloc'ed; NULL at the end. */
-static char *co_stream_line(struct stream *s)
+static char *co_stream_line(struct stream *s, struct monitor *mon)
 {
     char *newline, *line;
     size_t len;
 
     do {
         newline = s->len ? memchr(s->buf, '\n', s->len) : NULL;
-    } while (!newline && !s->end && s->len <= LINE_BYTES_MAX && co_stream_fill(s));
+    } while (!newline && !s->end && s->len <= LINE_BYTES_MAX && co_stream_fill(s, mon));
     newline = s->len ? memchr(s->buf, '\n', s->len) : NULL;
     len = newline ? (size_t)(newline - s->buf) : s->len;
     s->wrong = len ? wrong_line(s->buf, len) : NULL;
@@ -261,7 +264,7 @@ static void co_stream_lines(struct monitor *mon, struct script_frame *frame, int
     bool more = true;
 
     while (more && !monitor_quit_requested()) {
-        AUTOFREE char *line = co_stream_line(&s);
+        AUTOFREE char *line = co_stream_line(&s, frame->sourced ? mon : NULL);
 
         more = line && co_script_line(mon, frame, line);
     }
@@ -322,11 +325,14 @@ static int co_run_file(struct monitor *mon, struct script_frame *frame, struct e
 {
     AUTOFREE char *text = NULL;
     size_t len;
-    int ret = co_io_load(frame->path, &text, &len), fd = -1;
+    int fd = stream_open(frame->path), ret = 0;
 
-    if (ret == -EINVAL) {
-        fd = stream_open(frame->path);
-        ret = MIN(fd, 0);
+    if (fd < 0 || !stream_trickles(fd)) {
+        if (fd >= 0) {
+            stream_close(fd);
+        }
+        fd = -1;
+        ret = co_io_load(frame->path, &text, &len);
     }
     if (ret) {
         error_set_errno(err, -ret, "Could not open '%s'", frame->path);
@@ -380,6 +386,10 @@ int co_script_source(struct monitor *mon, const char *path, struct error *err)
     mon->last_outcome = frame.outcome;
     if (monitor_quit_requested()) {
         return -ECANCELED;
+    }
+    if (mon->interrupted) {
+        error_set(err, "Interrupted");
+        return -EINTR;
     }
     if (frame.outcome != OUTCOME_GOOD) {
         error_set(err, "The script '%s' failed", path);

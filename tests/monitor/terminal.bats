@@ -258,19 +258,17 @@ END
 
 @test "Ctrl-C on a command that does not listen does not end the program while a job runs" {
     image
-    mkfifo pipe
-    on_terminal 80 "${DRIVE[@]}" <<'END'
+    on_terminal 80 "${DRIVE[@]}" -drive if=none,id=slow,file=null-co://,file.latency-ns=1500000000 <<'END'
 see("(qemu) ")
 type("block_stream virtio0 64k\r")
 see("(qemu) ")
-pipe = os.open("pipe", os.O_RDWR)
-type("source pipe\r")
+type("qemu-io slow \"read 0 4k\"\r")
 time.sleep(0.3)
 type("\3")
 time.sleep(0.2)
 type("\3")
 see("Job 'virtio0' (stream) goes on, so Ctrl-C does not end the program; SIGTERM would.\n")
-os.close(pipe)
+see("read 4096/4096 bytes")
 see("(qemu) ")
 type("info block-jobs\r")
 see("Streaming device virtio0")
@@ -555,11 +553,9 @@ END
 
 @test "Ctrl-C twice on a command that does not listen ends the program when no job runs" {
     image
-    mkfifo pipe
-    on_terminal 80 "${DRIVE[@]}" <<'END'
+    on_terminal 80 "${DRIVE[@]}" -drive if=none,id=slow,file=null-co://,file.latency-ns=2000000000 <<'END'
 see("(qemu) ")
-pipe = os.open("pipe", os.O_RDWR)
-type("source pipe\r")
+type("qemu-io slow \"read 0 4k\"\r")
 time.sleep(0.3)
 type("\3")
 time.sleep(0.2)
@@ -707,6 +703,43 @@ type("\x15info block -js\t")
 time.sleep(0.2)
 assert "chain" not in raw and "file-A.img" not in raw and "-json" not in raw
 type("\x15quit\r")
+ends(0)
+END
+}
+
+@test "Ctrl-C ends a source that waits for a pipe, and one whose line waits, whatever its prefix" {
+    image
+    mkfifo pipe
+    printf '%s\n' '-wait virtio0 done 60s' 'info name' >waits
+    on_terminal 80 "${DRIVE[@]}" <<'END'
+see("(qemu) ")
+type("source pipe\r")
+feed = open("pipe", "w")
+feed.write("info status\n")
+feed.flush()
+see("VM status: running\n")
+type("\x03")
+see("Error: Interrupted\n")
+see("(qemu) ")
+feed.close()
+type("block_stream -l 1ms virtio0 1\r")
+see("(qemu) ")
+type("source waits\r")
+see("(qemu) -wait virtio0 done 60s\n")
+time.sleep(0.2)
+type("\x03")
+see("Error: Interrupted\n")
+see("Error: Interrupted\n")
+see("(qemu) ")
+type("block_job_cancel virtio0\r")
+see("(qemu) ")
+type("wait\r")
+see("(qemu) ")
+type("info uuid\r")
+see("00000000")
+if "info name" in raw:
+    sys.exit("it went on: %r" % raw)
+type("quit\r")
 ends(0)
 END
 }
