@@ -330,7 +330,7 @@ static int co_rebuild(struct node *node, struct qcow2_report *r, struct error *e
 static int co_mend_counts(struct node *node, struct qcow2_check *c, struct counts *n, struct qcow2_report *r,
                           uint64_t before, unsigned fix, struct error *err)
 {
-    bool rebuild;
+    bool rebuild = false; /* not asked any more */
 
     if (!r->leaks && !r->corruptions) {
         return 0;
