@@ -226,7 +226,7 @@ static void read_path(void *arg, uint64_t offset, void *buf, size_t len)
 static bool others_agree(const char *path)
 {
     static const char *const more[] = { "COPIED without a cluster", " is ", "L1 table of 0 entries" };
-    struct checker_source source = { (void *)path, read_path, size_of(path) };
+    struct checker_source source = { .arg = (void *)path, .read = read_path, .size = size_of(path) };
     struct checker_report report = { 0 };
 
     checker_close(checker_open_qcow2(&source, &report));
