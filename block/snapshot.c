@@ -124,8 +124,9 @@ static int co_make_overlay(struct plan *plan, struct error *err)
     json_t *options;
     int ret;
 
-    options = json_pack("{s:I, s:s, s:s}", "size", (json_int_t)plan->root->size, "backing_file", recorded,
-                        "backing_fmt", filter_skip(plan->root)->driver->name); /* the next start may have no filter */
+    options = json_pack("{s:I, s:s}", "size", (json_int_t)plan->root->size, "backing_fmt",
+                        filter_skip(plan->root)->driver->name); /* the next start may have no filter */
+    json_object_set_new(options, "backing_file", json_stringn_nocheck(recorded, strlen(recorded))); /* need not be UTF-8 */
     ret = plan->driver->co_create(path, options, err);
     json_decref(options);
     plan->made_file = !existed;

@@ -212,12 +212,7 @@ static int read_string(struct reading *r, const struct command_arg *arg)
         }
         return ret;
     }
-    json_t *value = json_string(word);
-
-    if (!value) {
-        return refuse_named(r, "text that is not UTF-8");
-    }
-    json_object_set_new(r->args, arg->name, value);
+    member_set_text(r->args, arg->name, word);
     return 0;
 }
 
@@ -289,17 +284,25 @@ static int read_bool(struct reading *r, const struct command_arg *arg)
 
 static int read_int(struct reading *r, const struct command_arg *arg)
 {
+    const char *p = r->p;
+    unsigned long long value;
+    bool minus = false;
     char *end;
-    long long value;
 
-    errno = 0;
-    value = strtoll(r->p, &end, 0);
-    if (end == r->p || errno) {
-        AUTOFREE char *text = *r->p ? mem_printf("invalid char '%c' in expression", *r->p) : NULL;
-
-        return refuse(r, text ? text : "unexpected end of expression");
+    for (; *p && strchr("+- \t", *p); p++) {
+        minus ^= *p == '-';
     }
-    json_object_set_new(r->args, arg->name, json_integer(value));
+    if (!isdigit((unsigned char)*p)) {
+        AUTOFREE char *text = mem_printf("invalid char '%c' in expression", *p);
+
+        return refuse(r, *p ? text : "unexpected end of expression");
+    }
+    errno = 0;
+    value = strtoull(p, &end, 0);
+    if (errno) {
+        return refuse(r, "number too large");
+    }
+    json_object_set_new(r->args, arg->name, json_integer(minus ? -value : value));
     r->p = end;
     return 0;
 }
@@ -329,7 +332,7 @@ static bool read_base_for_size(struct reading *r, const struct command_arg *size
     found = chain_find_below(top, word, &err) || error_is_set(&err);
     error_clear(&err);
     if (found) {
-        json_object_set_new(r->args, base->name, json_string(word));
+        member_set_text(r->args, base->name, word);
         r->p = rest;
     }
     return found;
@@ -360,12 +363,7 @@ static int read_rest(struct reading *r, const struct command_arg *arg)
         len--;
     }
     AUTOFREE char *text = mem_strndup(r->p, len);
-    json_t *value = json_string(text);
-
-    if (!value) {
-        return refuse_named(r, "text that is not UTF-8");
-    }
-    json_object_set_new(r->args, arg->name, value);
+    member_set_text(r->args, arg->name, text);
     r->p += strlen(r->p);
     return 0;
 }
@@ -537,9 +535,9 @@ void hmp_call_free(struct hmp_call *call)
 /* As QEMU keeps it: a line that was there already moves to the end. */
 static void remember(struct monitor *mon, const char *line)
 {
-    json_t *new = json_string(line);
+    json_t *new = json_stringn_nocheck(line, strlen(line));
 
-    if (!new || !*skip_blanks(line)) {
+    if (!*skip_blanks(line)) {
         json_decref(new);
         return;
     }

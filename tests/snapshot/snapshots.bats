@@ -126,3 +126,14 @@ place with overwrite=true (-f)"
     read_pattern ready.img 0 64k 7
     read_pattern disk.img 0 64k 1
 }
+
+@test "names that are not UTF-8 are recorded as they are, and merged by" {
+    local a=$'a\xe9.img' b=$'b\xff.img'
+    qemu-img create -q -f qcow2 "$a" 1M
+    run mg -guest profile=none -drive "file=$a,if=virtio,format=qcow2" -c "snapshot_blkdev virtio0 $b" \
+        -c "snapshot_blkdev virtio0 c.img" -c "block_stream virtio0 0 $a" -c wait -c 'info history'
+    assert_status 0
+    assert_output "0: 'snapshot_blkdev virtio0 b\xff.img'"
+    [ "$(qemu-img info c.img | sed -n 's/^backing file: //p')" = "$a" ]
+    [ "$(qemu-img info "$b" | sed -n 's/^backing file: //p')" = "$a" ]
+}

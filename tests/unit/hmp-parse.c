@@ -188,7 +188,7 @@ static void quotes_make_one_word(void **state)
 
 static void a_word_quoted_by_us_is_read_back(void **state)
 {
-    static const char *const words[] = { "plain", "", "two words", "\"", "a\\b", "tab\there", "line\nend", "é" };
+    static const char *const words[] = { "plain", "", "two words", "\"", "a\\b", "tab\there", "line\nend", "re\rturn", "é" };
 
     for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
         AUTOFREE char *quoted = hmp_quote(words[i]);
@@ -268,6 +268,60 @@ static void what_is_no_size_is_refused(void **state)
     }
 }
 
+static void a_sign_or_a_digit_behind_an_exponent_is_refused(void **state)
+{
+    not_a_size("1.5e+3");
+    not_a_size("1.5e-3");
+    speed_is("1.5e", 3ll << 59, NULL);
+    speed_is("1.5e+", 3ll << 59, "+");
+    speed_is("0x", 0, "x");
+    speed_is("0xg", 0, "xg");
+}
+
+static void times_have_units(void **state)
+{
+    gives(&human, "block_job_set_latency virtio0 2ms", "{'id': 'virtio0', 'latency': 2000000}");
+    gives(&human, "block_job_set_latency virtio0 0", "{'id': 'virtio0', 'latency': 0}");
+    gives(&human, "block_stream -l 500us virtio0", "{'latency': 500000, 'device': 'virtio0'}");
+    refuses(&human, "block_job_set_latency virtio0", "block_job_set_latency: time expected" TRY("block_job_set_latency"));
+    refuses(&human, "block_job_set_latency virtio0 soon", "block_job_set_latency: time expected" TRY("block_job_set_latency"));
+    refuses(&human, "block_job_set_latency virtio0 400000000h", "block_job_set_latency: time expected" TRY("block_job_set_latency"));
+    refuses(&human, "block_stream -l", "block_stream: time expected" TRY("block_stream"));
+}
+
+static void whole_numbers_may_be_of_base_8_and_16(void **state)
+{
+    gives(&human, "trace-event x on 1", "{'name': 'x', 'option': true, 'vcpu': 1}");
+    gives(&human, "trace-event x off 0x10", "{'name': 'x', 'option': false, 'vcpu': 16}");
+    gives(&human, "trace-event x on -010", "{'name': 'x', 'option': true, 'vcpu': -8}");
+    gives(&human, "trace-event x on + --1", "{'name': 'x', 'option': true, 'vcpu': 1}");
+    refuses(&human, "trace-event x on -", "unexpected end of expression" TRY("trace-event"));
+    refuses(&human, "trace-event x on y", "invalid char 'y' in expression" TRY("trace-event"));
+    refuses(&human, "trace-event x on 99999999999999999999", "number too large" TRY("trace-event"));
+    refuses(&human, "trace-event x", "Expected 'on' or 'off'" TRY("trace-event"));
+}
+
+static void blanks_behind_the_rest_of_a_line_are_not_of_it(void **state)
+{
+    gives(&human, "wait virtio0 ready  \t ", "{'what': 'virtio0 ready'}");
+    gives(&human, "help  info block ", "{'name': 'info block'}");
+    gives(&human, "info", "{}");
+    gives(&human, "info  ", "{}");
+}
+
+static void bytes_that_are_not_utf_8_are_taken_as_they_are(void **state)
+{
+    struct error err = ERROR_INIT;
+    struct hmp_call call;
+
+    assert_int_equal(hmp_parse(&human, "source \xe9\xff.hmp", &call, &err), 0);
+    assert_string_equal(json_string_value(json_object_get(call.args, "file")), "\xe9\xff.hmp");
+    hmp_call_free(&call);
+    assert_int_equal(hmp_parse(&human, "wait \xe9 \xff", &call, &err), 0);
+    assert_string_equal(json_string_value(json_object_get(call.args, "what")), "\xe9 \xff");
+    hmp_call_free(&call);
+}
+
 /* --- Images in the place of the speed ------------------------------------------------------------------------------------------ */
 
 static void an_image_may_stand_for_the_speed(void **state)
@@ -319,9 +373,14 @@ static void json_is_a_flag_of_every_topic(void **state)
         assert_true(call.as_json);
         hmp_call_free(&call);
     }
-    assert_int_equal(hmp_parse(&human, "info block \"-json\"", &call, &err), 0);
-    assert_false(call.as_json);
-    hmp_call_free(&call);
+    static const char *const none[] = { "info block \"-json\"", "info block x-json", "info block -jsonx", "info block \"\\\"-json \"" };
+
+    for (size_t i = 0; i < ARRAY_SIZE(none); i++) {
+        assert_int_equal(hmp_parse(&human, none[i], &call, &err), none[i][11] == '-' ? -EINVAL : 0);
+        assert_false(call.as_json);
+        error_clear(&err);
+        hmp_call_free(&call);
+    }
 }
 
 static void near_words_are_found(void **state)
@@ -368,6 +427,11 @@ int main(void)
         cmocka_unit_test(sizes_are_mebibytes_without_a_suffix),
         cmocka_unit_test(a_size_ends_where_the_number_ends),
         cmocka_unit_test(what_is_no_size_is_refused),
+        cmocka_unit_test(a_sign_or_a_digit_behind_an_exponent_is_refused),
+        cmocka_unit_test(times_have_units),
+        cmocka_unit_test(whole_numbers_may_be_of_base_8_and_16),
+        cmocka_unit_test(blanks_behind_the_rest_of_a_line_are_not_of_it),
+        cmocka_unit_test(bytes_that_are_not_utf_8_are_taken_as_they_are),
         cmocka_unit_test_setup_teardown(an_image_may_stand_for_the_speed, make_chain, drop_chain),
         cmocka_unit_test_setup_teardown(only_images_below_stand_for_the_speed, make_chain, drop_chain),
         cmocka_unit_test_setup_teardown(an_invalid_size_hints_at_the_images, make_chain, drop_chain),
