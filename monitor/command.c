@@ -106,8 +106,20 @@ static const char *kind_type(enum arg_kind kind)
 
 static bool has_type(const json_t *value, const char *type)
 {
-    return !type || (type[0] == 'i' && json_is_integer(value)) || (type[0] == 'b' && json_is_boolean(value)) ||
-           (type[0] == 's' && json_is_string(value));
+    if (!type) {
+        return true;
+    }
+    switch (json_typeof(value)) {
+    case JSON_INTEGER:
+        return type[0] == 'i';
+    case JSON_TRUE:
+    case JSON_FALSE:
+        return type[0] == 'b';
+    case JSON_STRING:
+        return type[0] == 's';
+    default:
+        return false;
+    }
 }
 
 static bool is_choice(const char *const *choices, const char *value)

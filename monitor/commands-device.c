@@ -23,13 +23,21 @@ static json_t *words_of(const json_t *args)
         json_t *value = json_object_get(args, names[i]);
         AUTOFREE char *number = NULL;
 
-        if (json_is_boolean(value)) {
-            json_object_set_new(words, names[i], json_string(json_is_true(value) ? "on" : "off"));
-        } else if (json_is_number(value)) {
+        switch (json_typeof(value)) {
+        case JSON_TRUE:
+        case JSON_FALSE:
+            member_set_text(words, names[i], value == json_true() ? "on" : "off");
+            break;
+        case JSON_INTEGER:
+        case JSON_REAL:
             number = qmp_print(value);
-            json_object_set_new(words, names[i], json_string(number));
-        } else if (json_is_string(value)) {
+            member_set_text(words, names[i], number);
+            break;
+        case JSON_STRING:
             json_object_set(words, names[i], value);
+            break;
+        default: /* no word */
+            break;
         }
     }
     return words;

@@ -57,7 +57,7 @@ static const char *address_path(json_t *addr, struct error *err)
     json_t *type, *data, *path = NULL;
     const char *more;
 
-    if (!json_is_object(addr)) {
+    if (json_typeof(addr) != JSON_OBJECT) {
         error_set(err, "Invalid parameter type for 'addr', expected: object");
         return NULL;
     }

@@ -19,7 +19,7 @@ static bool bool_arg(const json_t *args, const char *key, bool fallback)
 {
     const json_t *value = json_object_get(args, key);
 
-    return value ? json_is_true(value) : fallback;
+    return value ? value == json_true() : fallback;
 }
 
 /* --- block_stream -------------------------------------------------------------------------------------------------- */

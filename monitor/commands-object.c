@@ -18,6 +18,7 @@
 #include "block/disk.h"
 #include "core/mem.h"
 #include "hw/device.h"
+#include "hw/machine.h"
 #include "hw/object.h"
 #include "monitor/handlers.h"
 #include "monitor/members.h"
@@ -253,13 +254,14 @@ static json_t *fallback_value(const struct device_property *row)
 
     switch (row->kind) {
     case PROPERTY_BOOL:
-        return json_boolean(text && !strcmp(text, "true"));
+        return json_boolean(!strcmp(text, "true"));
+    case PROPERTY_BLOCK_SIZE:
+        return json_integer(NODE_SECTOR);
     case PROPERTY_UINT16:
     case PROPERTY_UINT32:
     case PROPERTY_INT32:
     case PROPERTY_UINT64:
     case PROPERTY_SIZE:
-    case PROPERTY_BLOCK_SIZE:
     case PROPERTY_PCI_ADDRESS:
         return json_integer(text ? strtoll(text, NULL, 0) : -1);
     default:
@@ -273,10 +275,12 @@ static json_t *device_value(const struct target *t, const char *name)
     const struct device_property *row = find_row(dev, name);
     const struct disk *disk = dev->disk;
     json_t *value = json_object_get(dev->properties, name);
-    const char *text = json_string_value(value);
 
-    if (!strcmp(name, "realized") || !strcmp(name, "hotpluggable")) {
-        return json_boolean(*name == 'r' || device_hotpluggable(dev));
+    if (!strcmp(name, "realized")) {
+        return json_true();
+    }
+    if (!strcmp(name, "hotpluggable")) {
+        return json_boolean(device_hotpluggable(dev) && !t->backend);
     }
     if (!strcmp(name, "hotplugged")) {
         return json_boolean(dev->hotplugged);
@@ -292,8 +296,8 @@ static json_t *device_value(const struct target *t, const char *name)
     if (row->kind == PROPERTY_DRIVE) {
         return json_string(*disk->id ? disk->id : disk->root ? disk->root->name : "");
     }
-    if (!strcmp(name, "write-cache") && (!text || !strcmp(text, "auto"))) {
-        return json_string(disk->root && disk->root->writethrough ? "off" : "on");
+    if (!strcmp(name, "unit")) {
+        return json_integer(dev->hardware->unit);
     }
     return value ? json_incref(value) : fallback_value(row);
 }
@@ -335,11 +339,15 @@ static int co_qom_set(struct monitor *mon, json_t *args, json_t **result, struct
         return not_found(&t, property, err);
     }
     if (strcmp(property, "bootindex")) {
-        error_set(err, "Attempt to set property '%s' on device '%s' (type '%s') after it was realized", property,
-                  t.device->id ? t.device->id : "", type_of(&t));
+        /* A virtio device's properties are those of the nameless one behind its bus. */
+        const char *id = device_hotpluggable(t.device) ? NULL : t.device->id;
+        AUTOFREE char *named = id ? mem_printf("device '%s'", id) : mem_strdup("anonymous device");
+
+        error_set(err, "Attempt to set property '%s' on %s (type '%s') after it was realized", property, named,
+                  device_hotpluggable(t.device) ? BACKEND_TYPE : type_of(&t));
         return -EPERM;
     }
-    if (!json_is_integer(value)) {
+    if (json_typeof(value) != JSON_INTEGER) {
         error_set(err, "Invalid parameter type for 'bootindex', expected: integer");
         return -EINVAL;
     }

@@ -19,7 +19,7 @@ static int co_events(struct monitor *mon, json_t *args, json_t **result, struct 
         return -ENOTSUP;
     }
     if (on) {
-        terminal_set_events(json_is_true(on));
+        terminal_set_events(on == json_true());
         return 0;
     }
     *result = json_pack("{s:b}", "on", terminal_events());

@@ -29,24 +29,32 @@ static void push(struct stack *s, json_t *value)
     s->items[s->count++] = value;
 }
 
+static bool is_container(const json_t *value)
+{
+    return json_typeof(value) == JSON_OBJECT || json_typeof(value) == JSON_ARRAY;
+}
+
+static void push_container(struct stack *s, json_t *value)
+{
+    if (is_container(value)) {
+        push(s, json_incref(value));
+    }
+}
+
 static void push_children(struct stack *s, json_t *value)
 {
     const char *key;
     json_t *child;
     size_t i;
 
-    if (json_is_object(value)) {
+    if (json_typeof(value) == JSON_OBJECT) {
         json_object_foreach(value, key, child) {
-            if (json_is_object(child) || json_is_array(child)) {
-                push(s, json_incref(child));
-            }
+            push_container(s, child);
         }
         json_object_clear(value);
-    } else if (json_is_array(value)) {
+    } else if (json_typeof(value) == JSON_ARRAY) {
         json_array_foreach(value, i, child) {
-            if (json_is_object(child) || json_is_array(child)) {
-                push(s, json_incref(child));
-            }
+            push_container(s, child);
         }
         json_array_clear(value);
     }
@@ -101,13 +109,14 @@ static void print_scalar(struct printer *p, const json_t *value)
 /* A scalar, an empty container, or the beginning of a container. */
 static void print_value(struct printer *p, json_t *value)
 {
-    size_t size = json_is_object(value) ? json_object_size(value) : json_array_size(value);
+    bool object = json_typeof(value) == JSON_OBJECT;
+    size_t size = object ? json_object_size(value) : json_array_size(value);
 
-    if (!json_is_object(value) && !json_is_array(value)) {
+    if (!is_container(value)) {
         print_scalar(p, value);
         return;
     }
-    monitor_puts(p->mon, json_is_object(value) ? (size ? "{" : "{}") : (size ? "[" : "[]"));
+    monitor_puts(p->mon, object ? (size ? "{" : "{}") : (size ? "[" : "[]"));
     if (!size) {
         return;
     }
@@ -117,14 +126,14 @@ static void print_value(struct printer *p, json_t *value)
     }
     p->levels[p->depth++] = (struct level){
         .value = value,
-        .member = json_is_object(value) ? json_object_iter(value) : NULL,
+        .member = object ? json_object_iter(value) : NULL,
     };
 }
 
 static void print_next(struct printer *p)
 {
     struct level *level = &p->levels[p->depth - 1];
-    bool object = json_is_object(level->value);
+    bool object = json_typeof(level->value) == JSON_OBJECT;
     json_t *child;
 
     if (object ? !level->member : level->index == json_array_size(level->value)) {

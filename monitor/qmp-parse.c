@@ -270,7 +270,7 @@ static bool read_pair(struct reading *r, json_t *object)
 {
     json_t *key = read_value(r), *value = NULL;
 
-    if (key && !json_is_string(key)) {
+    if (key && json_typeof(key) != JSON_STRING) {
         fault(r, "key is not a string in object");
     } else if (key && !is_structure(r, take(r), ':')) {
         fault(r, "missing : in object pair");

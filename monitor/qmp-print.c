@@ -136,7 +136,7 @@ static void put_scalar(struct text *t, const json_t *value)
         snprintf(buf, sizeof(buf), "%.17g", json_real_value(value));
         break;
     default:
-        put_text(t, json_is_null(value) ? "null" : json_is_true(value) ? "true" : "false");
+        put_text(t, value == json_null() ? "null" : value == json_true() ? "true" : "false");
         return;
     }
     put_text(t, buf);
@@ -159,7 +159,7 @@ struct levels {
 
 static void open_level(struct text *t, struct levels *levels, const json_t *container)
 {
-    bool object = json_is_object(container);
+    bool object = json_typeof(container) == JSON_OBJECT;
 
     if (levels->count == levels->room) {
         levels->room = levels->room ? 2 * levels->room : 16;
@@ -175,7 +175,7 @@ static void open_level(struct text *t, struct levels *levels, const json_t *cont
 
 static void put_value(struct text *t, struct levels *levels, const json_t *value)
 {
-    if (json_is_object(value) || json_is_array(value)) {
+    if (json_typeof(value) == JSON_OBJECT || json_typeof(value) == JSON_ARRAY) {
         open_level(t, levels, value);
     } else {
         put_scalar(t, value);

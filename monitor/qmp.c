@@ -126,12 +126,12 @@ int qmp_negotiate(struct monitor *mon, const json_t *enable, struct error *err)
                         "Capabilities negotiation is already complete, command ignored");
         return -EALREADY;
     }
-    if (enable && !json_is_array(enable)) {
+    if (enable && json_typeof(enable) != JSON_ARRAY) {
         error_set(err, "Invalid parameter type for 'enable', expected: array");
         return -EINVAL;
     }
     json_array_foreach(enable, i, name) {
-        if (!json_is_string(name)) {
+        if (json_typeof(name) != JSON_STRING) {
             error_set(err, "Invalid parameter type for 'enable[%zu]', expected: string", i);
             return -EINVAL;
         }
@@ -208,7 +208,7 @@ struct request {
 
 static int take_verb(struct request *r, const char *name, const json_t *value, struct error *err)
 {
-    if (!json_is_string(value)) {
+    if (json_typeof(value) != JSON_STRING) {
         error_set(err, "QMP input member '%s' must be a string", name);
         return -EINVAL;
     }
@@ -229,7 +229,7 @@ static int take_member(const struct qmp_session *s, struct request *r, const cha
     }
     if (!strcmp(name, "arguments")) {
         r->arguments = value;
-        if (!json_is_object(value)) {
+        if (json_typeof(value) != JSON_OBJECT) {
             error_set(err, "QMP input member 'arguments' must be an object");
             return -EINVAL;
         }
@@ -248,7 +248,7 @@ static int parse_request(const struct qmp_session *s, const json_t *tree, struct
     int ret = 0;
 
     *r = (struct request){ .id = json_object_get(tree, "id") };
-    if (!json_is_object(tree)) {
+    if (json_typeof(tree) != JSON_OBJECT) {
         error_set(err, "QMP input must be a JSON object");
         return -EINVAL;
     }
