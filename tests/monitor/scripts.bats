@@ -298,3 +298,105 @@ END
     assert_status 1
     assert_output "Could not open 'nosuch': No such file or directory"
 }
+
+@test "a line that may fail, cut short by a signal, is no failure" {
+    one_disk
+    local line
+    for line in '-sleep 1h' '!sleep 1h'; do
+        mg_start -guest profile=none -drive $DISK -c "$line"
+        sleep 0.2
+        kill -TERM "$MG_PID"
+        status=0 output=''
+        mg_wait || status=$?
+        assert_status 143
+        ! grep -q 'Error' mg.out || fail "$(cat mg.out)"
+    done
+}
+
+@test "on the virtual clock no time passes until a line has come, and a signal is seen meanwhile" {
+    one_disk
+    run timeout 30 "$MERGANSER" -clock virtual -guest profile=none -drive $DISK -f - < <(sleep 0.4; echo 'info loop')
+    assert_status 0
+    grep -Eq '^[0-9]+ turns in [0-9]+ us,' <<<"$output" || fail "$output"
+    mkfifo pipe
+    sleep 20 >pipe &
+    local writer=$!
+    env --default-signal=INT,TERM timeout -k 5 20 "$MERGANSER" -clock virtual -guest profile=none -drive $DISK -f - <pipe >out 2>&1 3>&- &
+    local reader=$!
+    sleep 0.4
+    kill -TERM $reader
+    local rc=0
+    wait $reader || rc=$?
+    kill $writer
+    [ $rc = 143 ] || fail "exit code $rc: $(cat out)"
+}
+
+@test "a stream that is no script ends where that shows, sourced or not" {
+    one_disk
+    run timeout 30 "$MERGANSER" -guest profile=none -drive $DISK -f - < <(printf 'info status\ninfo \0name\ninfo uuid\n')
+    assert_status 3
+    assert_output "VM status: running"
+    assert_output "merganser: standard input is no script: line 2 has a zero byte in it"
+    refute_output "info uuid"
+    mkfifo pipe
+    printf '\0\n' >pipe &
+    run quiet -drive $DISK -c 'source pipe' -c 'info name'
+    assert_status 3
+    assert_output "merganser: pipe is no script: line 1 has a zero byte in it"
+    refute_output "info name"
+}
+
+@test "lines for a monitor may end in CR LF" {
+    one_disk
+    run timeout 30 "$MERGANSER" --qemu-compat -guest profile=none -drive $DISK -monitor stdio < <(printf 'info status\r\n\r\ninfo name\r\n')
+    assert_output "VM status: running"
+    refute_output $'\r'
+}
+
+@test "quit in a sourced file ends all scripts, and nothing more is read" {
+    one_disk
+    printf 'info status\nquit\ninfo name\n' >script
+    run quiet -drive $DISK -c 'source script' -c 'info uuid'
+    assert_status 0
+    refute_output "info name"
+    refute_output "info uuid"
+    mkfifo pipe
+    printf 'quit\ninfo name\n' >pipe &
+    run quiet -drive $DISK -f pipe
+    assert_status 0
+    refute_output "info name"
+}
+
+@test "expectations of chains: brackets and blanks, empty names, too many and too few images" {
+    make_chain file-A.img file-B.img
+    expects() {
+        run quiet -drive "$(chain_drive A B)" -c "expect chain virtio0 = $2"
+        assert_status "$1"
+    }
+    expects 0 '[A]<-[B]'
+    expects 0 ' A  <-	[ B ] '
+    expects 0 'file-A.img <- node-B'
+    expects 5 'B'
+    expects 5 'A <- B <- C'
+    expects 5 'A <- '
+    expects 5 '<-'
+    expects 3 ' '
+}
+
+@test "what is read that cannot be read is an error, beyond the end a wrong request" {
+    one_disk
+    qemu-io -f qcow2 -c 'write -q -P 1 0 64k' disk.img
+    printf '[inject-error]\nevent = "read_aio"\nerrno = "5"\niotype = "read"\n' >rules
+    run quiet -drive driver=qcow2,file.driver=blkdebug,file.image.filename=disk.img,file.config=rules,if=virtio -c 'expect read virtio0 0 64k pattern 1'
+    assert_status 3
+    assert_output "Error: Could not read 65536 bytes at 0 of 'virtio0': Input/output error"
+    local line
+    for line in '0 9999G pattern 1' '9999G 1 pattern 1' '0 1 pattern ""' '0 1 pattern -1' '0 1 pattern 256' '0 1 pattern 1x' '0 1 pattern' 'x 1 pattern 1' '0 x pattern 1' '0 1 nopattern 1' '0 1 pattern 1 2'; do
+        run quiet -drive $DISK -c "expect read virtio0 $line"
+        assert_status 3
+    done
+    run quiet -drive $DISK -c 'expect read nosuch 0 1 pattern 1'
+    assert_status 3
+    run quiet -drive $DISK -c 'expect "' -c 'info name'
+    assert_status 3
+}
