@@ -153,3 +153,28 @@ assert "return" in c.ask("query-status")
 END
     [ $(($(rss_kib) - before)) -lt 4096 ]
 }
+
+@test "a client that never reads its events is cut off, and nobody waits for it" {
+    mg_start -S -drive file=disk.img,if=virtio,format=qcow2 -qmp unix:deaf,server=on,wait=off
+    client <<'END'
+from client import Client
+import socket
+deaf = socket.socket(socket.AF_UNIX)
+deaf.connect("deaf")
+deaf.send(b'{"execute": "qmp_capabilities"}\n')
+c = Client()
+for i in range(90): # events of one and a half MiB
+    c.send(b'{"execute": "cont"}{"execute": "stop"}\n' * 100)
+    for k in range(200):
+        assert c.answer() == {"return": {}}
+deaf.settimeout(30)
+heard = 0
+while True:
+    part = deaf.recv(1 << 20)
+    if not part:
+        break
+    heard += len(part)
+assert (1 << 10) < heard < (2 << 20), heard
+assert "return" in c.ask("query-status")
+END
+}

@@ -774,6 +774,27 @@ static void a_write_takes_no_byte_more_than_it_asked_for(void **state)
     assert_memory_equal(disk0.bytes + 4 * S, behind, S);
 }
 
+static void an_access_across_the_last_byte_moves_what_was_asked_for(void **state)
+{
+    fill_buffer(2 * S);
+    begin28(IDE_CMD_WRITE, 3, 1);
+    settle();
+    port_out(buffer, 1, 1);
+    port_out(buffer + 1, S, 4); /* ends three bytes behind the block */
+    settle();
+    assert_good();
+    assert_memory_equal(disk0.bytes + 3 * S, buffer, S);
+    begin28(IDE_CMD_READ, 3, 1);
+    settle();
+    port_in(buffer, 1, 1);
+    port_in(buffer + 1, S - 4, 4);
+    assert_int_equal(machine_port_in(IDE_PORT(0), 4), disk0.bytes[4 * S - 3] | disk0.bytes[4 * S - 2] << 8 |
+                                                          disk0.bytes[4 * S - 1] << 16);
+    settle();
+    assert_good();
+    assert_alive();
+}
+
 /* --- Two drives, one, none -------------------------------------------------------------------- */
 
 static void a_second_drive_that_is_not_there_reads_as_zeroes(void **state)
@@ -971,6 +992,7 @@ int main(void)
         ONE(the_data_port_without_a_command_is_empty),
         ONE(a_read_ends_with_its_last_byte),
         ONE(a_write_takes_no_byte_more_than_it_asked_for),
+        ONE(an_access_across_the_last_byte_moves_what_was_asked_for),
         ONE(a_second_drive_that_is_not_there_reads_as_zeroes),
         ONE(a_channel_without_drives_reads_as_ones),
         ONE(a_drive_alone_may_be_the_second),
