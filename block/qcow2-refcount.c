@@ -298,22 +298,17 @@ static int co_find_run(struct qcow2 *q, uint64_t from, uint64_t enough, uint64_t
     return *n >= enough ? 0 : -EFBIG;
 }
 
-/* The first refcount block that [first, first + n) lacks; *t = UINT64_MAX: none is missing. */
-static int co_missing_block(struct qcow2 *q, uint64_t first, uint64_t n, uint64_t *t)
+/* The first refcount block that [first, first + n) lacks; UINT64_MAX: none is missing.  What is there has been looked at. */
+static uint64_t missing_block(const struct qcow2 *q, uint64_t first, uint64_t n)
 {
-    uint64_t last = (first + n - 1) / q->refblock_entries, offset;
+    uint64_t last = (first + n - 1) / q->refblock_entries;
 
-    for (*t = first / q->refblock_entries; *t <= last; (*t)++) {
-        int ret = co_qcow2_refblock(q, *t, &offset);
-        if (ret < 0) {
-            return ret;
-        }
-        if (offset == 0) {
-            return 0;
+    for (uint64_t t = first / q->refblock_entries; t <= last; t++) {
+        if (t >= q->reftable_entries || !(q->reftable[t] & QCOW2_REFTABLE_OFFSET_MASK)) {
+            return t;
         }
     }
-    *t = UINT64_MAX;
-    return 0;
+    return UINT64_MAX;
 }
 
 /* A run as co_find_run() wants it, with all its refcount blocks present.  A block that is missing
@@ -322,12 +317,10 @@ static int co_find_described_run(struct qcow2 *q, uint64_t from, uint64_t enough
                                  uint64_t *first, uint64_t *n)
 {
     for (;;) {
-        uint64_t t;
         int ret = co_find_run(q, from, enough, want, first, n);
-        if (ret == 0) {
-            ret = co_missing_block(q, *first, *n, &t);
-        }
-        if (ret < 0 || t == UINT64_MAX) {
+        uint64_t t = ret < 0 ? UINT64_MAX : missing_block(q, *first, *n);
+
+        if (t == UINT64_MAX) {
             return ret;
         }
         ret = co_qcow2_refblock_create(q, t, *first, *first + *n);

@@ -23,6 +23,7 @@
  */
 #include "block/qcow2-l2.h"
 
+#include <assert.h>
 #include <errno.h>
 
 #include "block/chain-map.h"
@@ -85,7 +86,8 @@ static struct l2_value discarded(const struct qcow2 *q, const struct wish *wish,
         return (struct l2_value){ .bitmap = zero ? QCOW2_SUB_ZERO : 0 };
     }
     zero = zero || (!(old.entry & QCOW2_COMPRESSED) && old.entry & QCOW2_ZERO);
-    return (struct l2_value){ .entry = zero && q->h.version >= 3 ? QCOW2_ZERO : 0 };
+    assert(!zero || q->h.version >= 3); /* version 2 never gets here with a backing file, nor with such an entry */
+    return (struct l2_value){ .entry = zero ? QCOW2_ZERO : 0 };
 }
 
 static struct l2_value outcome(const struct qcow2 *q, const struct wish *wish, struct l2_value old,

@@ -71,6 +71,7 @@ static void what_cannot_be_is_refused_and_left_alone(void **state)
         { 0x40008, 0x30000, "a data cluster overlaps with other metadata at offset 0x30000" },
         { 0x40010, 0x4000000fffffff00, "a compressed cluster at offset 0xfffffff00 lies beyond the end of the file" },
         { 0x40010, 0x4000000000000010, "a compressed cluster overlaps with other metadata at offset 0" },
+        { 0x40010, 0x720000000054ff00, "a compressed cluster at offset 0x54ff00 lies beyond the end of the file" },
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {

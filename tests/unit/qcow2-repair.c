@@ -167,6 +167,23 @@ static void clusters_that_no_block_counts_get_one(void **state)
     io_sim_reset();
 }
 
+/* The table of counts lies where no block counts it. */
+static void a_table_of_counts_that_nothing_counts_is_made_anew(void **state)
+{
+    uint8_t table[512];
+
+    io_sim_reset();
+    loop_run_co(make_entry, (void *)"size=64k,preallocation=metadata,cluster_size=512");
+    io_sim_read("/x.img", get64(48), table, sizeof(table));
+    io_sim_write("/x.img", 1 << 20, table, sizeof(table));
+    put64(48, 1 << 20);
+    mark_dirty();
+    assert_false(counts_agree());
+    open_for_writing();
+    assert_true(counts_agree());
+    io_sim_reset();
+}
+
 static void right_counts_stay_where_they_are(void **state)
 {
     for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
@@ -386,6 +403,7 @@ int main(void)
         cmocka_unit_test(an_image_found_corrupt_is_marked_and_closed_to_writes),
         cmocka_unit_test(counts_in_impossible_places_are_made_anew),
         cmocka_unit_test(clusters_that_no_block_counts_get_one),
+        cmocka_unit_test(a_table_of_counts_that_nothing_counts_is_made_anew),
     };
 
     return cmocka_run_group_tests_name("qcow2-repair", tests, rig_setup, rig_teardown);

@@ -19,6 +19,16 @@ struct attempt {
     int ret;
 };
 
+static CO_ENTRY void tree_entry(void *arg)
+{
+    struct node *node = co_rig_open(IMAGE, false);
+    json_t *list = qcow2_snapshot_trees(node), *first = json_array_get(list, 0);
+
+    assert_int_equal(!!json_object_get(first, "icount"), arg != NULL);
+    json_decref(list);
+    co_node_unref(node);
+}
+
 static CO_ENTRY void act_entry(void *arg)
 {
     struct attempt *a = arg;
@@ -171,6 +181,69 @@ static void a_cluster_without_a_count_makes_no_snapshot(void **state)
     io_sim_reset();
 }
 
+/* A node that is only read shows a snapshot, unless it is one of these. */
+static CO_ENTRY void show_entry(void *arg)
+{
+    static const struct {
+        uint64_t disk_size, l1_offset;
+        int ret;
+        const char *text;
+    } rows[] = {
+        { 1ull << 62, 0, -EFBIG, "Snapshot's disk is too large" },
+        { 1 << 20, 0x12345, -EINVAL, "Snapshot L1 table offset invalid" },
+        { 1 << 20, 0, -EIO, "Could not read L1 table: Input/output error" }, /* the host says so */
+    };
+    const struct io_sim_fault fails = { .ops = IO_SIM_READ };
+    struct node *node = co_rig_open(IMAGE, false);
+    struct qcow2 *q = node->state;
+
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        struct qcow2_snapshot s = q->snapshots[0];
+        struct error err = ERROR_INIT;
+
+        s.disk_size = rows[i].disk_size;
+        s.l1_offset = rows[i].l1_offset ? rows[i].l1_offset : s.l1_offset;
+        if (rows[i].ret == -EIO) {
+            io_sim_fault(&fails);
+        }
+        assert_int_equal(co_qcow2_snapshot_show(node, &s, &err), rows[i].ret);
+        assert_string_equal(err.text, rows[i].text);
+        error_clear(&err);
+        io_sim_faults_clear();
+        assert_int_equal(node->size, 1 << 20);
+    }
+    co_node_unref(node);
+}
+
+static void what_cannot_be_shown_is_told(void **state)
+{
+    make("size=1M,cluster_size=4096");
+    loop_run_co(show_entry, NULL);
+    io_sim_reset();
+}
+
+/* Nothing counts the cluster of a snapshot's L1 table: it looks free, and is not. */
+static CO_ENTRY void uncounted_entry(void *arg)
+{
+    struct node *node = co_rig_open(IMAGE, true);
+    uint8_t data[CLUSTER] = { 1 };
+
+    assert_int_equal(co_node_write_buf(node, 100 * CLUSTER, data, sizeof(data)), -EIO);
+    assert_true(node->corrupt);
+    co_node_unref(node);
+}
+
+static void an_l1_table_of_a_snapshot_is_never_written_over(void **state)
+{
+    make("size=1M,cluster_size=4096");
+    uint64_t l1 = rig_get64(IMAGE, rig_get64(IMAGE, 64)), entry = rig_get64(IMAGE, l1);
+
+    io_sim_write(IMAGE, rig_get64(IMAGE, rig_get64(IMAGE, 48)) + l1 / CLUSTER * 2, "\0\0", 2);
+    loop_run_co(uncounted_entry, NULL);
+    assert_int_equal(rig_get64(IMAGE, l1), entry);
+    io_sim_reset();
+}
+
 /* --- Limits ------------------------------------------------------------------------------------------------------- */
 
 static void co_pack(struct node *node, uint64_t at, uint32_t noise)
@@ -178,7 +251,9 @@ static void co_pack(struct node *node, uint64_t at, uint32_t noise)
     uint8_t bytes[CLUSTER] = { 0 }, packed[CLUSTER];
 
     for (uint32_t i = 0; i < noise; i++) {
-        bytes[i] = ((i + at) * 2654435761u) >> 24;
+        uint64_t place = at + i;
+
+        bytes[i] = XXH3_64bits(&place, sizeof(place));
     }
     size_t len = co_qcow2_compress(node, bytes, packed);
 
@@ -287,6 +362,16 @@ static void a_list_is_never_written_over(void **state)
     io_sim_reset();
 }
 
+/* Entries of an older time say nothing of instructions. */
+static void only_what_is_recorded_is_told(void **state)
+{
+    make("size=256k,cluster_size=4096");
+    loop_run_co(tree_entry, (void *)"recorded");
+    write_list(1, 3);
+    loop_run_co(tree_entry, NULL);
+    io_sim_reset();
+}
+
 static void a_list_that_is_too_long_or_cut_off_is_refused(void **state)
 {
     for (unsigned cut = 0; cut < 2; cut++) {
@@ -327,10 +412,13 @@ int main(void)
         cmocka_unit_test(what_the_list_says_of_a_snapshot_is_not_believed),
         cmocka_unit_test(a_snapshot_of_a_disk_that_its_table_does_not_cover_is_applied_with_a_longer_one),
         cmocka_unit_test(a_cluster_without_a_count_makes_no_snapshot),
+        cmocka_unit_test(what_cannot_be_shown_is_told),
+        cmocka_unit_test(an_l1_table_of_a_snapshot_is_never_written_over),
         cmocka_unit_test(a_count_that_can_be_no_larger_makes_no_snapshot),
         cmocka_unit_test(a_name_that_no_list_can_hold_is_refused),
         cmocka_unit_test(a_list_that_can_be_no_longer_takes_no_snapshot),
         cmocka_unit_test(a_list_is_never_written_over),
+        cmocka_unit_test(only_what_is_recorded_is_told),
         cmocka_unit_test(a_list_that_is_too_long_or_cut_off_is_refused),
         cmocka_unit_test(more_clusters_than_wait_together_are_all_given_back),
     };
