@@ -524,6 +524,18 @@ int co_node_flush(struct node *node)
     return ret;
 }
 
+void co_node_write_out(struct node *node)
+{
+    struct io_file *file = node_host_file(node);
+    struct epoch_entry epoch;
+
+    if (file && !node->read_only && !node->no_flush) {
+        co_enter(node, &epoch);
+        co_io_write_out(file);
+        leave(node, &epoch);
+    }
+}
+
 int co_node_populate_nested(struct node *node, uint64_t offset, uint64_t len, node_populate_fn *co_fill, void *arg)
 {
     struct node_request req = { .offset = offset, .len = len, .serialising = true };

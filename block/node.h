@@ -206,6 +206,8 @@ int co_node_write(struct node *node, uint64_t offset, const struct iovec *iov, i
 int co_node_zero(struct node *node, uint64_t offset, uint64_t len, unsigned flags);
 int co_node_discard(struct node *node, uint64_t offset, uint64_t len);
 int co_node_flush(struct node *node);
+/* Before a flush that has much to write, so that guests notice less of it: co_io_write_out() of its file. */
+void co_node_write_out(struct node *node);
 int co_node_read_buf(struct node *node, uint64_t offset, void *buf, size_t len);
 int co_node_write_buf(struct node *node, uint64_t offset, const void *buf, size_t len);
 /* Where [offset, offset + len), or a first part of it, comes from; len > 0 (chain-map.h).  out->layer is good until the caller

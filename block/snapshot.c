@@ -3,7 +3,7 @@
  * External snapshots (see snapshot.h).
  *
  * Order: (1) the overlay is made and is durable, directory entry included; (2) what the old root holds is flushed while the guest goes
- * on; (3) the disk is drained; what came in since (2) is written back, the old root becomes read-only, the edge and the
+ * on, more than once if that takes long; (3) the disk is drained; what came in since (2) is written back, the old root becomes read-only, the edge and the
  * disk's root change; (4) the guest goes on.  An error in (1) to (3) leaves the chain as it was and removes the overlay
  * that was made.
  */
@@ -16,6 +16,7 @@
 #include "block/file.h"
 #include "block/filter.h"
 #include "block/path.h"
+#include "core/loop.h"
 #include "core/mem.h"
 
 struct plan {
@@ -30,6 +31,10 @@ struct plan {
     bool frozen;               /* the root is read-only now because of us */
     enum file_user user;       /* whose locks its file had before */
 };
+
+/* A flush that is as short as it gets, and how many are tried for one. */
+#define SHORT_NS NS_PER_MS
+#define FLUSHES_MAX 3
 
 #define BUSY_REASON "block device is in use by a snapshot"
 
@@ -297,16 +302,36 @@ static void co_thaw_root(struct plan *plan)
     }
 }
 
-static int co_pivot(struct plan *plans, size_t n, struct error *err)
+/*
+ * What came in during a flush is written back while the guest stands still, so the last flush before that should have been short:
+ * after the first one, which may be long, there is less.
+ */
+static int co_flush_roots(struct plan *plans, size_t n, struct error *err)
 {
-    int ret = 0;
+    for (size_t i = 0; i < n; i++) {
+        co_node_write_out(plans[i].root);
+    }
+    for (int round = 0; round < FLUSHES_MAX; round++) {
+        uint64_t started = loop_now();
 
-    for (size_t i = 0; i < n && ret == 0; i++) {
-        ret = co_node_flush(plans[i].root);
-        if (ret < 0) {
-            error_set_errno(err, ret, "Could not flush '%s'", plans[i].root->filename);
+        for (size_t i = 0; i < n; i++) {
+            int ret = co_node_flush(plans[i].root);
+            if (ret < 0) {
+                error_set_errno(err, ret, "Could not flush '%s'", plans[i].root->filename);
+                return ret;
+            }
+        }
+        if (loop_now() - started < SHORT_NS * n) {
+            break;
         }
     }
+    return 0;
+}
+
+static int co_pivot(struct plan *plans, size_t n, struct error *err)
+{
+    int ret = co_flush_roots(plans, n, err);
+
     for (size_t i = 0; i < n && ret == 0; i++) {
         plans[i].drain = co_node_drain_begin(plans[i].root);
     }

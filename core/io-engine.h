@@ -89,6 +89,8 @@ struct io_engine {
     ssize_t (*co_read)(struct io_file *file, uint64_t offset, const struct iovec *iov, int n);
     ssize_t (*co_write)(struct io_file *file, uint64_t offset, const struct iovec *iov, int n);
     int (*co_flush)(struct io_file *file); /* fdatasync */
+    /* Optional.  As co_io_write_out(); an error is one of writing, not of the call. */
+    int (*co_write_out)(struct io_file *file);
     /* -EOPNOTSUPP: never on this file; -EINVAL: not this range (devices want whole sectors). */
     int (*co_range)(struct io_file *file, enum io_range how, uint64_t offset, uint64_t len);
     /* Optional: a discard that is not a punch, as what is read there later may be anything.  Without it co_io_discard() punches. */

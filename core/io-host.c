@@ -243,6 +243,27 @@ static int co_host_flush(struct io_file *file)
     return file->engine->co_carry(&call);
 }
 
+struct writing_out {
+    int fd, result;
+};
+
+static void write_out_run(void *arg)
+{
+    struct writing_out *w = arg;
+    unsigned all = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+
+    w->result = result(sync_file_range(w->fd, 0, 0, all));
+}
+
+static int co_host_write_out(struct io_file *file)
+{
+    struct writing_out w = { .fd = host(file)->fd };
+    struct io_call call = { .op = IO_CALL_FN, .fn = write_out_run, .arg = &w, .bulk = true };
+
+    file->engine->co_carry(&call);
+    return w.result == -EINVAL || w.result == -ENOSYS || w.result == -ESPIPE ? 0 : w.result;
+}
+
 static int co_host_range(struct io_file *file, enum io_range how, uint64_t offset, uint64_t len)
 {
     static const int modes[] = {
@@ -622,12 +643,14 @@ static int co_host_load(const struct io_engine *engine, const char *path, char *
 const struct io_engine io_engine_threads = {
     .name = "threads", HOST_ENGINE, .co_carry = co_io_pool_call, .inline_reads = true,
     .co_gather = co_host_gather, .co_assemble = co_host_assemble, .expect = host_expect, .co_expect_end = co_host_expect_end,
+    .co_write_out = co_host_write_out,
 };
 
 #ifdef CONFIG_IO_URING
 const struct io_engine io_engine_uring = {
     .name = "io_uring", HOST_ENGINE, .co_carry = co_io_ring_call, .inline_reads = true,
     .co_gather = co_host_gather, .co_assemble = co_host_assemble, .expect = host_expect, .co_expect_end = co_host_expect_end,
+    .co_write_out = co_host_write_out,
 };
 #endif
 

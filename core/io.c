@@ -363,6 +363,16 @@ int co_io_flush(struct io_file *file)
     return file->flush_error;
 }
 
+/* An error is told once per open file, so it is kept for the flush that it belongs to. */
+void co_io_write_out(struct io_file *file)
+{
+    int ret = file->engine->co_write_out ? file->engine->co_write_out(file) : 0;
+
+    if (ret && !file->flush_error) {
+        file->flush_error = ret;
+    }
+}
+
 /* --- Ranges ----------------------------------------------------------------------------------- */
 
 /* One operation of the back end on a range, announced to unaligned writers.  -EOPNOTSUPP: try

@@ -68,6 +68,10 @@ int co_io_write(struct io_file *file, uint64_t offset, const void *buf, size_t l
 /* fdatasync: when it returns 0 all writes, size changes, discards that had completed before it was called are
  * durable. */
 int co_io_flush(struct io_file *file);
+/* Hand what the page cache holds back of the file to the disk, and wait for that; nothing is durable by it, but a flush right
+ * afterwards is short, and the file system's journal does not wait for the data.  A hint: what goes wrong is told by the next
+ * flush. */
+void co_io_write_out(struct io_file *file);
 /* Make a range read as zeroes (extending the file as needed); may deallocate when `unmap`. Falls back to writing zeroes. */
 int co_io_zero(struct io_file *file, uint64_t offset, uint64_t len, bool unmap);
 /* Deallocate (punch a hole).  -EOPNOTSUPP where the host cannot: a hint, callers ignore that. */

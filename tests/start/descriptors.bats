@@ -76,3 +76,11 @@ traced() {
     [ "$(grep -oE 'fchmod\([0-9]+, 0600\)|bind' trace | sed 's/(.*//' | tr '\n' ' ')" = 'fchmod bind fchmod bind ' ] ||
         fail "$(cat trace)"
 }
+
+@test "the table of descriptors is large before threads share it" {
+    local least
+    least=$(ulimit -n)
+    [ "$least" != unlimited ] && [ "$least" -lt 4096 ] || least=4096
+    mg_start
+    [ "$(awk '/^FDSize/ { print $2 }' "/proc/$(pgrep -P "$MG_PID")/status")" -ge "$least" ]
+}

@@ -253,7 +253,7 @@ static void make_hard(struct io_file *file)
     hard = *easy;
     hard.co_read = co_hard_read;
     hard.co_write = co_hard_write;
-    hard.co_flush = co_hard_flush;
+    hard.co_flush = hard.co_write_out = co_hard_flush;
     random_seed(&whim, 5);
     flush_result = 0;
     file->engine = &hard;
@@ -300,6 +300,24 @@ static void co_failed_flushes_are_not_forgotten(void)
     file->engine = easy;
     assert_int_equal(co_io_reopen(file, IO_READ_ONLY | variant->flags), 0);
     assert_int_equal(co_io_flush(file), -EIO);
+    co_io_close(file);
+}
+
+/* The host tells an error of writing once for each open file, whoever asks. */
+static void co_what_fails_when_written_out_is_told_by_the_flush(void)
+{
+    struct io_file *file = co_create();
+
+    co_fill(file, 0, 65536, 'o');
+    co_io_write_out(file);
+    assert_int_equal(co_io_flush(file), 0);
+    co_expect(file, 0, 65536, 'o');
+    make_hard(file);
+    flush_result = -EIO;
+    co_io_write_out(file);
+    flush_result = 0;
+    assert_int_equal(co_io_flush(file), -EIO);
+    file->engine = easy;
     co_io_close(file);
 }
 
@@ -968,7 +986,7 @@ static const struct test tests[] = {
     TEST(co_reads_beyond_the_end_are_zeroes), TEST(co_writes_extend_the_file),
     TEST(co_long_lists_are_moved_whole), TEST(co_wrong_ranges_are_refused),
     TEST(co_read_only_files_stay_as_they_are), TEST(co_short_transfers_are_carried_on),
-    TEST(co_failed_flushes_are_not_forgotten), TEST(co_greedy_readers_starve_nobody),
+    TEST(co_failed_flushes_are_not_forgotten), TEST(co_what_fails_when_written_out_is_told_by_the_flush), TEST(co_greedy_readers_starve_nobody),
     TEST(co_zeroed_ranges_read_as_zeroes),
     TEST(co_zeroing_extends_the_file), TEST(co_zeroing_falls_back_to_writing),
     TEST(co_discarding_gives_space_back), TEST(co_allocation_keeps_content),
