@@ -21,7 +21,6 @@
 
 struct job_list all_jobs = TAILQ_HEAD_INITIALIZER(all_jobs);
 static LIST_HEAD(, job_listener) listeners = LIST_HEAD_INITIALIZER(listeners);
-static unsigned failures;
 
 static const char *const status_names[] = {
     "undefined", "created", "running", "paused", "ready", "standby", "waiting", "pending", "aborting", "concluded", "null",
@@ -446,7 +445,6 @@ static CO_ENTRY void co_job_life(void *arg)
         job->kind->co_clean(job);
     }
     co_release_holds(job);
-    failures += ret < 0 && ret != -ECANCELED;
     job->cancelled = ret == -ECANCELED;
     TELL(job, completed);
     set_status(job, JOB_CONCLUDED);
@@ -503,9 +501,4 @@ again:
             goto again;
         }
     }
-}
-
-unsigned job_failures(void)
-{
-    return failures;
 }

@@ -146,8 +146,6 @@ int job_finalize(struct job *job, struct error *err);
 int job_dismiss(struct job *job, struct error *err);
 void co_job_cancel_all(void);
 bool job_any(void);
-/* How many jobs have ended badly since the start (exit code 4). */
-unsigned job_failures(void);
 
 /* query-block-jobs' object: {"auto-finalize", "io-status", "device", "auto-dismiss", "busy", "len", "offset", "status", "paused", "speed",
  * "ready", "type"[, "error"]}; new reference. */

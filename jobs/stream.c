@@ -424,15 +424,14 @@ static char *describe_pair(const struct node *target, const struct node *base)
     return base ? mem_printf("%s <- %s", base->filename, target->filename) : mem_strdup(target->filename);
 }
 
-/* The target and everything down to the base must be free; then it is ours. */
-static int hold_layers(struct job *job, struct node *target, struct node *base, struct error *err)
+/* The target and everything down to the base is ours; all of it was free just now (check_free()). */
+static void hold_layers(struct job *job, struct node *target, struct node *base)
 {
     for (struct node *n = target; n && n != base; n = n->backing) {
-        if (job_hold(job, n, err) < 0) {
-            return -EBUSY;
-        }
+        int ret = job_hold(job, n, NULL);
+
+        assert(ret == 0);
     }
-    return 0;
 }
 
 /* QEMU names the target as it was typed, and the layers below by their node names. */
@@ -476,9 +475,10 @@ static void stream_free(struct stream *s)
 
 static int co_stream_begin(struct job *job, struct stream *s, struct error *err)
 {
-    int ret = hold_layers(job, s->target, s->base, err);
+    int ret = 0;
 
-    if (ret == 0 && s->target->read_only && s->target->backing != s->base) {
+    hold_layers(job, s->target, s->base);
+    if (s->target->read_only && s->target->backing != s->base) {
         ret = co_node_set_writable(s->target, true, err);
         s->made_writable = ret == 0;
     }
