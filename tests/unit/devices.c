@@ -385,6 +385,77 @@ static void a_disk_has_one_device_that_writes(void **state)
     loop_run_co(co_one_disk, NULL);
 }
 
+/* [low] <- [over] and [low] <- [beside]: whoever writes to low changes what is seen above it. */
+static void CO_ENTRY co_chains(void *arg)
+{
+    static const struct row below_first[] = {
+        { "{'driver':'virtio-blk','drive':'low','id':'below'}", NULL },
+        { "{'driver':'virtio-blk','drive':'over','id':'above'}",
+          "Permission conflict on node 'low': permissions 'write' are both required by block device "
+          "'/machine/peripheral/below/virtio-backend' (uses node 'low' as 'root' child) and unshared by node 'over' (uses node "
+          "'low' as 'backing' child)." },
+    };
+    static const struct row above_first[] = {
+        { "{'driver':'virtio-blk','drive':'over','id':'above'}", NULL },
+        { "{'driver':'ide-hd','drive':'low','id':'below'}",
+          "Permission conflict on node 'low': permissions 'write' are both required by block device '/machine/peripheral/below' "
+          "(uses node 'low' as 'root' child) and unshared by node 'over' (uses node 'low' as 'backing' child)." },
+        { "{'driver':'virtio-blk','drive':'beside','id':'other'}", NULL },
+    };
+    static const struct row readers[] = {
+        { "{'driver':'virtio-blk','drive':'ro','id':'one'}", NULL },
+        { "{'driver':'virtio-blk','drive':'ro','id':'two'}", NULL },
+        { "{'driver':'virtio-blk','drive':'rawnode','id':'raw','write-cache':'auto'}", NULL },
+        { "{'driver':'virtio-blk','drive':'held','id':'none'}", "Node 'held' is busy: somebody has it" },
+    };
+
+    co_bench_begin();
+    make_image("/g.img");
+    make_image("/h.img");
+    make_image("/i.img");
+    make_image("/j.img");
+    co_node_add("{'driver':'qcow2','node-name':'low','file':{'driver':'file','filename':'/g.img'}}");
+    co_node_add("{'driver':'qcow2','node-name':'over','backing':'low','file':{'driver':'file','filename':'/h.img'}}");
+    co_node_add("{'driver':'qcow2','node-name':'beside','backing':'low','file':{'driver':'file','filename':'/i.img'}}");
+    co_node_add("{'driver':'raw','node-name':'rawnode','file':{'driver':'file','filename':'/j.img'}}");
+    io_sim_create("/k.img", 65536);
+    co_node_add("{'driver':'raw','node-name':'held','file':{'driver':'file','filename':'/k.img'}}");
+    node_find("held")->busy_reason = "somebody has it";
+    co_steps(below_first, ARRAY_SIZE(below_first));
+    co_remove_all();
+    co_steps(above_first, ARRAY_SIZE(above_first));
+    co_remove_all();
+    co_steps(readers, ARRAY_SIZE(readers));
+    co_remove_all();
+    node_find("held")->busy_reason = NULL;
+    co_bench_end();
+}
+
+static void nobody_writes_below_somebody_who_looks(void **state)
+{
+    loop_run_co(co_chains, NULL);
+}
+
+/* What another program does with the file is known when the lock is refused. */
+static void CO_ENTRY co_locked(void *arg)
+{
+    const struct io_sim_fault fault = { .kind = IO_SIM_FAULT_ERROR, .ops = IO_SIM_LOCK, .path = "/f.img", .times = 1 };
+    struct row step = { "{'driver':'virtio-blk','drive':'f','id':'x'}", "Failed to lock '/f.img': Input/output error" };
+
+    co_bench_begin();
+    io_sim_fault(&fault);
+    co_row(&step, WORDS);
+    step.text = NULL;
+    co_row(&step, WORDS);
+    co_remove_all();
+    co_bench_end();
+}
+
+static void a_file_that_cannot_be_locked_gets_no_device(void **state)
+{
+    loop_run_co(co_locked, NULL);
+}
+
 static void CO_ENTRY co_policies(void *arg)
 {
     static const struct {
@@ -465,6 +536,39 @@ static void an_unplugged_device_goes_at_the_next_reset_or_run(void **state)
     loop_run_co(co_unplugs, NULL);
 }
 
+/* At once while the machine runs, and with nobody to tell. */
+static void CO_ENTRY co_unplugs_at_work(void *arg)
+{
+    static const struct row first = { V "'id':'hot'}", NULL }, second = { "{'driver':'virtio-blk','drive':'other'}", NULL };
+    struct row again = { "again", NULL };
+    struct error err = ERROR_INIT;
+    struct device *nameless;
+
+    co_bench_begin();
+    device_set_listener(NULL);
+    machine_cont();
+    co_row(&first, PLUGGED);
+    co_row(&second, PLUGGED);
+    nameless = TAILQ_LAST(&all_devices, device_list);
+    assert_null(nameless->id);
+    assert_int_equal(device_unplug(device_find("hot"), &err), 0);
+    assert_int_equal(device_unplug(nameless, &err), 0); /* while the other one is on its way */
+    AUTOFREE char *said = mem_printf("Device %s is already in the process of unplug", nameless->path);
+
+    again.text = said;
+    assert_int_equal(device_unplug(nameless, &err), -EBUSY);
+    judge(&again, &err);
+    co_devices_settle();
+    assert_true(TAILQ_EMPTY(&all_devices));
+    co_machine_stop(RUN_PAUSED);
+    co_bench_end();
+}
+
+static void a_running_machine_lets_go_at_once(void **state)
+{
+    loop_run_co(co_unplugs_at_work, NULL);
+}
+
 /* --- Names --------------------------------------------------------------------------------------- */
 
 static void names_of_hardware_that_is_not_here_are_known(void **state)
@@ -503,6 +607,9 @@ int main(void)
         cmocka_unit_test(only_pci_devices_are_plugged_into_a_running_machine),
         cmocka_unit_test(ide_devices_take_the_first_place_that_is_free),
         cmocka_unit_test(a_disk_has_one_device_that_writes),
+        cmocka_unit_test(nobody_writes_below_somebody_who_looks),
+        cmocka_unit_test(a_file_that_cannot_be_locked_gets_no_device),
+        cmocka_unit_test(a_running_machine_lets_go_at_once),
         cmocka_unit_test(policies_and_the_cache_are_the_devices_to_say),
         cmocka_unit_test(an_unplugged_device_goes_at_the_next_reset_or_run),
         cmocka_unit_test(names_of_hardware_that_is_not_here_are_known),

@@ -305,6 +305,52 @@ static void reading_that_fails_is_no_success_of_verifying(void **state)
     assert_int_equal(verify(), 0);
 }
 
+/* Whoever wants all of it read again hears that it cannot be. */
+static void a_disk_that_does_not_come_up_cannot_be_verified(void **state)
+{
+    assert_int_equal(verify(), 0); /* nothing is known yet */
+    assert_int_equal(counter("boots"), 0);
+    run(NS_PER_S);
+    fake.fail_boots = 1000;
+    loop_run_co(reset, NULL);
+    assert_int_equal(verify(), -EIO);
+    fake.fail_boots = 0;
+    run(NS_PER_S / 100);
+    assert_int_equal(verify(), 0);
+}
+
+/* What lay behind the new end is nobody's. */
+static void a_disk_that_shrank_is_verified_to_its_end(void **state)
+{
+    set("profile=stamp,iodepth=8,rate_iops=0,bs=4k");
+    run(NS_PER_S / 5);
+    fake.size = MIB; /* reads behind it are asserted against */
+    assert_int_equal(verify(), 0);
+    assert_clean();
+}
+
+static CO_ENTRY void grow_at_work(void *arg)
+{
+    machine_cont();
+    while (fake.size < 2 * MIB) {
+        co_sleep_ns(NS_PER_S / 50);
+        fake.size += MIB / 8;
+    }
+    co_sleep_ns(NS_PER_S / 5);
+    co_machine_stop(RUN_PAUSED);
+}
+
+/* The size may change between two requests. */
+static void a_disk_that_grows_at_work_is_followed(void **state)
+{
+    fake.size = MIB;
+    set("profile=stamp,iodepth=8,rate_iops=0,bs=4k,size=100%");
+    loop_run_co(grow_at_work, NULL);
+    assert_true(counter("known_bytes") > MIB + MIB / 2);
+    assert_clean();
+    assert_int_equal(verify(), 0);
+}
+
 static void a_disk_that_does_not_come_up_is_tried_again_with_cont(void **state)
 {
     fake.fail_boots = 1;
@@ -558,6 +604,52 @@ static void unknown_disks_are_named(void **state)
     assert_string_equal(err.text, "Device 'virtio0' has no guest");
     error_clear(&err);
     json_decref(object);
+}
+
+static int configure_result, stop_result;
+static const char *configure_words;
+
+static CO_ENTRY void co_wrong_words(void *arg)
+{
+    json_t *object = words(configure_words);
+
+    configure_result = co_guest_configure("virtio0", object, arg);
+    json_decref(object);
+}
+
+static CO_ENTRY void co_unknown(void *arg)
+{
+    json_t *object = words("iodepth=4");
+    struct error err = ERROR_INIT;
+
+    configure_result = co_guest_configure("virtio7", object, arg);
+    stop_result = co_guest_stop("virtio7", &err);
+    error_clear(&err);
+    json_decref(object);
+}
+
+static void wrong_words_change_nothing(void **state)
+{
+    static const char *const rows[][2] = {
+        { "iodepth=many", "Parameter 'iodepth' expects a number" },
+        { "profile=replay", "Profile 'replay' needs iolog=FILE" },
+        { "profile=replay,iolog=/nowhere/log", "Could not open '/nowhere/log': No such file or directory" },
+        { "profile=replay,iolog=/", "Could not open '/': Is a directory" },
+    };
+    struct error err = ERROR_INIT;
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        configure_words = rows[i][0];
+        loop_run_co(co_wrong_words, &err);
+        assert_true(configure_result < 0);
+        assert_string_equal(err.text, rows[i][1]);
+        error_clear(&err);
+        assert_string_equal(words_of("profile"), "preserve");
+    }
+    loop_run_co(co_unknown, &err);
+    assert_int_equal(configure_result, -ENODEV);
+    assert_int_equal(stop_result, -ENODEV);
+    error_clear(&err);
 }
 
 static int check_result;
@@ -856,6 +948,10 @@ int main(void)
         TEST(failed_writes_of_preserve_do_no_harm),
         TEST(a_broken_disk_does_not_keep_the_guest_busy),
         TEST(reading_that_fails_is_no_success_of_verifying),
+        TEST(a_disk_that_does_not_come_up_cannot_be_verified),
+        TEST(a_disk_that_shrank_is_verified_to_its_end),
+        TEST(a_disk_that_grows_at_work_is_followed),
+        TEST(wrong_words_change_nothing),
         TEST(a_disk_that_does_not_come_up_is_tried_again_with_cont),
         TEST(an_unreadable_partition_table_does_not_stop_the_guest),
         TEST(resets_lose_nothing_that_was_acknowledged),

@@ -2,6 +2,7 @@
 /*
  * fio's words: what they mean, what is refused and how, and that a refusal changes nothing.
  */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -135,6 +136,9 @@ static void bad_words_are_refused(void **state)
     refused("bs", "0",
             "Parameter 'bs' expects a size from 512 bytes to 64 MiB, or two of them (4k-64k), the "
             "smaller first");
+    refused("bs", "65M",
+            "Parameter 'bs' expects a size from 512 bytes to 64 MiB, or two of them (4k-64k), the "
+            "smaller first");
     refused("bs", "8k-4k",
             "Parameter 'bs' expects a size from 512 bytes to 64 MiB, or two of them (4k-64k), the "
             "smaller first");
@@ -149,11 +153,30 @@ static void bad_words_are_refused(void **state)
             "Parameter 'rate_iops' expects a number from 0 to 1000000000");
     refused("size", "0", "Parameter 'size' expects more than 0 bytes");
     refused("size", "101%", "Parameter 'size' expects a number from 1 to 100");
+    refused("size", "", "Parameter 'size' expects a size");
     refused("size", "%", "Parameter 'size' expects a number");
+    refused("seed", "0Xg", "Parameter 'seed' expects a number");
     refused("offset", "-1", "Parameter 'offset' expects a size");
     refused("offset", "100", "Parameter 'offset' expects a multiple of 512 bytes");
     refused("seed", "18446744073709551616", "Parameter 'seed' expects a number");
     refused("iolog", "", "Parameter 'iolog' expects a file name");
+}
+
+static void only_text_and_numbers_are_words(void **state)
+{
+    static const char *const rows[] = { "{\"bs\": true}", "{\"bs\": null}", "{\"bs\": [4096]}", "{\"bs\": 4096.5}" };
+
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        struct error err = ERROR_INIT;
+        json_t *words = json_loads(rows[i], 0, NULL);
+
+        assert_non_null(words);
+        assert_int_equal(guest_settings_apply(&s, words, &err), -EINVAL);
+        assert_string_equal(err.text, "Invalid parameter type for 'bs', expected: string");
+        error_clear(&err);
+        json_decref(words);
+    }
+    assert_int_equal(s.bs_min, 4096);
 }
 
 static void one_bad_word_among_good_ones_changes_nothing(void **state)
@@ -218,6 +241,8 @@ static void words_must_go_together(void **state)
     assert_int_equal(guest_settings_check(&s, NULL), 0);
     set("size", "512k");
     check_refused("Parameter 'size' (524288) is smaller than one block (1048576)");
+    set("size", "1%"); /* of a disk that nobody knows yet */
+    assert_int_equal(guest_settings_check(&s, NULL), 0);
 }
 
 static void the_description_uses_the_words(void **state)
@@ -237,6 +262,9 @@ static void the_description_uses_the_words(void **state)
         assert_int_equal(guest_settings_apply(&s, word, NULL), 0);
         json_decref(word);
     }
+    set("size", "40%");
+    guest_settings_describe(&s, object);
+    assert_int_equal(json_integer_value(json_object_get(object, "size_percent")), 40);
     json_decref(object);
 }
 
@@ -248,6 +276,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(fios_other_names_mean_the_same, setup, teardown),
         cmocka_unit_test_setup_teardown(numbers_may_be_json_numbers, setup, teardown),
         cmocka_unit_test_setup_teardown(bad_words_are_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(only_text_and_numbers_are_words, setup, teardown),
         cmocka_unit_test_setup_teardown(one_bad_word_among_good_ones_changes_nothing, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_hint_lists_what_could_be_meant, setup, teardown),

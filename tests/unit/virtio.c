@@ -36,6 +36,43 @@ static void control_registers_take_whole_words_only(void **state)
     assert_int_equal(machine_mmio_read(base + VIRTIO_MMIO_LEN - 4, 4), 0);
 }
 
+/* What is not in the specification, or only for writing, reads as 0 and takes nothing. */
+static void registers_that_are_not_there_do_nothing(void **state)
+{
+    static const uint32_t none[] = { 0x018, 0x01c, 0x028, 0x03c, 0x04c, 0x05c, 0x088, 0x098, 0x0c0, 0x0f8 };
+    static const uint32_t write_only[] = { VIRTIO_MMIO_DEVICE_FEATURES_SEL, VIRTIO_MMIO_DRIVER_FEATURES, VIRTIO_MMIO_QUEUE_SEL,
+                                           VIRTIO_MMIO_QUEUE_NUM, VIRTIO_MMIO_QUEUE_NOTIFY, VIRTIO_MMIO_QUEUE_DESC };
+
+    negotiate(ALL_FEATURES);
+    for (size_t i = 0; i < ARRAY_SIZE(none); i++) {
+        set_reg(none[i], UINT32_MAX);
+        assert_int_equal(reg(none[i]), 0);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(write_only); i++) {
+        assert_int_equal(reg(write_only[i]), 0);
+    }
+    set_reg(VIRTIO_MMIO_DRIVER_FEATURES_SEL, 2);
+    set_reg(VIRTIO_MMIO_DRIVER_FEATURES, UINT32_MAX); /* no third word */
+    set_reg(VIRTIO_MMIO_QUEUE_SEL, QUEUES); /* no such queue */
+    set_reg(VIRTIO_MMIO_QUEUE_NUM, 8);
+    set_reg(VIRTIO_MMIO_QUEUE_READY, 1);
+    assert_int_equal(reg(VIRTIO_MMIO_QUEUE_READY), 0);
+    set_reg(VIRTIO_MMIO_QUEUE_NOTIFY, QUEUES);
+    rig_up(ALL_FEATURES);
+    assert_alive();
+}
+
+static void features_want_a_driver(void **state)
+{
+    set_reg(VIRTIO_MMIO_STATUS, 0);
+    set_reg(VIRTIO_MMIO_DRIVER_FEATURES_SEL, 1);
+    set_reg(VIRTIO_MMIO_DRIVER_FEATURES, VIRTIO_F_VERSION_1 >> 32);
+    set_reg(VIRTIO_MMIO_STATUS, VIRTIO_ACKNOWLEDGE | VIRTIO_FEATURES_OK);
+    assert_int_equal(reg(VIRTIO_MMIO_STATUS), VIRTIO_ACKNOWLEDGE);
+    set_reg(VIRTIO_MMIO_STATUS, VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER | VIRTIO_FEATURES_OK);
+    assert_int_equal(reg(VIRTIO_MMIO_STATUS), VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER | VIRTIO_FEATURES_OK);
+}
+
 static void features_come_in_two_words_and_no_more(void **state)
 {
     uint64_t features = 0;
@@ -400,6 +437,42 @@ static void a_queue_is_stopped_when_its_last_request_is_done(void **state)
     assert_int_equal(answer_of(1, chain(1, 0, rig.data, 512, true), NULL), VIRTIO_BLK_S_OK);
 }
 
+static void a_queue_without_requests_is_stopped_at_once(void **state)
+{
+    set_reg(VIRTIO_MMIO_QUEUE_SEL, 1);
+    set_reg(VIRTIO_MMIO_QUEUE_READY, 0);
+    assert_int_equal(reg(VIRTIO_MMIO_QUEUE_READY), 0);
+    set_reg(VIRTIO_MMIO_QUEUE_READY, 0); /* it is */
+    put_header(VIRTIO_BLK_T_IN, 1);
+    offer(1, chain(1, 0, rig.data, 512, true));
+    kick(1);
+    settle();
+    assert_int_equal(used_idx(1), 0);
+    assert_int_equal(fake.calls[DISK_READ], 0);
+    assert_alive();
+    ring_up(1);
+    put_header(VIRTIO_BLK_T_IN, 1);
+    assert_int_equal(answer_of(1, chain(1, 0, rig.data, 512, true), NULL), VIRTIO_BLK_S_OK);
+}
+
+static void a_queue_of_two_requests_is_stopped_after_the_second(void **state)
+{
+    fake.hold = true;
+    put_header(VIRTIO_BLK_T_IN, 1);
+    offer(1, chain(1, 0, rig.data, 512, true));
+    offer(1, chain(1, 3, rig.data + 512, 512, true));
+    kick(1);
+    settle();
+    set_reg(VIRTIO_MMIO_QUEUE_SEL, 1);
+    set_reg(VIRTIO_MMIO_QUEUE_READY, 0);
+    assert_int_equal(reg(VIRTIO_MMIO_QUEUE_READY), 1);
+    release();
+    settle();
+    assert_int_equal(reg(VIRTIO_MMIO_QUEUE_READY), 0);
+    assert_int_equal(used_idx(1), 2);
+    assert_alive();
+}
+
 /* --- Reset with requests in flight ------------------------------------------------------------ */
 
 static void a_reset_waits_for_the_host_and_drops_the_results(void **state)
@@ -498,6 +571,26 @@ static void a_resize_is_told_and_counts(void **state)
     assert_int_equal(config(VIRTIO_BLK_CAPACITY, 8), 2);
     assert_int_equal(request(VIRTIO_BLK_T_IN, 2, 512, true), VIRTIO_BLK_S_IOERR);
     assert_int_equal(request(VIRTIO_BLK_T_IN, 1, 512, true), VIRTIO_BLK_S_OK);
+}
+
+/* A driver that is being reset hears of it when it reads the configuration again. */
+static void a_resize_during_a_reset_interrupts_nobody(void **state)
+{
+    fake.hold = true;
+    put_header(VIRTIO_BLK_T_IN, 1);
+    offer(0, chain(0, 0, rig.data, 512, true));
+    kick(0);
+    settle();
+    set_reg(VIRTIO_MMIO_STATUS, 0);
+    fake.size = 2 * 512;
+    fake.disk.on_resize(&fake.disk, fake.disk.dev_arg);
+    settle();
+    assert_int_equal(rig.causes, 0);
+    release();
+    settle();
+    assert_int_equal(reg(VIRTIO_MMIO_STATUS), 0);
+    rig_up(ALL_FEATURES);
+    assert_int_equal(config(VIRTIO_BLK_CAPACITY, 8), 2);
 }
 
 static void the_driver_can_turn_the_write_cache_off(void **state)
@@ -599,6 +692,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(the_registers_say_what_it_is),
         TEST(control_registers_take_whole_words_only),
+        TEST(registers_that_are_not_there_do_nothing),
+        TEST(features_want_a_driver),
         TEST(features_come_in_two_words_and_no_more),
         TEST(features_are_refused_without_version_1),
         TEST(features_that_were_not_offered_are_refused),
@@ -625,6 +720,9 @@ int main(void)
         TEST(the_event_index_asks_for_the_next_notification),
         TEST(flags_hold_interrupts_back_without_the_event_index),
         TEST(chains_that_wait_for_driver_ok_are_found),
+        TEST(a_queue_without_requests_is_stopped_at_once),
+        TEST(a_queue_of_two_requests_is_stopped_after_the_second),
+        TEST(a_resize_during_a_reset_interrupts_nobody),
         TEST(a_queue_is_stopped_when_its_last_request_is_done),
         TEST(a_reset_waits_for_the_host_and_drops_the_results),
         TEST(results_that_were_not_shown_yet_are_dropped_as_well),
