@@ -123,3 +123,21 @@ names_it_opens() {
     done
     [ ! -e x ]
 }
+
+@test "a snapshot of a disk that no table could describe is refused" {
+    local program=$BUILD_DIR/merganser-img
+    qemu-img create -q -f qcow2 a.img 4M
+    qemu-img snapshot -c one a.img
+    python3 -c '
+import struct
+with open("a.img", "r+b") as image:
+    image.seek(64)
+    table, = struct.unpack(">Q", image.read(8))
+    image.seek(table + 40 + 8) # behind the size of the machine state, in the extra data
+    assert struct.unpack(">Q", image.read(8))[0] == 4 << 20
+    image.seek(table + 40 + 8)
+    image.write(struct.pack(">Q", 1 << 60))'
+    run timeout -k 2 20 "$program" convert -l one -O raw a.img b.img
+    assert_status 1
+    assert_output "Snapshot's disk is too large"
+}
