@@ -17,6 +17,7 @@
  */
 #include "block/qcow2.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <libdeflate.h>
 #include <stdatomic.h>
@@ -46,7 +47,6 @@ struct decompression {
     size_t in_len;
     uint8_t *out;
     size_t out_len;
-    int ret;
 };
 
 /* The usual stream ends with the cluster; libdeflate is two to three times as fast as zlib on those. */
@@ -139,57 +139,88 @@ static int zstd_stream(ZSTD_DCtx *context, const struct decompression *d)
     return more == 0 && out.pos == out.size ? 0 : -EIO;
 }
 
-static void run_deflate(void *arg)
+static int decompress_deflate(const struct decompression *d)
 {
-    struct decompression *d = arg;
-
-    d->ret = inflate_at_once(d) ? 0 : inflate_cluster(d);
+    return inflate_at_once(d) ? 0 : inflate_cluster(d);
 }
 
-static void run_zstd(void *arg)
+static int decompress_zstd(const struct decompression *d)
 {
-    struct decompression *d = arg;
     ZSTD_DCtx *context = take_context();
+    int ret = 0;
 
     if (!context) {
-        d->ret = -ENOMEM;
-    } else if (zstd_at_once(context, d)) {
-        d->ret = 0;
-        put_context(context);
-    } else {
-        d->ret = zstd_stream(context, d);
+        return -ENOMEM;
+    }
+    if (!zstd_at_once(context, d)) {
+        ret = zstd_stream(context, d);
         ZSTD_freeDCtx(context); /* it holds a window of up to 8 MiB */
+        return ret;
+    }
+    put_context(context);
+    return ret;
+}
+
+/* Clusters whose compressed bytes were read together. */
+struct run {
+    struct decompression d[QCOW2_COMPRESSED_RUN_MAX];
+    int n;
+    bool zstd;
+    int ret;
+};
+
+static void run_decompression(void *arg)
+{
+    struct run *run = arg;
+
+    run->ret = 0;
+    for (int i = 0; i < run->n && run->ret == 0; i++) {
+        run->ret = run->zstd ? decompress_zstd(&run->d[i]) : decompress_deflate(&run->d[i]);
     }
 }
 
-int co_qcow2_read_compressed(struct qcow2 *q, uint64_t l2_entry, uint8_t *out)
+bool qcow2_compressed_follows(const struct qcow2 *q, uint64_t before, uint64_t entry)
 {
-    uint64_t offset, len;
+    uint64_t offset, len, next, next_len;
+
+    qcow2_compressed_extent(q, before, &offset, &len);
+    qcow2_compressed_extent(q, entry, &next, &next_len);
+    return next > offset && next <= offset + len;
+}
+
+int co_qcow2_read_compressed(struct qcow2 *q, const uint64_t *l2_entries, int n, uint8_t *out)
+{
+    struct run run = { .n = n, .zstd = q->h.compression_type };
+    uint64_t start, offset, len;
     int ret;
 
-    qcow2_compressed_extent(q, l2_entry, &offset, &len);
-    if (offset < q->cluster_size) {
+    assert(n > 0 && n <= QCOW2_COMPRESSED_RUN_MAX);
+    qcow2_compressed_extent(q, l2_entries[0], &start, &len);
+    qcow2_compressed_extent(q, l2_entries[n - 1], &offset, &len);
+    if (start < q->cluster_size) {
         return -EIO; /* in the header */
     }
-    AUTOFREE uint8_t *in = mem_try_alloc(len); /* at most two clusters */
+    AUTOFREE uint8_t *in = mem_try_alloc(offset + len - start); /* at most two clusters each */
 
     if (!in) {
         return -ENOMEM;
     }
-    struct decompression d = {
-        .in = in,
-        .in_len = len,
-        .out = out,
-        .out_len = q->cluster_size,
-    };
-
+    for (int i = 0; i < n; i++) {
+        qcow2_compressed_extent(q, l2_entries[i], &offset, &len);
+        run.d[i] = (struct decompression){
+            .in = in + (offset - start),
+            .in_len = len,
+            .out = out + (size_t)i * q->cluster_size,
+            .out_len = q->cluster_size,
+        };
+        node_debug_event(q->node, EVENT_READ_COMPRESSED);
+    }
     /* The last sector may stick out of the file.  A descriptor that points beyond its end gets
      * zeroes, and neither format has a stream that begins with those. */
-    node_debug_event(q->node, EVENT_READ_COMPRESSED);
-    ret = co_io_read(q->file, offset, in, len);
-    if (ret) {
-        return ret;
+    ret = co_io_read(q->file, start, in, offset + len - start);
+    if (ret == 0) {
+        co_io_work(run_decompression, &run);
+        ret = run.ret;
     }
-    co_io_work(q->h.compression_type ? run_zstd : run_deflate, &d);
-    return d.ret;
+    return ret;
 }

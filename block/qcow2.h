@@ -265,9 +265,12 @@ int co_qcow2_create(const char *path, json_t *options, struct error *err);
  * structures so that they agree; clear the dirty bit last.  Run at open, before the caches
  * exist. */
 int co_qcow2_rebuild_refcounts(struct qcow2 *q, struct error *err);
-/* Read and decompress a whole compressed cluster given its L2 entry into `out` (cluster_size
- * bytes). */
-int co_qcow2_read_compressed(struct qcow2 *q, uint64_t l2_entry, uint8_t *out);
+/* Read and decompress `n` whole clusters given their L2 entries, which follow each other, into `out` (as many times
+ * cluster_size bytes): one read, one piece of work. */
+#define QCOW2_COMPRESSED_RUN_MAX 64
+int co_qcow2_read_compressed(struct qcow2 *q, const uint64_t *l2_entries, int n, uint8_t *out);
+/* Does the second one's data begin where the first one's ends? */
+bool qcow2_compressed_follows(const struct qcow2 *q, uint64_t before, uint64_t entry);
 /* The host range of a compressed cluster: first byte and number of bytes (sector-rounded). */
 void qcow2_compressed_extent(const struct qcow2 *q, uint64_t l2_entry, uint64_t *offset, uint64_t *len);
 

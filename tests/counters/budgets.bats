@@ -33,6 +33,7 @@ budget() {
     table-bytes-per-streamed-gib) echo 1440000 ;; # [1253504]
     writes-per-stream) echo 6 ;;                  # [5]
     flushes-per-stream) echo 6 ;;                 # [5]
+    reads-per-compressed-mib) echo 5.2 ;;         # [4.56] four clusters of 64 KiB at once
     esac
 }
 
@@ -158,6 +159,14 @@ counters() {
 }
 
 # Large pages of the host's cache make each small write into them dear (core/io-host.c).
+@test "compressed clusters are read several at once" {
+    data_image plain.img 16
+    qemu-img convert -c -O qcow2 plain.img base.img
+    qemu-img create -q -f qcow2 -b base.img -F qcow2 top.img
+    counters top.img 'block_stream virtio0' 'wait virtio0 done 60s' >json
+    within reads-per-compressed-mib "$(jq '.host.reads / 16' json)"
+}
+
 @test "a large write reaches the host's cache in pieces of 64 KiB" {
     data_image a.img 4
     strace -f -qq -e trace=pwrite64,pwritev -o calls "$MERGANSER" -guest profile=none -drive "$(drive a.img)" \

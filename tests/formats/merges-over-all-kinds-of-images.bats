@@ -116,6 +116,21 @@ compressed() {
 @test "zlib clusters are read and merged" { compressed zlib; }
 @test "zstd clusters are read and merged" { compressed zstd; }
 
+@test "compressed clusters that lie in the file in any order are merged" {
+    local args=() i
+    qemu-img create -q -f qcow2 file-A.img 2M
+    for i in 31 0 1 3 2 4 5 6 7 30 16 15 14 13 12 8 9 17 18 19 20 21 29; do
+        args+=(-c "write -q -c -P $((i + 1)) $((i * 64))k 64k")
+    done
+    qemu-io -f qcow2 "${args[@]}" -c 'write -q -P 77 384k 1k' file-A.img >/dev/null
+    qemu-img create -q -f qcow2 -b file-A.img -F qcow2 file-B.img
+    offline_merge file-B.img merged.raw
+    run mg -drive "$(chain_drive A B)" -guest profile=none -c "block_stream virtio0" -c wait
+    assert_status 0
+    assert_clean file-B.img
+    same_content merged.raw file-B.img
+}
+
 @test "compressed clusters of the active image are overwritten" {
     qemu-img create -q -f raw data.raw 16M
     qemu-io -f raw -c 'write -q -P 7 0 16M' data.raw >/dev/null
