@@ -307,7 +307,6 @@ static int co_stream_prepare(struct job *job, struct error *err)
     if (target->backing == s->base) {
         return 0;
     }
-    co_node_write_out(target); /* what guests wrote meanwhile */
     ret = target->driver->co_set_backing(target, s->backing_name, s->backing_format, err);
     if (ret < 0) {
         return ret;
