@@ -116,13 +116,10 @@ static char *describe(const struct chardev *dev, const struct chardev_spec *spec
         return spec->port ? mem_printf("%s:%s:%s", kind, spec->host, spec->port)
                           : mem_printf("%s:%s", kind, spec->path);
     case CHARDEV_FILE:
-        return mem_printf("file:%s", spec->path);
-    case CHARDEV_STDIO:
+        return mem_strdup("file");
+    default:
         return mem_strdup("stdio");
-    case CHARDEV_NONE:
-        break;
     }
-    return mem_strdup("null");
 }
 
 struct chardev *chardev_open(const struct chardev_spec *spec, co_serve_fn *co_serve, void *arg,

@@ -250,3 +250,27 @@ unknown command: '-foo'
 VM status: paused (prelaunch)
 (qemu) quit" ]
 }
+
+@test "keys that move, control bytes and a line's end typed too late change nothing of what is typed on a socket" {
+    mg_start --qemu-compat -S -guest profile=none
+    python3 - 3>&- <<'END'
+import socket
+conn = socket.socket(socket.AF_UNIX)
+conn.settimeout(20)
+conn.connect("hmp")
+def until(words):
+    text = b""
+    while words not in text:
+        piece = conn.recv(65536)
+        if not piece:
+            break
+        text += piece
+    return text
+until(b"(qemu) ")
+conn.sendall(b"\x7f\b\x01info\x1b[A\x1bOP\x1b[1;5D\x1bx\x1b[~\x02 stax\x7ftus\r")
+assert b"VM status: paused (prelaunch)" in until(b"\r\n(qemu) ")
+conn.sendall(b"quit\r\ninfo name\r\n")
+assert b"info name" not in until(b"never")
+END
+    mg_wait
+}
