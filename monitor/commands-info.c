@@ -4,6 +4,7 @@
  *
  * `help` is made from the rows.  Under --qemu-compat it is QEMU's alphabetical list, else the same lines in groups.
  */
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -26,16 +27,14 @@ const struct command *const info_command_tables[] = {
 struct listing {
     struct monitor *mon;
     const char *prefix;
-    const char *group; /* NULL: all */
+    const char *group; /* of list_short() */
 };
 
 static void list_row(void *arg, const struct command *cmd)
 {
     struct listing *l = arg;
 
-    if (!l->group || !strcmp(l->group, cmd->group)) {
-        command_print_line(l->mon, cmd, l->prefix);
-    }
+    command_print_line(l->mon, cmd, l->prefix);
 }
 
 /* What a command does, in a few words: QEMU's text up to the first full stop, bracket or flag, on one line; malloc'ed. */
@@ -106,17 +105,15 @@ static void list_groups(struct monitor *mon)
 /* Below QEMU's line: what the words mean, and how it looks. */
 static void print_details(struct monitor *mon, const struct command *cmd)
 {
-    size_t widest = 0;
+    size_t widest = 2; /* a flag */
 
     for (const struct command_arg *arg = cmd->args; arg->name; arg++) {
         widest = MAX(widest, strlen(arg->name));
     }
     for (const struct command_arg *arg = cmd->args; arg->name; arg++) {
-        if (!arg->doc) {
-            continue;
-        }
+        assert(arg->doc);
         if (arg->letter) {
-            monitor_printf(mon, "  -%c%*s  %s\n", arg->letter, (int)(widest > 2 ? widest - 2 : 0), "", arg->doc);
+            monitor_printf(mon, "  -%c%*s  %s\n", arg->letter, (int)widest - 2, "", arg->doc);
         } else {
             monitor_printf(mon, "  %-*s  %s\n", (int)widest, arg->name, arg->doc);
         }

@@ -274,3 +274,24 @@ assert b"info name" not in until(b"never")
 END
     mg_wait
 }
+
+@test "under --qemu-compat the lists of commands and topics hold lines of QEMU's alone, in its order" {
+    make_chain file-A.img
+    local list
+    for list in help info 'help info' 'help '; do
+        ask_qemu -drive "$(chain_drive A)" <<<"$list" | plain >qemu.out
+        mg --qemu-compat -guest profile=none -S -c "$list" -drive "$(chain_drive A)" </dev/null | plain >ours.out
+        [ "$(wc -l <ours.out)" -gt 5 ]
+        diff qemu.out ours.out | grep '^>' >&2 && fail "$list: these are not QEMU's"
+    done
+    true
+}
+
+@test "every command and every topic explains its words" {
+    mg -S -c help -c 'help info' </dev/null >lists
+    sed -n 's/^  \([a-z][a-z_|-]*\) .*/\1/p' lists | tr '|' '\n' | sed 's/^/help /' >script
+    sed -n 's/^info \([a-z-]*\) .*/help info \1/p' lists >>script
+    [ "$(wc -l <script)" -gt 50 ]
+    mg -S -f script >out </dev/null
+    ! grep -i 'unknown' out
+}

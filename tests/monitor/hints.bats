@@ -145,3 +145,31 @@ groups = [line for line in lines if line.endswith(":") and not line.startswith("
 assert names == wanted, set(names) ^ set(wanted) or names
 assert len(groups) == len(set(groups)), groups' "$output"
 }
+
+@test "many names are counted, not listed; where there is no job or no image below, that is said" {
+    local i drives=() layers=()
+    for i in {1..14}; do drives+=(-drive "if=none,id=drive-$i"); done
+    run mg -S "${drives[@]}" -c 'info block nosuch'
+    assert_output " more."
+    for i in {1..12}; do layers+=("layer-$i.img"); done
+    CHAIN_SIZE=1M
+    local below=
+    for i in "${layers[@]}"; do
+        qemu-img create -q -f qcow2 ${below:+-b "$below" -F qcow2} "$i" 1M
+        below=$i
+    done
+    run mg -S -guest profile=none -drive "file=$below,if=virtio,format=qcow2" -c 'block_stream virtio0 nosuch'
+    assert_output " and "
+    assert_output " more"
+    run mg -S -guest profile=none -drive file=layer-1.img,if=virtio,format=qcow2 -c 'block_job_pause nosuch' -c 'block_stream virtio0 0 nosuch' --on-error=continue
+    assert_output "'virtio0' has no backing file."
+}
+
+@test "an error without near words has no hint" {
+    run mg -S -c 'qqqqqqqqqq'
+    assert_output "Type 'help' for a list."
+    run mg -S -c 'help qqqqqqqqqq' -c 'help info qqqqqq' --on-error=continue
+    assert_output "unknown command: 'qqqqqqqqqq'"
+    run mg -S -c 'help blok_stream' -c 'help info blok' --on-error=continue
+    assert_output "Did you mean: block_stream."
+}

@@ -743,3 +743,20 @@ type("quit\r")
 ends(0)
 END
 }
+
+@test "Ctrl-C ends a commit between two pieces, and says that the same command does the rest" {
+    image
+    on_terminal 100 -guest profile=none -object throttle-group,id=g,x-bps-read=100000 \
+        -drive if=virtio,driver=qcow2,file.driver=throttle,file.throttle-group=g,file.file.driver=file,file.file.filename=file-B.img <<'END'
+see("(qemu) ")
+type("commit virtio0\r")
+see("commit virtio0\n")
+time.sleep(0.5)
+type("\3")
+see("'commit' of 'virtio0' was interrupted: what is done is done, the same command does the rest\n(qemu) ")
+type("quit\r")
+ends(0)
+END
+    assert_clean file-A.img file-B.img
+    read_pattern file-B.img 1M 1M 2
+}

@@ -135,3 +135,21 @@ setup() {
     run mg --help
     assert_output 'Examples:'
 }
+
+@test "info qtree shows what was asked for, and what it came to" {
+    qemu-img create -q -f qcow2 a.img 1M
+    qemu-img create -q -f raw b.img 1M
+    qemu-img create -q -f raw c.img 1M
+    run mg -S -guest profile=none -blockdev qcow2,node-name=q,file.driver=file,file.filename=a.img \
+        -device virtio-blk-pci,drive=q,id=v0,bootindex=3,serial=abc,logical_block_size=4096,physical_block_size=4096,share-rw=on \
+        -drive file=b.img,if=none,id=d,format=raw -device ide-hd,drive=d,id=h0,bus=ide.1 -drive file=c.img,if=virtio,format=raw -c 'info qtree'
+    assert_status 0
+    assert_output 'dev: virtio-blk-pci, id "v0"'
+    assert_output 'dev: virtio-blk-pci, id ""'
+    assert_output '            drive = "q"'
+    assert_output '            drive = "d"'
+    assert_output '            serial = "abc"'
+    assert_output '            logical_block_size = 4096 (4 KiB)'
+    assert_output '            share-rw = true'
+    assert_output 'dev: ide-hd, id "h0"'
+}
