@@ -6,6 +6,8 @@
 
 #include <assert.h>
 
+#include <string.h>
+
 #include "core/bytes.h"
 #include "core/mem.h"
 
@@ -19,6 +21,11 @@ void copier_init(struct copier *c, struct node *target, struct node *base)
 
 void copier_fini(struct copier *c)
 {
+    for (void *buf = c->spare, *next; buf; buf = next) {
+        memcpy(&next, buf, sizeof(next));
+        free(buf);
+    }
+    c->spare = NULL;
     chain_map_put(c->map);
     c->map = NULL;
 }
@@ -135,10 +142,39 @@ static void add_piece(struct batch *b, struct io_piece piece)
     b->pieces[b->n++] = piece;
 }
 
-static void clear_batch(struct batch *b)
+static bool is_large(uint64_t len)
+{
+    return len >= COPIER_WINDOW_MAX / 4 && len <= COPIER_WINDOW_MAX;
+}
+
+/* There are as many as were in flight at once. */
+static void *buffer_get(struct copier *c, uint64_t len)
+{
+    void *buf = is_large(len) ? c->spare : NULL;
+
+    if (!buf) {
+        return mem_align(4096, is_large(len) ? COPIER_WINDOW_MAX : len);
+    }
+    memcpy(&c->spare, buf, sizeof(buf));
+    return buf;
+}
+
+static void buffer_put(struct copier *c, void *buf, uint64_t len)
+{
+    if (!is_large(len)) {
+        free(buf);
+        return;
+    }
+    memcpy(buf, &c->spare, sizeof(buf));
+    c->spare = buf;
+}
+
+static void clear_batch(struct copier *c, struct batch *b)
 {
     for (int i = 0; i < b->n; i++) {
-        free((void *)b->pieces[i].mem);
+        if (b->pieces[i].mem) {
+            buffer_put(c, (void *)b->pieces[i].mem, b->pieces[i].len);
+        }
     }
     b->n = 0;
     b->len = 0;
@@ -153,7 +189,7 @@ static int co_move_batch(struct copier *c, struct batch *b)
         ret = c->target->driver->co_copy_in(c->target, b->offset, b->pieces, b->n);
         c->copied += ret == 0 ? b->len : 0;
     }
-    clear_batch(b);
+    clear_batch(c, b);
     return ret;
 }
 
@@ -167,7 +203,7 @@ static int co_write_zeroes(struct copier *c, struct batch *b, uint64_t offset, u
 
 static int co_add_by_reading(struct copier *c, struct batch *b, uint64_t offset, uint64_t len)
 {
-    void *buf = mem_align(4096, len);
+    void *buf = buffer_get(c, len);
     struct iovec iov = { .iov_base = buf, .iov_len = len };
     int ret = co_node_read_nested(c->target, offset, &iov, 1);
 
@@ -175,7 +211,7 @@ static int co_add_by_reading(struct copier *c, struct batch *b, uint64_t offset,
         add_piece(b, (struct io_piece){ .mem = buf, .len = len });
         return 0;
     }
-    free(buf);
+    buffer_put(c, buf, len);
     return ret < 0 ? ret : co_write_zeroes(c, b, offset, len);
 }
 
@@ -244,7 +280,7 @@ static int co_fill_window(struct node *target, uint64_t offset, uint64_t len, vo
     if (ret == 0) {
         ret = co_move_batch(c, &b);
     }
-    clear_batch(&b);
+    clear_batch(c, &b);
     free(b.pieces);
     return ret;
 }

@@ -24,6 +24,7 @@ struct copier {
     uint64_t copied;          /* bytes of data moved so far */
     uint64_t end;             /* nothing behind it is looked for; 0: the target's size */
     bool zeroes_too;          /* what reads as zeroes is to be the target's own as well */
+    void *spare;              /* large buffers at rest, linked by their first bytes: fresh memory costs as much as a copy */
     bool nested;              /* all this is inside of a request that is counted already */
 };
 
