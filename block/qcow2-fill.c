@@ -10,6 +10,7 @@
  * compressed one, the layers below, or nowhere (zeroes).  Zeroes are found out from the tables
  * where possible, without reading.
  */
+#include <assert.h>
 #include <errno.h>
 
 #include "block/qcow2-l2.h"
@@ -44,15 +45,16 @@ static bool co_reads_as_zero(struct qcow2 *q, uint64_t guest, uint64_t len)
     return true;
 }
 
-/* Beyond the end of the disk there are zeroes. */
+/* Beyond the end of the disk there are zeroes; what begins there is not read at all (co_reads_as_zero()). */
 static int co_read(struct qcow2 *q, uint64_t guest, uint64_t len, uint8_t **out)
 {
     uint8_t *bytes = mem_try_alloc(len);
-    uint64_t visible = guest < q->node->size ? MIN(len, q->node->size - guest) : 0;
+    uint64_t visible = MIN(len, q->node->size - guest);
     struct iovec iov = { .iov_base = bytes, .iov_len = visible };
     int ret = bytes ? 0 : -ENOMEM;
 
-    if (ret == 0 && visible) {
+    assert(guest < q->node->size);
+    if (ret == 0) {
         node_debug_event(q->node, EVENT_COW_READ);
         ret = co_qcow2_read(q->node, guest, &iov, 1);
     }

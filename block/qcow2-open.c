@@ -387,10 +387,6 @@ static int co_load(struct qcow2 *q, struct error *err)
         return ret;
     }
     q->file = node_as_file(node->file);
-    if (!q->file) {
-        error_set(err, "qcow2 needs a file of its own below it");
-        return -ENOTSUP;
-    }
     ret = co_io_size(q->file, &file_size);
     if (ret) {
         error_set_errno(err, ret, "Could not get image size");

@@ -293,8 +293,8 @@ static int co_flags(struct qcow2_check *c, struct counts *n, bool fix, struct qc
 
 /* --- Repairs ------------------------------------------------------------------------------------------------------ */
 
-/* What a dirty image gets before its first write: new counts where they do not agree, flags, and no mark any more.  When
- * references themselves are wrong nothing changes. */
+/* What a dirty image gets before its first write: new counts where they do not agree, flags, and no mark any more.  1: references
+ * themselves are wrong, nothing has changed, and nothing else is to be mended. */
 static int co_rebuild(struct node *node, struct qcow2_report *r, struct error *err)
 {
     struct qcow2 *q = node->state;
@@ -318,7 +318,7 @@ static int co_rebuild(struct node *node, struct qcow2_report *r, struct error *e
     q->h.incompatible = before;
     if (ret == -EINVAL) {
         say(r, "%s", why.text);
-        ret = 0;
+        ret = 1;
     } else {
         error_move(err, &why);
     }
@@ -395,10 +395,10 @@ static int co_look(struct node *node, struct qcow2_check *c, struct counts *n, s
         ret = co_counts(node, c, n, r, fix, rebuild, err);
     }
     /* Flags follow the counts: they are mended only where those are good. */
-    bool mend = fix & QCOW2_FIX_ERRORS || (fix && !r->corruptions && !r->leaks);
+    bool mend = ret == 0 && (fix & QCOW2_FIX_ERRORS || (fix && !r->corruptions && !r->leaks));
     uint64_t fixed = r->corruptions_fixed;
 
-    if (!ret) {
+    if (ret >= 0) {
         ret = co_flags(c, n, mend, r);
     }
     return ret || r->corruptions_fixed == fixed ? ret : co_mend_flags(node, c, err);

@@ -159,6 +159,40 @@ static void tables_of_snapshots_that_are_larger_than_the_file_are_refused(void *
     io_sim_reset();
 }
 
+static unsigned said;
+
+static void hear(void *arg, const char *line)
+{
+    said += strcmp(line, arg) == 0;
+}
+
+static void CO_ENTRY mend_entry(void *arg)
+{
+    struct node *node = co_rig_open(IMAGE, false);
+    struct qcow2_report report = { .say = hear, .arg = arg };
+    struct error err = ERROR_INIT;
+
+    said = 0;
+    assert_int_equal(co_qcow2_report(node, QCOW2_FIX_ERRORS | QCOW2_FIX_LEAKS, &report, &err), 0);
+    assert_int_equal(said, 1);
+    assert_true(report.corruptions > 0);
+    co_node_unref(node);
+}
+
+/* Counts are wrong, and so is what they would have to be made from. */
+static void counts_are_not_made_anew_from_nonsense(void **state)
+{
+    io_sim_reset();
+    loop_run_co(make_entry, (void *)"size=5M,preallocation=metadata");
+    put64(0x10000, 0);
+    put64(0x40008, 0x60200 | QCOW2_COPIED);
+    uint64_t sum = io_sim_hash(IMAGE);
+
+    loop_run_co(mend_entry, (void *)"Could not repair dirty image: a data cluster at offset 0x60200 is not aligned to a cluster");
+    assert_int_equal(io_sim_hash(IMAGE), sum);
+    io_sim_reset();
+}
+
 /* The extension says where the directory lies; one bitmap, its table behind the directory. */
 static void make_bitmap(uint64_t directory, uint64_t len, uint64_t table, uint32_t entries)
 {
@@ -217,6 +251,7 @@ int main(void)
         cmocka_unit_test(a_thin_image_that_refers_to_everywhere_is_refused),
         cmocka_unit_test(a_file_with_too_many_clusters_is_refused),
         cmocka_unit_test(tables_of_snapshots_that_are_larger_than_the_file_are_refused),
+        cmocka_unit_test(counts_are_not_made_anew_from_nonsense),
         cmocka_unit_test(bitmaps_that_cannot_be_end_a_check),
     };
 

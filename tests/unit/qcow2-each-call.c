@@ -661,6 +661,20 @@ static int co_repair_leaks(struct error *err)
     return co_repair(err, QCOW2_FIX_LEAKS);
 }
 
+/* Bits that a writer has to clear. */
+static void mark_for_writers(void)
+{
+    rig_put64(IMAGE, 88, 1ull << 40);
+}
+
+static void an_image_is_opened_for_writing_or_not(void **state)
+{
+    static const struct command command = { .name = "open", .co_prepare = co_usual, .spoil = mark_for_writers,
+                                            .options = "cluster_size=4096,size=256k", .co_run = co_just_open };
+
+    fail_each_call(&command);
+}
+
 static void an_image_gets_repaired_or_asks_for_it_again(void **state)
 {
     static const struct command commands[] = {
@@ -693,6 +707,7 @@ int main(void)
         cmocka_unit_test(packed_clusters_come_whole),
         cmocka_unit_test(what_is_not_changed_keeps_its_content),
         cmocka_unit_test(the_name_below_changes_or_not),
+        cmocka_unit_test(an_image_is_opened_for_writing_or_not),
         cmocka_unit_test(an_image_gets_repaired_or_asks_for_it_again),
     };
 

@@ -292,11 +292,44 @@ static void each_kind_of_damage_is_found_in_time(void **state)
     }
 }
 
+/* Two clusters in one request: the second entry is nonsense. */
+static void co_second_entry(void *arg)
+{
+    struct error err = ERROR_INIT;
+    AUTOFREE uint8_t *buf = mem_zalloc(2 << 16);
+    json_t *options = json_pack("{s:s}", "driver", "qcow2");
+
+    io_sim_reset();
+    model_shell("qemu-img create -q -f qcow2 image.qcow2 64M && qemu-io -f qcow2 -c 'write -P 7 0 64k' image.qcow2");
+    AUTOFREE char *image = mem_printf("%s/image.qcow2", rig_dir);
+
+    assert_int_equal(io_sim_import(IMAGE, image), 0);
+    uint64_t wrong = QCOW2_COPIED | 0x50200, at = l2_table() + 9 * 8;
+
+    poke(at, wrong);
+    struct node *node = co_node_open(IMAGE, options, &err);
+
+    json_decref(options);
+    assert_non_null(node);
+    assert_int_equal(co_node_write_buf(node, 8 << 16, buf, 2 << 16), -EIO);
+    assert_true(node->corrupt);
+    co_node_unref(node);
+    assert_int_equal(peek(at), wrong);
+    model_shell("rm -f *.qcow2");
+}
+
+static void a_write_that_reaches_an_entry_that_is_wrong_goes_no_further(void **state)
+{
+    rig_need_qemu_img();
+    loop_run_co(co_second_entry, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_damage_crashes_nothing),
         cmocka_unit_test(each_kind_of_damage_is_found_in_time),
+        cmocka_unit_test(a_write_that_reaches_an_entry_that_is_wrong_goes_no_further),
     };
     return cmocka_run_group_tests(tests, model_setup, rig_teardown);
 }

@@ -367,6 +367,51 @@ static void CO_ENTRY find_corrupt_entry(void *arg)
     co_node_unref(node);
 }
 
+/* Version 2 has no mark: the node remembers. */
+static void CO_ENTRY old_corrupt_entry(void *arg)
+{
+    struct node *node = co_rig_open("/x.img", true);
+    struct error err = ERROR_INIT;
+    uint8_t data[4096] = { 0 };
+
+    assert_int_equal(co_node_write_buf(node, 1 << 20, data, sizeof(data)), 0); /* something is dirty */
+    assert_int_equal(co_node_write_buf(node, 0, data, sizeof(data)), -EIO);
+    assert_true(node->corrupt);
+    assert_int_equal(co_node_set_writable(node, false, &err), 0); /* what was dirty is lost */
+    assert_int_equal(co_node_set_writable(node, true, &err), -EACCES);
+    assert_string_equal(err.text, "qcow2: Image is corrupt; cannot be opened read/write");
+    error_clear(&err);
+    co_node_unref(node);
+}
+
+static void an_image_of_version_2_found_corrupt_stays_closed_to_writes(void **state)
+{
+    io_sim_reset();
+    loop_run_co(make_entry, (void *)"size=20M,compat=0.10,preallocation=metadata");
+    put64(get64(get64(40)) & QCOW2_L2_OFFSET_MASK, 0x123200);
+    loop_run_co(old_corrupt_entry, NULL);
+    io_sim_reset();
+}
+
+/* Bits that a later time may give a meaning to: as long as a cluster, and no extension behind it. */
+static void a_header_as_long_as_its_cluster_is_read_whole(void **state)
+{
+    uint8_t before[8192], after[8192], length[4];
+
+    io_sim_reset();
+    loop_run_co(make_entry, (void *)"size=20M,cluster_size=8192");
+    store_be32(length, 8192);
+    io_sim_write("/x.img", 100, length, sizeof(length));
+    memset(before, 0x5a, sizeof(before));
+    io_sim_write("/x.img", 112, before, sizeof(before) - 112);
+    put64(88, 2ull << 40); /* has the header written when it is opened */
+    open_for_writing();
+    assert_int_equal(get64(88), 0);
+    io_sim_read("/x.img", 112, after, sizeof(after) - 112);
+    assert_memory_equal(after, before, sizeof(after) - 112);
+    io_sim_reset();
+}
+
 /* A damaged table is met while the image is in use: marked, reported once, written no further. */
 static void an_image_found_corrupt_is_marked_and_closed_to_writes(void **state)
 {
@@ -401,6 +446,8 @@ int main(void)
         cmocka_unit_test(autoclear_bits_go_with_the_first_right_to_write),
         cmocka_unit_test(corrupt_images_are_only_read),
         cmocka_unit_test(an_image_found_corrupt_is_marked_and_closed_to_writes),
+        cmocka_unit_test(an_image_of_version_2_found_corrupt_stays_closed_to_writes),
+        cmocka_unit_test(a_header_as_long_as_its_cluster_is_read_whole),
         cmocka_unit_test(counts_in_impossible_places_are_made_anew),
         cmocka_unit_test(clusters_that_no_block_counts_get_one),
         cmocka_unit_test(a_table_of_counts_that_nothing_counts_is_made_anew),

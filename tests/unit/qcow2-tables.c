@@ -535,6 +535,105 @@ static void refcounts_of_every_width_are_stored_and_loaded(void **state)
     assert_int_equal(bytes[1], 2); /* the least significant bit comes first */
 }
 
+/* --- Odd requests ---------------------------------------------------------------------------- */
+
+static void co_scattered(void *arg)
+{
+    uint8_t bytes[40][512];
+    struct iovec iov[40];
+    uint64_t before;
+
+    co_plain_image();
+    for (int i = 0; i < 40; i++) {
+        memset(bytes[i], i + 1, sizeof(bytes[i]));
+        iov[i] = (struct iovec){ bytes[i], sizeof(bytes[i]) };
+    }
+    co_write_byte(0, 512, 1); /* has the table made */
+    before = io_stats.writes;
+    assert_int_equal(co_node_write(node, CLUSTER + 512, iov, 40), 0);
+    assert_int_equal(io_stats.writes - before, 1);
+    co_expect_byte(CLUSTER, 512, 0);
+    for (int i = 0; i < 40; i++) {
+        co_expect_byte(CLUSTER + 512 + i * 512, 512, i + 1);
+    }
+    co_expect_byte(CLUSTER + 41 * 512, 512, 0);
+    co_done();
+}
+
+static void many_pieces_of_memory_and_what_surrounds_them_are_one_write(void **state)
+{
+    rig_need_qemu_img();
+    loop_run_co(co_scattered, NULL);
+}
+
+/* The disk ends in the middle of a subcluster of 2 KiB. */
+static void co_ragged_end(void *arg)
+{
+    co_image("qemu-img create -q -f qcow2 -o extended_l2=on -b base.qcow2 -F qcow2 image.qcow2 1051136",
+             "{\"discard\": \"unmap\"}");
+    co_expect_byte(node->size - 2560, 2560, 5);
+    assert_int_equal(co_node_zero(node, node->size - 512, 512, 0), 0);
+    co_expect_byte(node->size - 2560, 2048, 5);
+    co_expect_byte(node->size - 512, 512, 0);
+    assert_int_equal(co_node_zero(node, node->size - 2560, 2560, NODE_MAY_UNMAP), 0);
+    co_expect_byte(node->size - 2560, 2560, 0);
+    co_done();
+}
+
+static void zeroes_reach_the_end_of_a_disk_wherever_it_is(void **state)
+{
+    rig_need_qemu_img();
+    loop_run_co(co_ragged_end, NULL);
+}
+
+struct held_up_read {
+    struct co_group group;
+    uint64_t at;
+    uint8_t bytes[4096];
+};
+
+static void co_held_up_read(void *arg)
+{
+    struct held_up_read *r = arg;
+
+    assert_int_equal(co_node_read_buf(node, r->at, r->bytes, sizeof(r->bytes)), 0);
+    co_group_done(&r->group, 0);
+}
+
+/* The snapshot's table is read by one while another, who writes elsewhere in it, takes a copy. */
+static void co_copied_meanwhile(void *arg)
+{
+    struct held_up_read r = { .at = 600 * CLUSTER };
+    struct co_group *group = &r.group;
+
+    co_image("qemu-img create -q -f qcow2 image.qcow2 64M && qemu-io -f qcow2 -c 'write -P 6 0 64k' -c 'write -P 8 37M 4M' "
+             "image.qcow2 && qemu-img snapshot -c one image.qcow2", "{\"discard\": \"unmap\"}");
+    uint64_t table = q->l1[0] & QCOW2_L1_OFFSET_MASK;
+    const struct io_sim_fault stall = { .kind = IO_SIM_FAULT_STALL, .ops = IO_SIM_READ, .offset = table + 600 / 512 * 4096,
+                                        .len = 4096, .ns = NS_PER_S, .times = 1 };
+
+    io_sim_fault(&stall);
+    co_group_init(group);
+    co_group_add(group);
+    co_start(co_held_up_read, &r);
+    co_sleep_ns(NS_PER_MS);
+    assert_int_equal(io_sim_faults_struck(), 1);
+    co_write_byte(0, 512, 1);
+    assert_true((q->l1[0] & QCOW2_L1_OFFSET_MASK) != table);
+    co_group_wait(group);
+    for (size_t i = 0; i < sizeof(r.bytes); i++) {
+        assert_int_equal(r.bytes[i], 8);
+    }
+    io_sim_faults_clear();
+    co_done();
+}
+
+static void a_reader_of_a_table_that_is_copied_meanwhile_reads_the_copy(void **state)
+{
+    rig_need_qemu_img();
+    loop_run_co(co_copied_meanwhile, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -551,6 +650,9 @@ int main(void)
         cmocka_unit_test(at_the_formats_limit_writes_fail_cleanly),
         cmocka_unit_test(what_a_snapshot_holds_is_copied_on_write),
         cmocka_unit_test(becoming_read_only_and_writable_again_keeps_all),
+        cmocka_unit_test(many_pieces_of_memory_and_what_surrounds_them_are_one_write),
+        cmocka_unit_test(zeroes_reach_the_end_of_a_disk_wherever_it_is),
+        cmocka_unit_test(a_reader_of_a_table_that_is_copied_meanwhile_reads_the_copy),
     };
     return cmocka_run_group_tests(tests, model_setup, rig_teardown);
 }
