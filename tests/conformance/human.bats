@@ -7,7 +7,7 @@ load ../lib.bash
 
 @test "every answer of the human monitor and of QMP is QEMU's, or a difference that is kept and still there" {
     command -v qemu-system-x86_64 >/dev/null || skip "no qemu-system-x86_64"
-    timeout -k 5 100 "$TOP/tests/conformance/run" >&2 3>&-
+    timeout -k 5 200 "$TOP/tests/conformance/run" >&2 3>&-
 }
 
 @test "a difference that nobody keeps fails the run" {
