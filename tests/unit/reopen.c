@@ -215,6 +215,60 @@ static void CO_ENTRY co_test_faults(void *arg)
     assert_true(TAILQ_EMPTY(&all_nodes));
 }
 
+/* --- Races ------------------------------------------------------------------------------------------------------- */
+
+static unsigned ended;
+static char *said;
+
+static CO_ENTRY void co_writer(void *arg)
+{
+    static uint8_t data[65536];
+
+    assert_int_equal(co_node_write_buf(arg, 0, data, sizeof(data)), 0);
+    ended++;
+}
+
+static CO_ENTRY void co_reopener(void *arg)
+{
+    struct error err = ERROR_INIT;
+    json_t *tree = tree_of(arg);
+
+    assert_int_equal(co_blockdev_reopen(tree, &err), -EBUSY);
+    said = mem_strdup(err.text);
+    error_clear(&err);
+    json_decref(tree);
+    ended++;
+}
+
+/* A job begins on a node while the guests of the list's nodes are being stopped. */
+static void CO_ENTRY co_test_race(void *arg)
+{
+    struct node *top;
+
+    co_begin();
+    top = node_find("top");
+    ended = 0;
+    co_start(co_writer, top);
+    co_start(co_reopener, "[{" A ",'detect-zeroes':'on'},{" TOP ",'backing':null}]");
+    assert_int_equal(ended, 0);
+    top->busy_reason = "somebody has it";
+    while (ended < 2) {
+        co_sleep_ns(NS_PER_MS);
+    }
+    assert_string_equal(said, "Node 'top' is busy: somebody has it");
+    free(said);
+    top->busy_reason = NULL;
+    assert_as_before();
+    assert_int_equal(node_find("a")->detect_zeroes, 0);
+    assert_int_equal(top->drained + node_find("a")->drained, 0);
+    co_end();
+}
+
+static void who_takes_a_node_while_guests_are_being_stopped_is_first(void **state)
+{
+    loop_run_co(co_test_race, NULL);
+}
+
 static void what_cannot_change_is_named_and_nothing_changes(void **state)
 {
     loop_run_co(co_test_refusals, NULL);
@@ -235,6 +289,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_cannot_change_is_named_and_nothing_changes),
         cmocka_unit_test(what_is_not_said_goes_back_to_its_default),
+        cmocka_unit_test(who_takes_a_node_while_guests_are_being_stopped_is_first),
         cmocka_unit_test(a_host_that_refuses_in_the_middle_undoes_the_whole_list),
     };
     return cmocka_run_group_tests_name("reopen", tests, rig_setup, rig_teardown);
