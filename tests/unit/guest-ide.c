@@ -489,6 +489,62 @@ static void a_drive_that_forgot_its_settings_still_works(void **state)
     }
 }
 
+/* --- A drive that is busy --------------------------------------------------------------------- */
+
+/* The firmware's command, which no driver has given: the drive is busy until the host is done. */
+static void begin_firmware_command(void)
+{
+    disk0.hold = true;
+    select_unit(0);
+    begin28(0xe7, 0, 0); /* flush */
+    assert_true(alternate() & IDE_ST_BSY);
+}
+
+static void a_request_waits_until_the_drive_is_ready(void **state)
+{
+    struct call c = read_call(0);
+
+    begin_firmware_command();
+    co_start(call_entry, &c);
+    settle();
+    assert_false(c.done);
+    release(&disk0);
+    settle();
+    settle();
+    assert_true(c.done);
+    assert_int_equal(c.result, 0);
+}
+
+static void a_drive_that_stays_busy_is_given_up(void **state)
+{
+    struct call c = read_call(0);
+
+    begin_firmware_command();
+    co_start(call_entry, &c);
+    for (unsigned i = 0; i < 10 && !c.done; i++) {
+        settle();
+    }
+    assert_true(c.done);
+    assert_int_equal(c.result, -EIO);
+    release(&disk0);
+    settle();
+    assert_int_equal(run(GUEST_READ, 0, S), 0);
+}
+
+static void who_waits_for_a_busy_drive_can_be_told_to_stop(void **state)
+{
+    struct call c = read_call(0);
+
+    begin_firmware_command();
+    co_start(call_entry, &c);
+    settle();
+    ops->abort(drv[0]);
+    settle();
+    assert_int_equal(c.result, -ECANCELED);
+    release(&disk0);
+    settle();
+}
+
 /* --- Shutdown --------------------------------------------------------------------------------- */
 
 static void a_shutdown_waits_for_the_host(void **state)
@@ -609,6 +665,9 @@ int main(void)
         DRV(a_reset_of_the_machine_comes_at_any_time),
         DRV(a_reset_of_the_machine_ends_a_boot),
         DRV(a_drive_that_forgot_its_settings_still_works),
+        DRV(a_request_waits_until_the_drive_is_ready),
+        DRV(a_drive_that_stays_busy_is_given_up),
+        DRV(who_waits_for_a_busy_drive_can_be_told_to_stop),
         DRV(a_shutdown_waits_for_the_host),
         DRV(a_shutdown_in_the_middle_of_pio),
         DRVS(a_shutdown_leaves_the_other_drive_alone),
