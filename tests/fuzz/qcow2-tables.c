@@ -496,7 +496,9 @@ static void co_grow(void)
 {
     struct error err = ERROR_INIT;
 
-    (void)co_node_truncate(w.disk->root, w.disk->root->size + 4096, &err);
+    if (node_check_free(w.disk->root, &err) == 0) { /* a job's sizes stay */
+        (void)co_node_truncate(w.disk->root, w.disk->root->size + 4096, &err);
+    }
     error_clear(&err);
 }
 
