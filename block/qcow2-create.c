@@ -63,7 +63,7 @@ static int take_size(json_t *options, const char *key, uint64_t *out, struct err
     }
     if (text) {
         ret = size_parse(text, 1, out, NULL);
-    } else if (json_is_integer(value) && json_integer_value(value) >= 0) {
+    } else if (json_typeof(value) == JSON_INTEGER && json_integer_value(value) >= 0) {
         *out = json_integer_value(value);
         ret = 0;
     }
@@ -85,8 +85,8 @@ static int take_bool(json_t *options, const char *key, bool *out, struct error *
     if (!value) {
         return 0;
     }
-    if (json_is_boolean(value)) {
-        *out = json_is_true(value);
+    if (json_typeof(value) == JSON_TRUE || json_typeof(value) == JSON_FALSE) {
+        *out = json_typeof(value) == JSON_TRUE;
         return 0;
     }
     if (text && keyval_switch(text, out) == 0) {
@@ -106,7 +106,7 @@ static int take_number(json_t *options, const char *key, uint64_t *out, struct e
     if (!value) {
         return 0;
     }
-    if (json_is_integer(value)) {
+    if (json_typeof(value) == JSON_INTEGER) {
         *out = json_integer_value(value);
         return 0;
     }
@@ -189,7 +189,7 @@ static int take_name(json_t *options, const char *key, const char **out, struct 
 {
     json_t *value = json_object_get(options, key);
 
-    if (!value || json_is_null(value)) {
+    if (!value || json_typeof(value) == JSON_NULL) {
         return 0;
     }
     *out = json_string_value(value);

@@ -155,6 +155,12 @@ mended() {
     same_content copy-ours/a.qcow2 sound.qcow2
 }
 
+@test "a snapshot's table outside of the image is found" {
+    qemu-img snapshot -c one images/a.qcow2
+    damage "$((0x$(od -An -tx1 -j64 -N8 images/a.qcow2 | tr -d ' \n')))" 0000010000000000
+    same 'img check a.qcow2' 'img check -r leaks a.qcow2' 'img check -r all a.qcow2'
+}
+
 @test "an L2 table that is not aligned is called so, whatever its entries are" {
     damage $l1 8000000000040200
     same 'img check a.qcow2' 'img check -r leaks a.qcow2'

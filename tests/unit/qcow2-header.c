@@ -404,6 +404,22 @@ static void an_encrypted_image_tells_its_unknown_features(void **state)
     free(exts[1].data);
 }
 
+static void only_a_whole_beginning_of_a_known_version_is_taken_for_qcow2(void **state)
+{
+    static const struct {
+        const char *head;
+        size_t len;
+        bool is;
+    } rows[] = {
+        { "QFI\xfb\0\0\0\2", 8, true }, { "QFI\xfb\0\0\0\3", 8, true }, { "QFI\xfb\0\0\0\1", 8, false },
+        { "QFI\xfb\0\0\0\3", 7, false }, { "QFI\xfc\0\0\0\3", 8, false },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        assert_int_equal(driver_qcow2.probe((const uint8_t *)rows[i].head, rows[i].len, "x") > 0, rows[i].is);
+    }
+}
+
 /* The L1 table in front of the counts. */
 static void tables_may_come_in_any_order(void **state)
 {
@@ -892,6 +908,7 @@ int main(void)
         cmocka_unit_test(any_number_of_extensions_is_kept),
         cmocka_unit_test(an_encrypted_image_tells_its_unknown_features),
         cmocka_unit_test(tables_may_come_in_any_order),
+        cmocka_unit_test(only_a_whole_beginning_of_a_known_version_is_taken_for_qcow2),
         cmocka_unit_test(extensions_that_leave_no_room_refuse_a_name_and_let_one_go),
         cmocka_unit_test(an_empty_name_keeps_no_place),
         cmocka_unit_test(of_two_formats_one_is_left),

@@ -292,6 +292,40 @@ static void each_kind_of_damage_is_found_in_time(void **state)
     }
 }
 
+/* The host does not say how long the file is: nobody can tell whether the entry is wrong. */
+static void co_unknown_end(void *arg)
+{
+    const struct io_sim_fault fails = { .ops = IO_SIM_SIZE };
+    struct error err = ERROR_INIT;
+    json_t *options = json_pack("{s:s}", "driver", "qcow2");
+    uint8_t buf[4096];
+
+    io_sim_reset();
+    model_shell("qemu-img create -q -f qcow2 image.qcow2 64M && qemu-io -f qcow2 -c 'write -P 7 0 64k' image.qcow2");
+    AUTOFREE char *image = mem_printf("%s/image.qcow2", rig_dir);
+
+    assert_int_equal(io_sim_import(IMAGE, image), 0);
+    entry_beyond_end();
+    struct node *node = co_node_open(IMAGE, options, &err);
+
+    json_decref(options);
+    assert_non_null(node);
+    io_sim_fault(&fails);
+    assert_int_equal(co_node_read_buf(node, 0, buf, sizeof(buf)), -EIO);
+    assert_false(node->corrupt);
+    io_sim_faults_clear();
+    assert_int_equal(co_node_read_buf(node, 0, buf, sizeof(buf)), -EIO);
+    assert_true(node->corrupt);
+    co_node_unref(node);
+    model_shell("rm -f *.qcow2");
+}
+
+static void an_end_that_cannot_be_asked_for_is_no_corruption(void **state)
+{
+    rig_need_qemu_img();
+    loop_run_co(co_unknown_end, NULL);
+}
+
 /* Two clusters in one request: the second entry is nonsense. */
 static void co_second_entry(void *arg)
 {
@@ -329,6 +363,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_damage_crashes_nothing),
         cmocka_unit_test(each_kind_of_damage_is_found_in_time),
+        cmocka_unit_test(an_end_that_cannot_be_asked_for_is_no_corruption),
         cmocka_unit_test(a_write_that_reaches_an_entry_that_is_wrong_goes_no_further),
     };
     return cmocka_run_group_tests(tests, model_setup, rig_teardown);

@@ -535,6 +535,33 @@ static void refcounts_of_every_width_are_stored_and_loaded(void **state)
     assert_int_equal(bytes[1], 2); /* the least significant bit comes first */
 }
 
+/* Larger than one host operation: the first part fails, and nothing of it is there. */
+static void co_failed_copy(void *arg)
+{
+    const uint64_t len = 6 << 20;
+    const struct io_sim_fault fails = { .path = IMAGE, .ops = IO_SIM_COPY | IO_SIM_WRITE, .times = 0 };
+    struct io_file *source;
+
+    co_plain_image();
+    co_write_byte(0, 4096, 1);
+    io_sim_create(SOURCE, len);
+    assert_int_equal(co_io_open(NULL, SOURCE, IO_READ_ONLY, &source), 0);
+    io_sim_fault(&fails);
+    assert_int_equal(co_node_populate(node, 1 << 20, len, co_populate, source), -EIO);
+    io_sim_faults_clear();
+    assert_int_equal(co_map(1 << 20).kind, EXTENT_NONE);
+    assert_int_equal(co_node_populate(node, 1 << 20, len, co_populate, source), 0);
+    co_expect_byte(1 << 20, len, 0);
+    co_io_close(source);
+    co_done();
+}
+
+static void a_copy_that_fails_leaves_nothing_behind(void **state)
+{
+    rig_need_qemu_img();
+    loop_run_co(co_failed_copy, NULL);
+}
+
 /* --- Odd requests ---------------------------------------------------------------------------- */
 
 static void co_scattered(void *arg)
@@ -650,6 +677,7 @@ int main(void)
         cmocka_unit_test(at_the_formats_limit_writes_fail_cleanly),
         cmocka_unit_test(what_a_snapshot_holds_is_copied_on_write),
         cmocka_unit_test(becoming_read_only_and_writable_again_keeps_all),
+        cmocka_unit_test(a_copy_that_fails_leaves_nothing_behind),
         cmocka_unit_test(many_pieces_of_memory_and_what_surrounds_them_are_one_write),
         cmocka_unit_test(zeroes_reach_the_end_of_a_disk_wherever_it_is),
         cmocka_unit_test(a_reader_of_a_table_that_is_copied_meanwhile_reads_the_copy),

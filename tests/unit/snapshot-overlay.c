@@ -121,6 +121,61 @@ static void nodes_without_a_disk_take_an_overlay(void **state)
     io_sim_reset();
 }
 
+/* A disk whose image has no file of its own, and one that lies in a part of another: what was taken from the first is given back
+ * when the second fails. */
+static CO_ENTRY void co_odd_files(void *arg)
+{
+    struct node *null = co_open("{\"driver\": \"null-co\", \"size\": 1048576, \"node-name\": \"null\"}");
+
+    co_rig_create("/d1", "size=1M");
+    co_rig_create("/d2", "size=1M");
+    struct node *raw = co_open("{\"driver\": \"qcow2\", \"node-name\": \"n1\", \"file\": {\"driver\": \"raw\", "
+                               "\"file\": {\"driver\": \"file\", \"filename\": \"/d1\"}}}");
+    struct disk *disk = disk_new("d2", co_open("{\"driver\": \"qcow2\", \"filename\": \"/d2\", \"node-name\": \"n2\"}"));
+    const char *const over[] = { "{\"driver\": \"qcow2\", \"filename\": \"/o0\", \"backing\": null, \"node-name\": \"o0\"}",
+                                 "{\"driver\": \"qcow2\", \"filename\": \"/o1\", \"backing\": null, \"node-name\": \"o1\"}" };
+    const struct snapshot_args args[] = {
+        { .node = "null", .overlay = "o0" },
+        { .node = "n1", .overlay = "o1" },
+        { .device = "d2", .file = "/o2" },
+    };
+    const struct io_sim_fault fails = { .path = "/d2", .ops = IO_SIM_OPEN };
+    struct node *overlays[2];
+    struct error err = ERROR_INIT;
+
+    for (unsigned i = 0; i < 2; i++) {
+        AUTOFREE char *path = mem_printf("/o%u", i);
+
+        co_rig_create(path, "size=1M");
+        overlays[i] = co_open(over[i]);
+    }
+    io_sim_fault(&fails); /* the third cannot become read-only */
+    assert_true(co_snapshot_group(args, 3, &err) < 0);
+    error_clear(&err);
+    io_sim_faults_clear();
+    assert_false(null->read_only || raw->read_only || disk->root->read_only);
+    assert_false(null->busy_reason || raw->busy_reason || overlays[0]->busy_reason);
+    assert_null(overlays[0]->backing);
+    co_still_writable(disk);
+    co_expect(args, 3, NULL);
+    assert_ptr_equal(overlays[0]->backing, null);
+    assert_ptr_equal(overlays[1]->backing, raw);
+    assert_true(null->read_only && raw->read_only);
+    co_disk_free(disk);
+    for (unsigned i = 0; i < 2; i++) {
+        co_node_unref(overlays[i]);
+    }
+    co_node_unref(raw);
+    co_node_unref(null);
+}
+
+static void a_group_of_odd_images_is_all_or_none(void **state)
+{
+    io_sim_reset();
+    loop_run_co(co_odd_files, NULL);
+    io_sim_reset();
+}
+
 /* --- Groups ------------------------------------------------------------------------------------------------------- */
 
 static struct {
@@ -315,6 +370,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_cannot_be_an_overlay_is_refused),
         cmocka_unit_test(nodes_without_a_disk_take_an_overlay),
+        cmocka_unit_test(a_group_of_odd_images_is_all_or_none),
         cmocka_unit_test(a_group_is_all_or_none_wherever_it_fails),
         cmocka_unit_test(a_group_whose_first_is_wrong_begins_no_other),
         cmocka_unit_test(who_is_faster_wins),
