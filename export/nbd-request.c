@@ -39,18 +39,26 @@ size_t nbd_work_needs(const struct nbd_request *req)
 
 static int co_read_into(struct nbd_work *w, uint64_t offset, size_t len)
 {
-    struct node *root = co_nbd_export_root(w->session->export);
+    struct nbd_export *e = w->session->export;
+    uint64_t started = loop_now();
+    struct node *root = co_nbd_export_root(e);
     struct iovec iov = { .iov_base = w->buf, .iov_len = len };
+    int ret = root ? co_node_read(root, offset, &iov, 1) : -ENOMEDIUM;
 
-    return root ? co_node_read(root, offset, &iov, 1) : -ENOMEDIUM;
+    nbd_export_took(e, started);
+    return ret;
 }
 
 static int co_write_from(struct nbd_work *w, uint64_t offset, size_t len)
 {
-    struct node *root = co_nbd_export_root(w->session->export);
+    struct nbd_export *e = w->session->export;
+    uint64_t started = loop_now();
+    struct node *root = co_nbd_export_root(e);
     struct iovec iov = { .iov_base = w->buf, .iov_len = len };
+    int ret = root ? co_node_write(root, offset, &iov, 1) : -ENOMEDIUM;
 
-    return root ? co_node_write(root, offset, &iov, 1) : -ENOMEDIUM;
+    nbd_export_took(e, started);
+    return ret;
 }
 
 static int co_flush(struct nbd_work *w)

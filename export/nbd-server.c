@@ -260,6 +260,15 @@ int co_nbd_export_remove(struct nbd_export *e, bool hard, struct error *err)
     return 0;
 }
 
+void nbd_export_took(struct nbd_export *e, uint64_t started_ns)
+{
+    uint64_t now = loop_now();
+
+    if (e->disk) {
+        latency_window_add(&e->disk->latencies, now, now - started_ns);
+    }
+}
+
 struct node *co_nbd_export_root(struct nbd_export *e)
 {
     struct disk *disk = e->disk;

@@ -10,7 +10,7 @@
  *
  * An export of a disk follows the disk's root, so snapshots and merges run underneath; an export of any other node holds
  * a reference to it.  A client's errors are reported to the client: neither the disk's error policy nor its statistics
- * are touched, for they belong to the guest.
+ * are touched, for they belong to the guest.  Only the latency targets of jobs see how long a client waits.
  *
  * The socket is for its owner alone (mode 0600).  There is no TLS.
  */
@@ -68,6 +68,8 @@ int co_nbd_export_remove(struct nbd_export *e, bool hard, struct error *err);
 /* Who wants to hear that an export is gone; NULL: nobody. */
 void nbd_on_export_deleted(void (*fn)(const char *id));
 
+/* A client's read or write took from `started_ns` until now: to jobs that have a latency target it is a guest as any other. */
+void nbd_export_took(struct nbd_export *e, uint64_t started_ns);
 /* The node that requests go to at this moment: suspends while a disk is being drained.  NULL: no medium.  Use it before
  * suspending otherwise. */
 struct node *co_nbd_export_root(struct nbd_export *e);

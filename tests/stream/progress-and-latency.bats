@@ -75,6 +75,17 @@ virtual() {
     assert_output 'latency target 1 ms'
 }
 
+@test "what a client of an export waits for counts for a latency target" {
+    half_full
+    mg_start -drive ${DISK/virtio/none},id=virtio0 # no device
+    hmp 'nbd_server_start unix:nbd' 'nbd_server_add -w virtio0' 'block_stream -l 3ms virtio0 64k' >/dev/null
+    run hmp 'info block-jobs -v'
+    assert_output "the guest's p99 is not known: it is idle"
+    qemu-io -f raw -c 'write -q -P 3 0 64k' -c 'read -q -P 3 0 64k' "nbd+unix:///virtio0?socket=$PWD/nbd" >/dev/null
+    run hmp 'info block-jobs -v'
+    [[ $output =~ "the guest's p99 is "[0-9.]+" " ]]
+}
+
 @test "under --qemu-compat there is no latency target" {
     half_full
     mg_start -qemu-compat -guest profile=none -drive $DISK
