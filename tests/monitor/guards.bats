@@ -9,9 +9,15 @@ quiet() {
     mg -guest profile=none "$@"
 }
 
+# All is open when somebody is answered; the sockets are there before.
+started() {
+    mg_start -guest profile=none "$@"
+    hmp 'info status'
+}
+
 # The old root goes away on the host while it is in use: what a snapshot records then leads nowhere.
 moved_root() {
-    mg_start -guest profile=none "$@" -drive file=file-A.img,if=virtio,format=qcow2
+    started "$@" -drive file=file-A.img,if=virtio,format=qcow2
     mv file-A.img elsewhere.img
 }
 
@@ -77,7 +83,7 @@ moved_root() {
 
 @test "so is one whose base has been moved, and --safe does not let it begin" {
     make_chain file-A.img file-B.img file-C.img
-    mg_start -guest profile=none --safe -drive "$(chain_drive A B C)"
+    started --safe -drive "$(chain_drive A B C)"
     mv file-A.img elsewhere.img
     run hmp 'block_stream virtio0 0 A' 'info block-jobs'
     assert_output "Error: Refused by --safe: the backing file of 'file-C.img' is recorded as 'file-A.img'"
@@ -171,7 +177,7 @@ change() {
 @test "a stream's base is looked at however it is named, where the stream will find it" {
     make_chain file-A.img file-B.img file-C.img file-D.img
     qemu-img create -q -f qcow2 other.img 1M
-    mg_start --safe -guest profile=none -drive "$(chain_drive A B C D)" -blockdev qcow2,node-name=other,file.driver=file,file.filename=other.img
+    started --safe -drive "$(chain_drive A B C D)" -blockdev qcow2,node-name=other,file.driver=file,file.filename=other.img
     mv file-B.img elsewhere.img
     stream() {
         qmp "{\"execute\":\"block-stream\",\"arguments\":{\"job-id\":\"j\",\"device\":\"virtio0\",$1}}"
