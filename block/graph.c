@@ -157,11 +157,31 @@ void co_node_unref(struct node *node)
     free(todo);
 }
 
+void node_measure_nesting(struct node *node)
+{
+    unsigned file = node->file ? node->file->nesting + 1 : 0, below = 0;
+
+    if (node->backing) {
+        below = node->backing->nesting + node->backing->driver->is_filter;
+    }
+    node->nesting = MAX(file, below);
+}
+
+int node_check_nesting(const struct node *node, struct error *err)
+{
+    if (node->nesting > NODE_NESTING_MAX) {
+        error_set(err, "Cannot stack more than %d nodes on each other", NODE_NESTING_MAX);
+        return -ELOOP;
+    }
+    return 0;
+}
+
 void co_node_set_backing_edge(struct node *node, struct node *below)
 {
     struct node *old = node->backing;
 
     node->backing = below ? node_ref(below) : NULL;
+    node_measure_nesting(node);
     chain_map_relink(node);
     co_node_unref(old);
 }

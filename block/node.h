@@ -190,6 +190,7 @@ struct node {
     struct co_queue drain_queue; /* requests that wait for the end of the drain */
     struct co_queue idle_queue;  /* drainers that wait for in_flight == 0 */
 
+    unsigned nesting;            /* see node_measure_nesting() */
     const char *busy_reason;     /* "block device is in use by block job: stream", NULL when free */
     unsigned backing_frozen;     /* > 0: the backing edge may not change */
     struct node_stats stats;
@@ -198,6 +199,13 @@ struct node {
 /* Whoever takes a reference to what he finds here looks at node_alive() first. */
 TAILQ_HEAD(node_list, node);
 extern struct node_list all_nodes;
+
+/* How many drivers a request on this node may have to pass one inside the other, on one stack: its file and what that stands on, and
+ * below its images (which the chain map walks without nesting) the first filter.  Sets node->nesting from the children's; a node
+ * that would go deeper than NODE_NESTING_MAX is refused when it is opened. */
+#define NODE_NESTING_MAX 100
+void node_measure_nesting(struct node *node);
+int node_check_nesting(const struct node *node, struct error *err); /* 0 or -ELOOP with words */
 
 /* --- Requests ------------------------------------------------------------------------------------------ */
 /* All: bytes; suspend; 0 or -errno: -EIO beyond the end, -EPERM read-only or guarded, -ENOSPC, ... */

@@ -262,6 +262,8 @@ struct node *co_node_finish_open(struct node *node, struct error *err)
         ret = -EEXIST;
     } else if (ret == 0) {
         ret = refuse_unused(node, &why);
+        node_measure_nesting(node);
+        ret = ret ? ret : node_check_nesting(node, &why);
         if (ret < 0) {
             node->driver->co_close(node);
         }

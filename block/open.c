@@ -534,6 +534,25 @@ static int co_settle_below(const struct node *image, struct error *err)
     return 0;
 }
 
+/* The layers came from the top down; what a request has to pass is known from the bottom up. */
+static int measure_chain(struct node *top, struct error *err)
+{
+    AUTOFREE struct node **path = NULL;
+    size_t count = 0;
+
+    for (struct node *n = top; n; n = n->driver->is_filter ? n->file : n->backing) {
+        path = mem_reallocarray(path, count + 1, sizeof(struct node *));
+        path[count++] = n;
+    }
+    while (count-- > 0) {
+        node_measure_nesting(path[count]);
+        if (node_check_nesting(path[count], err) < 0) {
+            return -ELOOP;
+        }
+    }
+    return 0;
+}
+
 struct node *co_node_open(const char *filename, json_t *options, struct error *err)
 {
     struct open_request req = { .filename = filename, .options = options };
@@ -566,7 +585,7 @@ struct node *co_node_open(const char *filename, json_t *options, struct error *e
             break; /* with its own chain */
         }
     }
-    if (top && co_settle_below(layer_format(top), err) < 0) {
+    if (top && (measure_chain(top, err) < 0 || co_settle_below(layer_format(top), err) < 0)) {
         co_node_unref(top);
         return NULL;
     }

@@ -98,6 +98,8 @@ static int plan_backing(struct changes *all, struct change *c)
     } else if (value && below != c->node->backing && c->node->backing_frozen) {
         error_set(all->err, "Cannot change frozen 'backing' link from '%s' to '%s'", c->node->name,
                   c->node->backing->name);
+    } else if (below && below->nesting + below->driver->is_filter > NODE_NESTING_MAX) {
+        error_set(all->err, "Cannot stack more than %d nodes on each other", NODE_NESTING_MAX);
     } else {
         c->new_backing = value && below != c->node->backing;
         c->backing = c->new_backing && below ? node_ref(below) : NULL;

@@ -188,3 +188,50 @@ PY
     mg_wait
     assert_clean hot.img
 }
+
+@test "nodes stand on each other to a limit, and are refused beyond it: at the limit requests pass them all" {
+    qemu-img create -q -f qcow2 under.img 4M
+    mg_start -S -drive if=none -object throttle-group,id=g
+    timeout -k 2 60 python3 - "$TOP/tests/qmp" 3>&- <<'END'
+import subprocess
+import sys
+sys.path.insert(0, sys.argv[1])
+from client import Client
+c = Client()
+def ask(command):
+    return c.ask("human-monitor-command", command_line=command)["return"]
+def refused(answer):
+    assert answer["error"]["desc"] == "Cannot stack more than 100 nodes on each other", answer
+for kind in ("throttle", "copy-on-read", "blkdebug", "raw"):
+    assert c.ask("blockdev-add", driver="null-co", node_name=kind + "0") == {"return": {}}
+    def add(i):
+        child = {"image" if kind == "blkdebug" else "file": kind + str(i - 1)}
+        return c.ask("blockdev-add", driver=kind, node_name=kind + str(i), **child,
+                     **({"throttle-group": "g"} if kind == "throttle" else {}))
+    for i in range(1, 101):
+        assert add(i) == {"return": {}}, i
+    refused(add(101))
+    assert "wrote 65536/65536" in ask(f'qemu-io {kind}100 "write 0 64k"')
+# Images between them: each filter's image is a level, and so is what its overlay stands on.
+below, names = None, []
+for i in range(60):
+    name = f"layer{i}.img"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", name, "4M"], check=True)
+    image = {"driver": "qcow2", "node-name": f"q{i}", "file": {"driver": "file", "filename": name}, "backing": below}
+    answer = c.ask("blockdev-add", **image)
+    if "error" not in answer:
+        answer = c.ask("blockdev-add", driver="throttle", throttle_group="g", node_name=f"t{i}", file=f"q{i}")
+    if "error" in answer:
+        break
+    below = f"t{i}"
+refused(answer)
+assert i == 50, i
+assert "read 4096/4096" in ask('qemu-io t49 "read 1M 4k"')
+assert "wrote 4096/4096" in ask('qemu-io t49 "write -P 5 1M 4k"')
+assert "read 65536/65536" in ask('qemu-io t49 "read 1M 64k"')
+refused(c.ask("blockdev-add", driver="raw", file=__import__("functools").reduce(lambda f, _: {"driver": "raw", "file": f},
+                                                                                range(120), {"driver": "null-co"}), node_name="x"))
+assert c.ask("quit") == {"return": {}}
+END
+    mg_wait
+}
