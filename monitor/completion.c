@@ -101,8 +101,7 @@ static void offer_jobs(struct search *s)
 
 static void offer_bases(struct search *s, const char *device)
 {
-    struct disk *disk = device ? disk_find(device) : NULL;
-    struct node *top = disk ? disk->root : device ? node_find(device) : NULL;
+    struct node *top = disk_or_node(device, NULL);
 
     for (struct node *overlay = top; overlay && overlay->backing; overlay = overlay->backing) {
         const struct node *n = overlay->backing;
@@ -110,9 +109,7 @@ static void offer_bases(struct search *s, const char *device)
         if (overlay->backing_name) {
             offer(s, overlay->backing_name);
         }
-        if (n->filename) {
-            offer(s, n->filename);
-        }
+        offer(s, n->filename);
         if (n->name[0] != '#') {
             offer(s, n->name);
         }
@@ -149,7 +146,7 @@ static void offer_kind(struct search *s, const struct command *cmd, const struct
         offer_bases(s, device);
         break;
     case ARG_SIZE:
-        if (arg[1].name && arg[1].kind == ARG_BASE && !s->mon->compat) {
+        if (arg[1].kind == ARG_BASE && !s->mon->compat) {
             offer_bases(s, device);
         }
         break;

@@ -307,19 +307,17 @@ static int read_int(struct reading *r, const struct command_arg *arg)
     return 0;
 }
 
-static struct node *chain_of_args(const struct reading *r)
+/* A size in whose place the name of an image may stand.  Behind a device always. */
+static bool takes_base(const struct command_arg *arg)
 {
-    const char *device = member_text(r->args, "device");
-    struct disk *disk = device ? disk_find(device) : NULL;
-
-    return disk ? disk->root : device ? node_find(device) : NULL;
+    return arg->kind == ARG_SIZE && arg[1].kind == ARG_BASE;
 }
 
 /* A word that is no size as a whole, but names an image of the chain: the base in the place of the speed. */
 static bool read_base_for_size(struct reading *r, const struct command_arg *size, const struct command_arg *base)
 {
     const char *p = r->p, *rest = r->p;
-    struct node *top = chain_of_args(r);
+    struct node *top = disk_or_node(member_text(r->args, "device"), NULL);
     AUTOFREE char *word = hmp_word(&rest, NULL);
     uint64_t value;
     struct error err = ERROR_INIT;
@@ -341,15 +339,14 @@ static bool read_base_for_size(struct reading *r, const struct command_arg *size
 static int read_size(struct reading *r, const struct command_arg *arg)
 {
     uint64_t value;
-    const char *device = member_text(r->args, "device");
 
     if (!hmp_size(&r->p, arg->unit, &value)) {
         json_object_set_new(r->args, arg->name, json_integer(value));
         return 0;
     }
     refuse(r, "invalid size");
-    if (device && arg[1].name && arg[1].kind == ARG_BASE) {
-        hint_chain(r->err, device);
+    if (takes_base(arg)) {
+        hint_chain(r->err, member_text(r->args, "device"));
         error_hint(r->err, "It takes a speed (1M, 64k, 0 for no limit) or the name of an image of the chain.");
     }
     return -EINVAL;
@@ -394,7 +391,7 @@ static int read_arg(struct reading *r, const struct command_arg *arg)
 static int read_args(struct reading *r)
 {
     for (const struct command_arg *arg = r->cmd->args; arg->name; arg++) {
-        bool base_may_come = arg->kind == ARG_SIZE && arg[1].name && arg[1].kind == ARG_BASE && !r->mon->compat;
+        bool base_may_come = takes_base(arg) && !r->mon->compat;
         int ret;
 
         if (arg->ours && r->mon->compat) {

@@ -188,7 +188,7 @@ static int unlist_chain(void **state)
 
 static void words_are_completed_from_the_rows(void **state)
 {
-    completes(&human, "block_s", "block_stream");
+    completes(&human, "block_st", "block_stream");
     completes(&human, "info blo", "block block-jobs blockstats");
     completes(&human, "help info chai", "chain");
     completes(&compat, "help info chai", "");

@@ -106,6 +106,7 @@ static void strings_are_printed_in_ascii(void **state)
         { "\"\xf4\x8f\xbf\xbd\"", "\"\\uDBFF\\uDFFD\"\n" },
         { "\"\xc0\x80\"", "\"\\u0000\"\n" },
         { "{\"\\u0000x\":1}", "{\"\\u0000x\": 1}\n" },
+        { "\"\\u20ac\"", "\"\\u20AC\"\n" },
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(examples); i++) {
@@ -206,6 +207,50 @@ static char *repeat(const char *what, size_t times)
     return out;
 }
 
+static void half_a_pair_of_surrogates_is_no_character(void **state)
+{
+    static const char *const halves[] = {
+        "\\ud800", "\\ud800\\u0041", "\\ud800\\ue000", "\\ud800\\n0000x", "\\ud800xu0000x", "\\udc00", "\\ud800\\u",
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(halves); i++) {
+        AUTOFREE char *bytes = mem_printf("\"%s\"", halves[i]);
+        AUTOFREE char *expected = mem_printf("!JSON parse error, %.6s is not a valid Unicode character\n", halves[i]);
+
+        check(&(struct example){ bytes, expected });
+    }
+}
+
+static void brackets_that_do_not_match_are_one_fault(void **state)
+{
+    static const struct example examples[] = {
+        { "{]", "!JSON parse error, expecting value\n" },
+        { "[}", "!JSON parse error, expecting value\n" },
+        { "[{]}", "!JSON parse error, expecting value\n" },
+        { "{\"a\":[}]", "!JSON parse error, expecting value\n" },
+        { "{\"a\":]", "!JSON parse error, expecting value\n" },
+        { "{\"a\"}", "!JSON parse error, missing : in object pair\n" },
+        { "[1,]", "!JSON parse error, expecting value\n" },
+        { "}", "!JSON parse error, expecting value\n" },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(examples); i++) {
+        check(&examples[i]);
+    }
+}
+
+static void many_tokens_are_read_and_too_many_refused(void **state)
+{
+    AUTOFREE char *some = repeat("1,", 5000);
+    AUTOFREE char *many = repeat("1,", (2 << 20) / 2);
+    AUTOFREE char *bytes = mem_printf("[%s1] 2 [%s", some, many);
+    AUTOFREE char *got = answers(bytes, strlen(bytes), 1 << 20);
+    char *rest = strchr(got, '\n');
+
+    assert_non_null(rest);
+    assert_string_equal(rest, "\n2\n!JSON token count limit exceeded\n");
+}
+
 static void deep_nesting_is_refused_and_reading_goes_on(void **state)
 {
     AUTOFREE char *open = repeat("[", 257);
@@ -265,6 +310,9 @@ int main(void)
         cmocka_unit_test(wrong_values_are_told_in_qemus_words),
         cmocka_unit_test(behind_a_wrong_byte_reading_goes_on_where_qemu_goes_on),
         cmocka_unit_test(deep_nesting_is_refused_and_reading_goes_on),
+        cmocka_unit_test(half_a_pair_of_surrogates_is_no_character),
+        cmocka_unit_test(brackets_that_do_not_match_are_one_fault),
+        cmocka_unit_test(many_tokens_are_read_and_too_many_refused),
         cmocka_unit_test(members_come_in_the_order_of_qemus_table),
         cmocka_unit_test(a_tree_of_a_thousand_levels_prints),
     };
