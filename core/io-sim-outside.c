@@ -103,6 +103,20 @@ uint64_t io_sim_hash(const char *path)
     return file ? content_hash(&file->now) : 0;
 }
 
+size_t io_sim_handles(void)
+{
+    const struct sim_file *file;
+    const struct sim_handle *handle;
+    size_t n = 0;
+
+    LIST_FOREACH(file, &sim_world->files, link) {
+        LIST_FOREACH(handle, &file->handles, link) {
+            n++;
+        }
+    }
+    return n;
+}
+
 uint64_t io_sim_hash_all(void)
 {
     const struct sim_name *name;

@@ -99,6 +99,8 @@ typedef void io_sim_hook(void *arg, const struct io_sim_event *event);
 /* Called twice for every operation: when it has been issued and when it has completed.  Must not
  * suspend; may take snapshots, add faults, and cut.  NULL takes the hook away. */
 void io_sim_on_op(io_sim_hook *hook, void *arg);
+/* Handles that are open. */
+size_t io_sim_handles(void);
 /* Operations issued so far. */
 uint64_t io_sim_ops(void);
 

@@ -263,6 +263,19 @@ bool checker_show_snapshot(struct checker_image *im, unsigned i)
     return checker_use_table(im, load_be64(fixed), load_be32(fixed + 8));
 }
 
+bool checker_is_none(const struct checker_image *im, uint64_t offset)
+{
+    uint64_t host;
+
+    return offset < im->size && !im->raw && look_up(im, offset, &host) == CHECKER_NONE;
+}
+
+bool checker_place(const struct checker_image *im, uint64_t offset, uint64_t *host)
+{
+    *host = offset;
+    return offset < im->size && (im->raw || look_up(im, offset, host) == CHECKER_DATA);
+}
+
 bool checker_is_empty(const struct checker_image *im)
 {
     uint64_t left = DIV_ROUND_UP(im->size, im->cluster) * (im->extended ? 16 : 8);

@@ -73,6 +73,10 @@ bool checker_snapshot(struct checker_image *image, unsigned i, char *name, size_
 uint64_t checker_active(struct checker_image *image);
 /* From now on checker_read() shows this layer as the internal snapshot holds it. */
 bool checker_show_snapshot(struct checker_image *image, unsigned i);
+/* Has this layer nothing to say of a sector, so that what lies below shows? */
+bool checker_is_none(const struct checker_image *image, uint64_t offset);
+/* Where the data of this sector lies in the file; false: it is no plain data of this layer. */
+bool checker_place(const struct checker_image *image, uint64_t offset, uint64_t *host);
 /* Does this layer hold nothing up to the end of its disk, so that what lies below shows everywhere? */
 bool checker_is_empty(const struct checker_image *image);
 

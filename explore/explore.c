@@ -173,12 +173,17 @@ static struct world reborn(const struct visit *v, bool durable)
     struct world w = *v->run->w;
 
     w.model = model_copy(&v->run->w->model);
+    if (w.lying) {
+        for (uint32_t i = 0; i < w.model.n; i++) {
+            w.model.sector[i].lied = true;
+        }
+    }
     model_adopt(&w.model, v->p->bounds, v->content, durable);
     w.view = v->p->view;
     w.disk = w.disk2 = NULL;
     w.group = w.group2 = NO_IMAGE;
     w.over = false;
-    w.faulty = false; /* a new disk has been put in */
+    w.faulty = w.lying; /* a new disk has been put in */
     w.running = w.reshapers = w.alone = w.active = 0;
     for (int i = 0; i < WORLD_IMAGES; i++) {
         struct world_known *known = &w.view.image[i];
@@ -187,6 +192,9 @@ static struct world reborn(const struct visit *v, bool durable)
             *known = (struct world_known){ .backing = WORLD_BIT(NO_IMAGE) };
             world_sized(known, w.model.disk_size);
             w.leaked[i] = 0;
+            continue;
+        }
+        if (w.lying) {
             continue;
         }
         w.leaked[i] = judge_leaks(v->x->judge, &w, i) + (durable ? 0 : known->loose);
@@ -200,7 +208,7 @@ static struct world reborn(const struct visit *v, bool durable)
             }
         }
     }
-    w.name_mid = w.view.top == 3 && judge_backing(v->x->judge, &w, 3) != NO_IMAGE;
+    w.name_mid = !w.lying && w.view.top == 3 && judge_backing(v->x->judge, &w, 3) != NO_IMAGE;
     return w;
 }
 
@@ -218,7 +226,7 @@ static void co_read_all(struct explore *x, struct world *w)
         struct iovec iov = { .iov_base = to, .iov_len = len };
         int ret = len ? co_disk_read(disk, at, &iov, 1) : 0;
 
-        if (ret < 0) {
+        if (ret < 0 && !w->lying) {
             world_break(w, 1, "reading the disk: %s", strerror(-ret));
         }
         memset(to + len, 0, window->len - len);
@@ -230,7 +238,7 @@ static void co_read_all(struct explore *x, struct world *w)
 static void co_compare(struct visit *v, struct world *w)
 {
     co_read_all(v->x, w);
-    if (!w->broken_rule &&
+    if (!w->broken_rule && !w->lying &&
         memcmp(v->x->shown, v->content, (size_t)w->model.n * MODEL_SECTOR) != 0) {
         world_break(w, 4, "the driver shows something else than the checker");
     }
@@ -243,7 +251,7 @@ static void co_look_back(struct explore *x, struct world *w)
     uint32_t bad;
 
     co_read_all(x, w);
-    bad = w->broken_rule ? UINT32_MAX : model_judge(&w->model, bounds, x->shown);
+    bad = w->broken_rule || w->lying ? UINT32_MAX : model_judge(&w->model, bounds, x->shown);
     if (bad != UINT32_MAX) {
         AUTOFREE char *words = model_explain(&w->model, bounds, bad, x->shown);
 
@@ -274,6 +282,8 @@ static bool co_go_on(struct visit *v, const struct cut *cut, uint64_t key)
             co_plan_run(&w, v->run->plan, v->p->step);
         }
         co_world_close(&w);
+    } else if (w.lying && w.broken[0]) {
+        w.broken_rule = 0; /* refused, in words */
     }
     run_stop(&run);
     good = !w.broken_rule;
@@ -337,7 +347,7 @@ static uint64_t world_key(const struct world *w)
         key = (key ^ (w->leaked[i] * 2 + w->may_change[i])) * SCATTER;
         key ^= key >> 30;
     }
-    return key + w->faulty;
+    return key + w->faulty + w->lying * 2;
 }
 
 static bool co_judge_state(struct visit *v, const struct cut *cut)
@@ -365,7 +375,7 @@ static bool wants_to_go_on(const struct visit *v, const struct cut *cut, uint64_
 {
     const struct explore_options *o = &v->x->options;
 
-    return !v->run->before && !(cut->kill && v->run->w->dropping) &&
+    return !v->run->before && !(cut->kill && v->run->w->dropping && !v->run->w->lying) &&
            (v->x->replay || (o->go_on_every && (key >> 20) % o->go_on_every == 0));
 }
 
@@ -485,8 +495,7 @@ static void say_broken(struct explore *x, const struct plan *plan, const struct 
     }
 }
 
-/* The run itself, from the opening to the close. */
-static void co_run_plan(struct explore *x, const struct plan *plan, struct run *run)
+void co_run_plan(struct explore *x, const struct plan *plan, struct run *run)
 {
     struct world *w = run->w;
     struct faults *faults = NULL;
@@ -495,7 +504,7 @@ static void co_run_plan(struct explore *x, const struct plan *plan, struct run *
     if (!w->broken_rule && co_world_open(w)) {
         run_record(run);
         if (plan->faults) {
-            faults = faults_begin(w, plan->faults);
+            faults = faults_begin(w, plan->faults, plan->lies);
         }
         co_plan_run(w, plan, 0);
         if (faults) {
@@ -529,9 +538,7 @@ bool co_explore_plan(struct explore *x, const struct plan *plan)
     make_room(x, &w);
     judge_learn(x->judge, &w);
     co_run_plan(x, plan, &run);
-    if (co_count() != coroutines) {
-        world_break(&w, 20, "%zu coroutines are left over", co_count() - coroutines);
-    }
+    co_judge_remains(x, plan, &w, coroutines);
     if (x->options.prefixes_known) {
         run.first_step = plan_last_group(plan);
     }

@@ -38,6 +38,7 @@ struct explore_options {
     unsigned pairs_of;    /* the last so many */
     unsigned points_max;  /* snapshots of a run that are looked at, drawn from all; 0: all */
     unsigned go_on_every; /* one of so many states; 0: none */
+    unsigned memory_every; /* one plan of so many is looked at for memory that it keeps; 0: none */
     unsigned judge_every; /* one state of so many goes to `judge` too; 0: none */
     /* A second opinion on the images that lie on the simulated disk now: NULL or words (malloc'ed).
      */
@@ -58,6 +59,7 @@ struct explore_stats {
     uint64_t gone_on;  /* opened again, and the work done again */
     uint64_t second;   /* judged after a second crash */
     uint64_t second_opinions;
+    uint64_t measured; /* plans: their memory */
     uint64_t bad;
     uint64_t leaks_max; /* clusters, in one image */
     uint64_t hash;      /* rolls over all runs: time, calls of the host, bytes, promises, states */

@@ -12,6 +12,7 @@
 #include "core/io-sim.h"
 #include "core/loop.h"
 #include "core/mem.h"
+#include "explore/checker.h"
 #include "jobs/job.h"
 
 #define FAULTS_MAX 3u
@@ -19,6 +20,7 @@
 #define PATIENCE 4u /* the operator helps so often, then mends the disk */
 #define DESPAIR 8u  /* ... and then wants to hear of errors */
 #define AFTER_MAX 60u
+#define TRIES 64u /* to find a sector to lie about */
 #define STALL_NS (20 * NS_PER_MS)
 
 struct faults {
@@ -116,6 +118,84 @@ static void draw(struct world *w, struct random *rnd)
     }
 }
 
+/* --- Lies --------------------------------------------------------------------------------------- */
+
+static void read_image(void *arg, uint64_t offset, void *buf, size_t len)
+{
+    io_sim_read(arg, offset, buf, len);
+}
+
+static struct checker_image *look_at(const struct world *w, int slot)
+{
+    struct checker_source source = { .arg = (char *)world_path(slot), .read = read_image };
+    struct checker_report report;
+
+    io_sim_size(world_path(slot), &source.size);
+    return slot == 0 && w->shape->raw_base ? checker_open_raw(&source)
+                                           : checker_open_qcow2(&source, &report);
+}
+
+/* Does the lowest image show there, with plain data?  *host: where in its file. */
+static bool shows_lowest(struct checker_image *const *chain, unsigned n, uint64_t at, uint64_t *host)
+{
+    for (unsigned i = 1; i < n; i++) {
+        if (!checker_is_none(chain[i], at)) {
+            return false;
+        }
+    }
+    return checker_place(chain[0], at, host);
+}
+
+/* A sector of the lowest image's data that readers get wrong: that sector of the disk may be lost,
+ * and all else holds. */
+static void lie_about_data(struct world *w, struct random *rnd)
+{
+    struct checker_image *chain[WORLD_OVERLAYS];
+    unsigned n = w->shape->layers;
+
+    for (unsigned i = 0; i < n; i++) {
+        chain[i] = look_at(w, i);
+    }
+    for (unsigned tries = 0; tries < TRIES; tries++) {
+        const struct model_window *window = &w->model.window[random_below(rnd, MODEL_DISK_WINDOWS)];
+        uint64_t at = window->at + random_below(rnd, window->len / MODEL_SECTOR) * MODEL_SECTOR, host;
+
+        if (shows_lowest(chain, n, at, &host)) {
+            model_lied(&w->model, at, MODEL_SECTOR);
+            io_sim_fault(&(struct io_sim_fault){ .kind = IO_SIM_FAULT_FLIP,
+                                                 .path = world_path(0),
+                                                 .ops = IO_SIM_READ,
+                                                 .offset = host,
+                                                 .len = MODEL_SECTOR });
+            break;
+        }
+    }
+    for (unsigned i = 0; i < n; i++) {
+        checker_close(chain[i]);
+    }
+}
+
+/* Anything, anywhere: tables, too. */
+static void lie_about_anything(struct world *w, struct random *rnd)
+{
+    static const enum io_sim_fault_kind kinds[] = { IO_SIM_FAULT_LOST, IO_SIM_FAULT_ASTRAY,
+                                                    IO_SIM_FAULT_FLIP, IO_SIM_FAULT_STALE };
+
+    w->lying = w->faulty = w->dropping = true;
+    io_sim_fault(&(struct io_sim_fault){ .kind = kinds[random_below(rnd, ARRAY_SIZE(kinds))],
+                                         .after = random_below(rnd, AFTER_MAX),
+                                         .times = 1 + random_below(rnd, 3) });
+}
+
+static void lie(struct world *w, struct random *rnd)
+{
+    if (w->view.top > 0 && random_below(rnd, 2)) {
+        lie_about_data(w, rnd);
+    } else {
+        lie_about_anything(w, rnd);
+    }
+}
+
 /* --- Policies --------------------------------------------------------------------------------- */
 
 static bool stops(enum disk_policy policy, int error)
@@ -134,6 +214,9 @@ static void heard(struct disk *disk, struct node *node, bool is_read, const char
 
 bool faults_allow(const struct world *w, bool is_read, int error)
 {
+    if (w->lying) {
+        return true; /* found out */
+    }
     return w->faulty && !stops(is_read ? w->disk->rerror : w->disk->werror, error);
 }
 
@@ -188,7 +271,7 @@ static CO_ENTRY void co_operator(void *arg)
     f->gone = true;
 }
 
-struct faults *faults_begin(struct world *w, unsigned seed)
+struct faults *faults_begin(struct world *w, unsigned seed, bool lies)
 {
     static const enum disk_policy policies[] = { DISK_REPORT, DISK_ENOSPC, DISK_STOP };
     static const enum job_on_error job_policies[] = { JOB_ON_ERROR_REPORT, JOB_ON_ERROR_ENOSPC,
@@ -198,7 +281,10 @@ struct faults *faults_begin(struct world *w, unsigned seed)
 
     f->w = w;
     random_seed(&rnd, seed);
-    for (unsigned n = 1 + random_below(&rnd, FAULTS_MAX); n; n--) {
+    if (lies) {
+        lie(w, &rnd);
+    }
+    for (unsigned n = lies ? 0 : 1 + random_below(&rnd, FAULTS_MAX); n; n--) {
         draw(w, &rnd);
     }
     if (w->disk2) {

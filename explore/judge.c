@@ -226,13 +226,19 @@ static void judge_snapshots(const struct world_known *known, const struct image 
     }
 }
 
+/* Version 3 says that it is dirty while its internal snapshots are being changed; version 2 cannot. */
+static bool may_lie(const struct world *w, const struct world_known *known)
+{
+    return known->in_change && w->format->version == 2;
+}
+
 /* Clusters that a crash leaks are those that were on their way (2). */
 static void judge_leaks_of(const struct world *w, const struct world_known *known, int slot,
                            const struct image *image, struct finding *out)
 {
     uint64_t allowed = w->leaked[slot] + known->loose;
 
-    if (image->report.leaks > allowed && !w->faulty && !known->in_change) {
+    if (image->report.leaks > allowed && !w->faulty && !may_lie(w, known)) {
         find(out, 2, "%s: %llu clusters leaked, %llu were on their way", image->path,
              (unsigned long long)image->report.leaks, (unsigned long long)allowed);
     }
@@ -250,11 +256,11 @@ static void judge_image(struct judge *j, const struct world *w, const struct poi
     if (!image->parsed) {
         return;
     }
-    if (image->report.flags[0] && !known->in_change) {
+    if (image->report.flags[0] && !may_lie(w, known)) {
         find(out, 8, "%s: %s", image->path, image->report.flags);
     }
     if (!checker_dirty(image->parsed)) { /* else counts mean nothing */
-        *leaks = MAX(*leaks, known->in_change ? 0 : image->report.leaks);
+        *leaks = MAX(*leaks, may_lie(w, known) ? 0 : image->report.leaks);
         judge_leaks_of(w, known, slot, image, out);
     } else if (!known->in_change && (!w->format->lazy || !world_is_first(slot))) {
         find(out, 9, "%s: the dirty bit is set", image->path);
@@ -324,14 +330,33 @@ static void judge_content(struct judge *j, const struct world *w, const struct p
     }
 }
 
+/* The disk has lied.  That may have cost any data of the images that are written to, and no other
+ * image. */
+static void judge_after_lies(const struct world *w, struct finding *out)
+{
+    for (int slot = 0; slot < WORLD_IMAGES; slot++) {
+        if (world_is_first(slot) && !w->may_change[slot] &&
+            io_sim_hash(world_path(slot)) != w->first_hash[slot]) {
+            find(out, 14, "%s has been written to", world_path(slot));
+        }
+    }
+}
+
 void judge_world(struct judge *j, const struct world *w, const struct point *p, uint8_t *content,
                  uint64_t *leaks, struct finding *out)
 {
     *out = (struct finding){ 0 };
     *leaks = 0;
+    if (w->lying) {
+        judge_after_lies(w, out);
+        return;
+    }
     for (int slot = 0; slot < WORLD_IMAGES; slot++) {
         if (p->view.image[slot].sure || world_is_top(&p->view, slot)) {
             judge_image(j, w, p, slot, leaks, out);
+        } else if (p->view.image[slot].named && !io_sim_hash(world_path(slot))) {
+            find(out, 16, "%s: it was said to be made, and its name is not there",
+                 world_path(slot));
         }
     }
     judge_content(j, w, p, content, out);

@@ -170,6 +170,17 @@ void model_end(struct model *m, uint64_t offset, uint64_t len, bool good)
     }
 }
 
+void model_lied(struct model *m, uint64_t offset, uint64_t len)
+{
+    for (uint64_t at = 0; at < len; at += MODEL_SECTOR) {
+        uint32_t sector = model_sector_at(m, offset + at);
+
+        if (sector != UINT32_MAX) {
+            m->sector[sector].lied = true;
+        }
+    }
+}
+
 int64_t model_value_of(uint32_t sector, const uint8_t *bytes)
 {
     uint64_t word = load_le64(bytes) * GATHER - sector - 1;
@@ -297,12 +308,21 @@ struct model_bounds *model_shown(struct model *m)
 static int find_value(const struct model *m, const struct model_bounds *bounds, uint32_t sector,
                       const uint8_t *bytes)
 {
+    if (m->sector[sector].lied) {
+        return bounds->of[sector].floor;
+    }
     for (unsigned v = bounds->of[sector].floor; v <= bounds->of[sector].issued; v++) {
         if (matches(m, sector, v, bytes) >= 0) {
             return v;
         }
     }
     return -1;
+}
+
+bool model_judge_one(const struct model *m, const struct model_bounds *bounds, uint32_t sector,
+                     const uint8_t *bytes)
+{
+    return find_value(m, bounds, sector, bytes) >= 0;
 }
 
 uint32_t model_judge(const struct model *m, const struct model_bounds *bounds,
@@ -330,7 +350,7 @@ void model_adopt(struct model *m, const struct model_bounds *bounds, const uint8
         s->n = bounds->of[i].issued + 1;
         s->floor = bounds->of[i].floor;
         s->low = v;
-        if (durable) {
+        if (durable && !s->lied) {
             model_preset(m, i, matches(m, i, v, bytes));
         }
     }

@@ -40,6 +40,7 @@ struct model_sector {
     uint16_t group;      /* the first of those that overlap now */
     uint16_t in_flight;
     bool good;               /* one of them has succeeded */
+    bool lied;               /* the disk has lied about it: it may hold anything */
     uint64_t key;            /* of the values that it may hold, when `key_of` says so */
     uint32_t key_of;         /* the floor and the number of values that it was made of */
 };
@@ -71,6 +72,8 @@ void model_pattern(uint32_t value, uint32_t sector, uint8_t *buf);
 void model_preset(struct model *model, uint32_t sector, uint32_t value);
 /* A request: how it begins (writes: *buf gets what to write, when not NULL) and how it ends. */
 enum model_change { MODEL_WRITE, MODEL_ZERO, MODEL_DISCARD, MODEL_CUT_OFF };
+/* The disk lies about these bytes: they may be anything from now on, the others not. */
+void model_lied(struct model *model, uint64_t offset, uint64_t len);
 /* The number of the pattern that these bytes are; -1: of none. */
 int64_t model_value_of(uint32_t sector, const uint8_t *bytes);
 /* All sectors of the first disk change to `content` (its windows, one after the other), whose bytes
@@ -95,6 +98,9 @@ struct model_bounds *model_shown(struct model *model);
  * UINT32_MAX. */
 uint32_t model_judge(const struct model *model, const struct model_bounds *bounds,
                      const uint8_t *content);
+/* The same for one sector. */
+bool model_judge_one(const struct model *model, const struct model_bounds *bounds, uint32_t sector,
+                     const uint8_t *bytes);
 /* After a crash: what is there now is where work goes on.  `durable`: and nothing else can come
  * back. */
 void model_adopt(struct model *model, const struct model_bounds *bounds, const uint8_t *content,

@@ -125,6 +125,58 @@ static void co_op_discard(struct world *w, const struct operation *op, unsigned 
     op_judge_request(w, op, resizes, false, ret);
 }
 
+/* What a reader is shown between the two moments. */
+static void judge_read(struct world *w, const struct operation *op, struct range r,
+                       const struct model_bounds *before, const uint8_t *buf)
+{
+    struct model_bounds *bounds = model_shown(&w->model);
+
+    for (uint64_t at = 0; at < r.len; at += MODEL_SECTOR) {
+        uint32_t sector = model_sector_at(&w->model, r.at + at);
+
+        bounds->of[sector].floor = before->of[sector].floor;
+        if (!model_judge_one(&w->model, bounds, sector, buf + at)) {
+            world_break(w, 4, "%s: sector %u shows what it never held", op->name, sector);
+        }
+    }
+    free(bounds);
+}
+
+static void co_read(struct world *w, const struct operation *op, unsigned salt, bool keep)
+{
+    struct range r = op_place(w, op, salt);
+    AUTOFREE uint8_t *buf = mem_alloc(r.len + 1);
+    struct iovec iov = { .iov_base = buf, .iov_len = r.len };
+    AUTOFREE struct model_bounds *before = model_shown(&w->model);
+    struct node *root = w->disk->root;
+    unsigned resizes = w->resizes;
+
+    if (!r.len) {
+        return;
+    }
+    node_ref(root);
+    root->copy_on_read = keep;
+    int ret = co_disk_read(w->disk, r.at, &iov, 1);
+    root->copy_on_read = false;
+    co_node_unref(root);
+    if (ret == 0 && resizes == w->resizes && !w->lying) {
+        judge_read(w, op, r, before, buf);
+    }
+    /* It may also be the copy that could not be written. */
+    op_judge_request(w, op, resizes, !keep || !faults_allow(w, false, -ret), ret);
+}
+
+static void co_op_read(struct world *w, const struct operation *op, unsigned salt)
+{
+    co_read(w, op, salt, false);
+}
+
+/* With copy-on-read=on. */
+static void co_op_read_kept(struct world *w, const struct operation *op, unsigned salt)
+{
+    co_read(w, op, salt, true);
+}
+
 static void co_op_flush(struct world *w, const struct operation *op, unsigned salt)
 {
     uint16_t *promise = model_flush_begin(&w->model, false);
@@ -512,6 +564,7 @@ const struct operation operations[] = {
     { .name = "grow", .layers = 1, .co_run = co_op_grow, .len = { 1, 512 } },
     { .name = "grow-part", .layers = 1, .co_run = co_op_grow, .len = { 0, 1536 } },
     { .name = "shrink", .layers = 1, .co_run = co_op_shrink },
+    { .name = "read", .layers = 1, .co_run = co_op_read, .len = { 3, 512 }, .looks = true },
 };
 const unsigned n_operations = ARRAY_SIZE(operations);
 

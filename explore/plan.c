@@ -14,6 +14,7 @@
 
 #define SMALL "small:"
 #define FAULTS "faults~"
+#define LIES "lies~"
 #define SIDE_POLL_NS (10 * NS_PER_US)
 
 char *plan_print(const struct plan *plan)
@@ -22,7 +23,7 @@ char *plan_print(const struct plan *plan)
     char *text;
 
     if (plan->faults) {
-        snprintf(faults, sizeof(faults), FAULTS "%u:", plan->faults);
+        snprintf(faults, sizeof(faults), "%s%u:", plan->lies ? LIES : FAULTS, plan->faults);
     }
     text = mem_printf("%s%s%s/%s/", plan->small ? SMALL : "", faults, plan->shape->name,
                       plan->format->name);
@@ -68,10 +69,11 @@ bool plan_parse(const char *text, struct plan *plan)
         plan->small = true;
         text += strlen(SMALL);
     }
-    if (strncmp(text, FAULTS, strlen(FAULTS)) == 0) {
+    plan->lies = strncmp(text, LIES, strlen(LIES)) == 0;
+    if (plan->lies || strncmp(text, FAULTS, strlen(FAULTS)) == 0) {
         char *end;
 
-        plan->faults = strtoul(text + strlen(FAULTS), &end, 10);
+        plan->faults = strtoul(strchr(text, '~') + 1, &end, 10);
         if (!plan->faults || *end != ':') {
             return false;
         }
@@ -105,12 +107,23 @@ bool plan_parse(const char *text, struct plan *plan)
     return plan->shape && plan->format && plan->n && !*text;
 }
 
+/* Operations that sequences are made of. */
+static unsigned n_numbered(void)
+{
+    unsigned n = n_operations;
+
+    while (operations[n - 1].looks) {
+        n--;
+    }
+    return n;
+}
+
 uint64_t plan_count(unsigned len)
 {
-    uint64_t count = n_operations;
+    uint64_t count = n_numbered();
 
     while (len-- > 1) {
-        count *= 2 * n_operations;
+        count *= 2 * n_numbered();
     }
     return count;
 }
@@ -118,10 +131,12 @@ uint64_t plan_count(unsigned len)
 void plan_number(const struct shape *shape, const struct format *format, unsigned len,
                  uint64_t number, struct plan *plan)
 {
+    unsigned n = n_numbered();
+
     *plan = (struct plan){ .shape = shape, .format = format, .n = len };
     for (unsigned i = 0; i < len; i++) {
-        plan->step[i].op = &operations[number % n_operations];
-        number /= n_operations;
+        plan->step[i].op = &operations[number % n];
+        number /= n;
         if (i > 0) {
             plan->step[i].side = number % 2;
             number /= 2;
@@ -141,6 +156,7 @@ void plan_draw(uint64_t seed, struct plan *plan)
     } while (!world_makes_sense(plan->shape, plan->format));
     plan->small = random_below(&rnd, 2);
     plan->faults = random_below(&rnd, 3) ? 0 : 1 + random_below(&rnd, 1000000);
+    plan->lies = plan->faults % 4 == 1;
     plan->n = 4 + random_below(&rnd, PLAN_MAX - 4);
     for (unsigned i = 0; i < plan->n; i++) {
         struct step *step = &plan->step[i];

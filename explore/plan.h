@@ -5,7 +5,8 @@
  *     four/4k-v3/write-part+stream&discard-span~17
  *
  * '+' waits for what came before, '&' does not, "~17" puts the operation somewhere else than usual.
- * In front of it "small:" says small caches, "faults~17:" that the disk fails as number 17 says.
+ * In front of it "small:" says small caches, "faults~17:" that the disk fails as number 17 says,
+ * "lies~17:" that it says success of what it has not done, or shows what is not there.
  */
 #ifndef EXPLORE_PLAN_H
 #define EXPLORE_PLAN_H
@@ -26,6 +27,7 @@ struct operation {
     bool far;
     bool apart;  /* it is the image tool that does it, so nothing runs beside it */
     bool second; /* it needs a second disk */
+    bool looks;  /* it changes nothing: for long random work only; the last rows */
 };
 /* The one table. */
 extern const struct operation operations[];
@@ -39,6 +41,7 @@ struct plan {
     const struct format *format;
     bool small;
     unsigned faults; /* 0: none; else the seed of what fails */
+    bool lies;       /* ... or of the lies that the disk tells */
     unsigned n;
     struct step {
         const struct operation *op;

@@ -35,6 +35,8 @@ static const char help[] =
     "  seed=N         where chance comes from (1)\n"
     "  points=N       look at N moments of a run only (all)\n"
     "  go-on=N        restart the program in one state of N (16)\n"
+    "  memory=N       look at one plan in N for memory that it keeps (with\n"
+    "                 GLIBC_TUNABLES=glibc.malloc.tcache_count=0)\n"
     "  seconds=N      begin nothing new after that time\n"
     "  states=DIR     write one state of judge-every=N (1000) to DIR, for qemu-img\n"
     "\n"
@@ -90,7 +92,7 @@ static bool take_number(struct sim *sim, const char *key, uint64_t value)
         { "seed", &o->seed, NULL },   { "every", &b->every, NULL },
         { "from", &b->from, NULL },   { "swarm", &b->swarm, NULL },
         { "all", NULL, &b->max_len }, { "points", NULL, &o->points_max },
-        { "go-on", NULL, &o->go_on_every }, { "judge-every", NULL, &o->judge_every },
+        { "go-on", NULL, &o->go_on_every }, { "memory", NULL, &o->memory_every }, { "judge-every", NULL, &o->judge_every },
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(places); i++) {

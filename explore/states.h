@@ -88,6 +88,14 @@ uint64_t judge_leaks(struct judge *judge, const struct world *w, int slot); /* c
 /* Is internal snapshot world_inner_names[k] there? */
 bool judge_inner(struct judge *judge, const struct world *w, int slot, unsigned k);
 
+/* remains.c: is anything left of a run (20)?  The coroutines that were there before are the
+ * caller's. */
+struct explore;
+void co_judge_remains(struct explore *x, const struct plan *plan, struct world *w,
+                      size_t coroutines);
+/* explore.c: the run itself, from the opening to the close. */
+void co_run_plan(struct explore *x, const struct plan *plan, struct run *run);
+
 /* --- explore.c -------------------------------------------------------------------------------- */
 
 struct explore {

@@ -12,7 +12,6 @@
 #include "core/io-sim.h"
 #include "core/loop.h"
 #include "core/mem.h"
-#include "explore/faults.h"
 #include "explore/operations.h"
 #include "jobs/job.h"
 #include "monitor/monitor.h"
@@ -284,6 +283,7 @@ void co_op_blockdev_create(struct world *w, const struct operation *op, unsigned
                         json_pack("{s:s, s:s, s:i}", "driver", "file", "filename",
                                   world_path(slot), "size", 0),
                         &err);
+    known->named = ret == 0;
     world_changed(w);
     if (ret == 0) {
         error_clear(&err);
@@ -333,27 +333,4 @@ void co_op_set_backing(struct world *w, const struct operation *op, unsigned sal
 void co_op_set_backing_below(struct world *w, const struct operation *op, unsigned salt)
 {
     co_spell(w, op, w->disk->root->backing);
-}
-
-/* --- copy-on-read ----------------------------------------------------------------------------- */
-
-/* The guest reads with copy-on-read=on. */
-void co_op_read_kept(struct world *w, const struct operation *op, unsigned salt)
-{
-    struct range r = op_place(w, op, salt);
-    AUTOFREE uint8_t *buf = mem_alloc(r.len + 1);
-    struct iovec iov = { .iov_base = buf, .iov_len = r.len };
-    struct node *root = w->disk->root;
-    unsigned resizes = w->resizes;
-
-    if (!r.len) {
-        return;
-    }
-    node_ref(root);
-    root->copy_on_read = true;
-    int ret = co_disk_read(w->disk, r.at, &iov, 1);
-    root->copy_on_read = false;
-    co_node_unref(root);
-    /* It may also be the copy that could not be written. */
-    op_judge_request(w, op, resizes, !faults_allow(w, false, -ret), ret);
 }

@@ -53,7 +53,8 @@ struct world_view {
     int top, top2; /* slots: where the guest writes, on the first disk and on the second (or none) */
     struct world_known {
         bool made;        /* it may be there */
-        bool sure;        /* it must be there, whole: somebody was told so */
+        bool named;       /* its name must be there: somebody was told so */
+        bool sure;        /* ... and it must be whole */
         unsigned backing; /* what its header may name: WORLD_BIT()s */
         bool empty;       /* a commit has emptied it, and nobody has written to it since */
         bool in_change;   /* internal snapshots are being changed: it may be dirty, flags may lie */
@@ -81,6 +82,7 @@ struct world {
     int group, group2;    /* slots: the overlays that both disks are to get at one moment */
     unsigned begun, active; /* operations: all so far; under way */
     bool faulty;   /* the disk fails: requests may, too */
+    bool lying;    /* ... or it lies about anything: nothing is promised but what `lies` below says */
     bool dropping; /* ... in a way that a new process cannot know of */
     enum job_on_error job_policy; /* what jobs do then */
     unsigned step;                     /* of the plan: the first one that may not have ended */

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Rule 20: a run gives back what it takes.  Coroutines, handles of files, nodes, disks and jobs are
+ * counted after each run.  Memory is where that was asked for, by running a plan thrice more, and
+ * only when malloc is exact: GLIBC_TUNABLES=glibc.malloc.tcache_count=0.
+ */
+#include <malloc.h>
+#include <stdlib.h>
+
+#include "core/co.h"
+#include "core/mem.h"
+#include "explore/states.h"
+#include "jobs/job.h"
+
+static void look_around(struct world *w, size_t coroutines)
+{
+    if (co_count() != coroutines) {
+        world_break(w, 20, "%zu coroutines are left over", co_count() - coroutines);
+    }
+    if (io_sim_handles()) {
+        world_break(w, 20, "%zu handles are left open", io_sim_handles());
+    }
+    if (!TAILQ_EMPTY(&all_nodes) || !TAILQ_EMPTY(&all_jobs) || !TAILQ_EMPTY(&all_disks)) {
+        world_break(w, 20, "a node, a disk or a job is left over");
+    }
+}
+
+/* The bytes of memory in use after the same run again. */
+static size_t co_run_again(struct explore *x, const struct plan *plan)
+{
+    struct world w;
+    uint64_t hash = 0;
+    struct run run = { .w = &w, .plan = plan, .keep = 1, .hash = &hash };
+
+    loop_random_seed(x->options.seed);
+    random_seed(&run.rnd, x->options.seed);
+    co_world_make(&w, plan->shape, plan->format, plan_needs_second(plan), x->options.seed);
+    w.small = plan->small;
+    co_run_plan(x, plan, &run);
+    run_fini(&run);
+    world_free(&w);
+    io_sim_reset();
+    return mallinfo2().uordblks;
+}
+
+/* More after the third run than after the second is lost (20). */
+static void co_judge_memory(struct explore *x, const struct plan *plan, struct world *w)
+{
+    struct io_sim_snapshot *now = io_sim_snapshot();
+    size_t before, after;
+
+    (void)co_run_again(x, plan); /* what is kept for later is kept now */
+    before = co_run_again(x, plan);
+    after = co_run_again(x, plan);
+    io_sim_restore(now);
+    io_sim_snapshot_free(now);
+    if (after > before) {
+        world_break(w, 20, "%zu bytes are left over", after - before);
+    }
+}
+
+/* malloc keeps small pieces for later and counts them as used, unless it is told not to. */
+static bool memory_is_exact(void)
+{
+    size_t before = mallinfo2().uordblks, after;
+    void *piece = mem_alloc(24);
+
+    after = mallinfo2().uordblks;
+    free(piece);
+    return after > before && mallinfo2().uordblks == before;
+}
+
+void co_judge_remains(struct explore *x, const struct plan *plan, struct world *w,
+                      size_t coroutines)
+{
+    unsigned every = x->options.memory_every;
+
+    look_around(w, coroutines);
+    if (every && x->stats.plans % every == 0 && !w->broken_rule && memory_is_exact()) {
+        x->stats.measured++;
+        co_judge_memory(x, plan, w);
+    }
+}
