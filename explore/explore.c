@@ -363,10 +363,17 @@ static bool co_judge_state(struct visit *v, const struct cut *cut)
     return !finding.rule;
 }
 
+/* Others do not know that version 2 cannot say that internal snapshots are being changed; and a disk
+ * that has lied has promised nothing. */
 static bool wants_second_opinion(const struct visit *v, uint64_t key)
 {
     const struct explore_options *o = &v->x->options;
 
+    for (int i = 0; i < WORLD_IMAGES; i++) {
+        if (v->run->w->lying || v->p->view.image[i].in_change) {
+            return false;
+        }
+    }
     return o->judge && o->judge_every && key % o->judge_every == 0 && !v->run->before;
 }
 
