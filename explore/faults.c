@@ -309,6 +309,7 @@ void co_faults_end(struct faults *f)
         co_sleep_ns(HELP_EVERY_NS);
     }
     block_set_listener(NULL);
+    f->w->disk->werror = f->w->disk->rerror = DISK_REPORT; /* nobody says `cont` any more */
     present = NULL;
     free(f);
 }

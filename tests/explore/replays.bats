@@ -31,6 +31,21 @@ sim() {
     [ "${lines[-1]}" = bad ]
 }
 
+@test "a cluster that leaks and was not on its way is found" {
+    run sim plan=two/4k-v3/leak
+    assert_status 6
+    assert_output "rule 2: "
+    assert_output " clusters leaked, 0 were on their way"
+}
+
+@test "a disk that lies about a sector may cost that sector, and nothing else" {
+    for n in 1 2 3 4 5 6; do
+        run sim "plan=lies~$n:two/4k-v3/read~3&write-part~7+read~9+read~21" go-on=64
+        assert_status 0
+        [ "${lines[-1]}" = "0 bad" ]
+    done
+}
+
 @test "a good state replays as good" {
     run sim seed=1 plan=two/4k-v3/write-part cut=0 keep=power:
     assert_status 0

@@ -92,7 +92,7 @@ static void long_random_work_survives_cuts_and_faults(void **state)
 {
     struct batch b = usual();
 
-    b.swarm = SANITIZED ? 50 : 1050;
+    b.swarm = SANITIZED ? 50 : 1100;
     b.options.points_max = 60;
     batch_run(&b);
     assert_int_equal(b.stats.bad, 0);
