@@ -7,6 +7,7 @@
 
 #include "block/blockdev.h"
 #include "block/disk.h"
+#include "block/filter.h"
 #include "block/reopen.h"
 #include "tests/unit/tree-rows.h"
 
@@ -173,6 +174,32 @@ static void CO_ENTRY co_test_changes(void *arg)
     co_end();
 }
 
+/* Filters call their child by another name, and take it along. */
+static void CO_ENTRY co_test_filter(void *arg)
+{
+    static const struct driver *const drivers[] = { &driver_file, &driver_raw, &driver_qcow2, &driver_blkdebug, NULL };
+    struct node *filter;
+
+    node_set_drivers(drivers);
+    co_begin();
+    io_sim_create("/b.img", 65536);
+    filter = co_add("{'driver':'blkdebug','node-name':'b','align':512,'image':{'driver':'file','node-name':'bf','filename':'/b.img'}}");
+    co_reopen("[{'driver':'blkdebug','node-name':'b','align':512,'image':{'driver':'file','filename':'/b.img'},'read-only':true}]", NULL);
+    assert_true(filter->read_only && filter->file->read_only);
+    co_reopen("[{'driver':'blkdebug','node-name':'b','align':512}]", "Block node is read-only"); /* its file was not named */
+    co_reopen("[{'driver':'blkdebug','node-name':'b','align':512,'image':{'driver':'file','filename':'/b.img','read-only':false}}]", NULL);
+    assert_false(filter->read_only || filter->file->read_only);
+    co_reopen("[{'driver':'blkdebug','node-name':'b','align':512,'image':'tf'}]", "Cannot change the option 'image'");
+    co_reopen("[{'driver':'blkdebug','node-name':'b','align':1024,'image':'bf'}]", "Cannot change the option 'align'");
+    co_reopen("[{'driver':'blkdebug','node-name':'b','image':'bf'}]", "Option 'align' cannot be reset to its default value");
+    co_end();
+}
+
+static void a_filter_takes_its_child_along(void **state)
+{
+    loop_run_co(co_test_filter, NULL);
+}
+
 /* --- A host that refuses ---------------------------------------------------------------------------------------- */
 
 static void fail_next(unsigned op, const char *path)
@@ -289,6 +316,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_cannot_change_is_named_and_nothing_changes),
         cmocka_unit_test(what_is_not_said_goes_back_to_its_default),
+        cmocka_unit_test(a_filter_takes_its_child_along),
         cmocka_unit_test(who_takes_a_node_while_guests_are_being_stopped_is_first),
         cmocka_unit_test(a_host_that_refuses_in_the_middle_undoes_the_whole_list),
     };
