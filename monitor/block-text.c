@@ -179,7 +179,7 @@ void block_tree_print(struct monitor *mon, const json_t *info, const json_t *ins
         monitor_printf(mon, "    Backing file:     %s (chain depth: %lld)\n", member_text(inserted, "backing_file"),
                        member_int(inserted, "backing_file_depth"));
     }
-    if (zeroes && strcmp(zeroes, "off")) {
+    if (strcmp(zeroes, "off") != 0) {
         monitor_printf(mon, "    Detect zeroes:    %s\n", zeroes);
     }
     print_limits(mon, inserted);

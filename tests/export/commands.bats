@@ -180,3 +180,9 @@ END
     assert_output "Address already in use"
     [ "$(cat file)" = precious ]
 }
+
+@test "NBD over TCP is refused in one sentence" {
+    run mg -S -c 'nbd_server_start localhost:10809'
+    assert_status 3
+    assert_output "Error: 'localhost:10809': NBD over TCP is not supported by merganser"
+}

@@ -90,3 +90,13 @@ setup() {
     assert_status 6
     assert_output "Error: The guest has seen an error that it should not have seen: info guest tells"
 }
+
+@test "a disk that an error has stopped says so in info block" {
+    qemu-img create -q -f qcow2 c.img 1M
+    printf '[inject-error]\nevent = "write_aio"\nerrno = "5"\niotype = "write"\n' >rules
+    run mg -drive driver=qcow2,file.driver=blkdebug,file.image.filename=c.img,file.config=rules,if=virtio,werror=stop,detect-zeroes=unmap,discard=unmap \
+        -guest profile=stamp,rw=write,bs=64k,rate_iops=0 -c 'sleep 200ms' -c 'info status' -c 'info block'
+    assert_output "VM status: paused (io-error)"
+    assert_output "    I/O status:       failed"
+    assert_output "    Detect zeroes:    unmap"
+}
