@@ -11,6 +11,8 @@
 #include "block/chain-map-slice.h"
 #include "core/mem.h"
 
+#define LAYERS_AT_ONCE 128 /* asked in one turn of the loop: a millisecond */
+
 struct range {
     uint32_t start, end;
 };
@@ -121,12 +123,16 @@ static void co_fill_once(struct map_slice *s, struct fill *f)
     uint64_t base = s->index * map->slice_bytes;
     uint32_t end = MIN((uint64_t)map->slice_bytes, ROUND_UP(map->root->size, NODE_SECTOR) - base);
     struct extent nothing = { .kind = EXTENT_NONE };
+    unsigned asked = 0;
 
     f->count = 0;
     f->n_open = 1;
     f->open[0] = (struct range){ .start = 0, .end = end };
     for (struct node *node = map->root; node && f->n_open > 0; node = node->backing) {
         co_fill_layer(f, chain_layer_of(map, node), base);
+        if (++asked % LAYERS_AT_ONCE == 0) {
+            co_yield();
+        }
     }
     for (uint32_t i = 0; i < f->n_open; i++) {
         fill_add(f, f->open[i].start, NO_SLOT, &nothing, 0);

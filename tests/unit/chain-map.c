@@ -31,6 +31,7 @@ struct fake {
 };
 
 static struct random rnd;
+static bool in_memory; /* all tables are */
 static struct node *slow; /* reads its tables until it is told that it has them */
 static struct co_queue has_tables;
 
@@ -52,7 +53,7 @@ static int co_fake_map(struct node *node, uint64_t offset, uint64_t len, struct 
 
     *out = (struct extent){ .kind = c.kind, .len = MIN(len, (uint64_t)BLOCK - offset % BLOCK),
                             .host = c.host + offset % BLOCK };
-    if (random_below(&rnd, 50) == 0) {
+    if (!in_memory && random_below(&rnd, 50) == 0) {
         co_yield(); /* tables are read from disk now and then */
     }
     if (node == slow) {
@@ -443,6 +444,46 @@ static int teardown(void **state)
     return 0;
 }
 
+/* --- Turns ---------------------------------------------------------------------------------------------------- */
+
+struct others {
+    unsigned turns;
+    bool over;
+};
+
+static CO_ENTRY void run_others(void *arg)
+{
+    struct others *o = arg;
+
+    while (!o->over) {
+        o->turns++;
+        co_yield();
+    }
+}
+
+static CO_ENTRY void run_long_fill(void *arg)
+{
+    struct node *root = fake_chain(1000, 1);
+    struct chain_map *map = chain_map_get(root);
+    struct others others = { 0 };
+    struct chain_extent ext;
+
+    in_memory = true;
+    co_start(run_others, &others);
+    co_chain_map_find(map, 0, BLOCK, &ext);
+    in_memory = false;
+    others.over = true;
+    co_yield();
+    assert_true(others.turns > 5);
+    chain_map_put(map);
+    co_node_unref(root);
+}
+
+static void a_look_through_many_layers_lets_others_have_their_turns(void **state)
+{
+    loop_run_co(run_long_fill, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -454,6 +495,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_budget_bounds_the_map, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_forgotten_while_it_is_asked_for_is_asked_for_again, setup, teardown),
         cmocka_unit_test_setup_teardown(a_job_that_looks_for_work_keeps_the_layers_below_its_base, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_look_through_many_layers_lets_others_have_their_turns, setup, teardown),
     };
     return cmocka_run_group_tests_name("chain-map", tests, NULL, NULL);
 }
