@@ -463,7 +463,7 @@ static CO_ENTRY void run_others(void *arg)
 
 static CO_ENTRY void run_long_fill(void *arg)
 {
-    struct node *root = fake_chain(1000, 1);
+    struct node *root = fake_chain(1000, 0);
     struct chain_map *map = chain_map_get(root);
     struct others others = { 0 };
     struct chain_extent ext;
