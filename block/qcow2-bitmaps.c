@@ -17,6 +17,8 @@
 #define MAX_DIRECTORY (64u << 20)
 #define MAX_TABLE (32u << 20)
 #define ENTRY_BYTES 24u /* fixed part of an entry of the directory */
+#define BITMAP_IN_USE 1u /* flags of an entry */
+#define BITMAP_AUTO 2u
 
 /* --- Counting ----------------------------------------------------------------------------------------------------- */
 
@@ -88,4 +90,52 @@ int co_qcow2_check_bitmaps(struct qcow2_check *c, struct error *err)
     }
     ret = co_qcow2_check_read(c, offset, dir, len, "bitmap directory", err);
     return ret ? ret : co_walk_directory(c, dir, len, err);
+}
+
+/* --- Describing ---------------------------------------------------------------------------------------------------- */
+
+/* NULL: the entry does not fit into what is left of the directory. */
+static json_t *describe_bitmap(const uint8_t *entry, uint64_t left, uint64_t *len)
+{
+    uint32_t flags = load_be32(entry + 12), extra = load_be32(entry + 20);
+    uint16_t name_len = load_be16(entry + 18);
+    json_t *names = json_array();
+
+    *len = ROUND_UP(ENTRY_BYTES + (uint64_t)name_len + extra, 8);
+    if (*len > left || entry[17] > 63) {
+        json_decref(names);
+        return NULL;
+    }
+    if (flags & BITMAP_IN_USE) {
+        json_array_append_new(names, json_string("in-use"));
+    }
+    if (flags & BITMAP_AUTO) {
+        json_array_append_new(names, json_string("auto"));
+    }
+    return json_pack("{s:o, s:o, s:I}", "flags", names, "name",
+                     json_stringn_nocheck((const char *)entry + ENTRY_BYTES + extra, name_len), "granularity",
+                     (json_int_t)(1ull << entry[17]));
+}
+
+json_t *co_qcow2_bitmap_trees(struct node *node)
+{
+    struct qcow2 *q = node->state;
+    const struct qcow2_ext *ext = qcow2_ext_find(q->exts, q->n_exts, QCOW2_EXT_BITMAPS);
+    uint64_t len = ext ? load_be64(ext->data + 8) : 0, step;
+    AUTOFREE uint8_t *dir = len && len <= MAX_DIRECTORY ? mem_try_alloc(len) : NULL;
+    json_t *list, *one;
+
+    if (!dir || !(q->h.autoclear & QCOW2_AUTOCLEAR_BITMAPS) || co_io_read(q->file, load_be64(ext->data + 16), dir, len) < 0) {
+        return NULL;
+    }
+    list = json_array();
+    for (uint64_t at = 0; at + ENTRY_BYTES <= len; at += step) {
+        one = describe_bitmap(dir + at, len - at, &step);
+        if (!one) {
+            json_decref(list);
+            return NULL;
+        }
+        json_array_append_new(list, one);
+    }
+    return list;
 }

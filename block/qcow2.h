@@ -9,7 +9,7 @@
  *   qcow2-create.c     make new images
  *   qcow2-layout.c     where everything lies in a new image
  *   qcow2-check.c      walk all references and count them
- *   qcow2-bitmaps.c    persistent bitmaps: counted, never kept up to date
+ *   qcow2-bitmaps.c    persistent bitmaps: counted and described, never kept up to date
  *   qcow2-repair.c     rebuild reference counts (dirty bit)
  *   qcow2-report.c     check for people: all that is wrong, and repairs in place
  *   qcow2-compress.c   compressed clusters (zlib, zstd), on worker threads
@@ -238,6 +238,9 @@ void qcow2_snapshots_free(struct qcow2_snapshot *list, unsigned n);
 int co_qcow2_snapshots_load(struct qcow2 *q, uint64_t file_size, struct error *err);
 /* A list of SnapshotInfo as QMP has it; new reference. */
 json_t *qcow2_snapshot_trees(const struct node *node);
+/* The persistent bitmaps as QMP's Qcow2BitmapInfo describes them: a new array, NULL when there are none that count (or none that can
+ * be read).  Suspends. */
+json_t *co_qcow2_bitmap_trees(struct node *node);
 /* From now on the node, which is read-only and nobody else's, shows this snapshot.  Its size stays; it grows if the snapshot's
  * disk was larger. */
 int co_qcow2_snapshot_show(struct node *node, const struct qcow2_snapshot *s, struct error *err);

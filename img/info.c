@@ -37,6 +37,28 @@ static void add_qcow2(json_t *tree, struct node *node)
     set(tree, "dirty-flag", json_boolean(q->dirty_bit_found));
 }
 
+/* The format's own words; bitmaps stand among them where QEMU has them. */
+static json_t *co_specific(struct node *node)
+{
+    json_t *tree = node->driver->describe(node), *bitmaps = NULL, *data, *value;
+    const char *key;
+
+    if (node->driver == &driver_qcow2) {
+        bitmaps = co_qcow2_bitmap_trees(node);
+    }
+    if (bitmaps) {
+        data = json_object();
+        json_object_foreach(json_object_get(tree, "data"), key, value) {
+            json_object_set(data, key, value);
+            if (!strcmp(key, "lazy-refcounts")) {
+                json_object_set_new(data, "bitmaps", bitmaps);
+            }
+        }
+        set(tree, "data", data);
+    }
+    return tree;
+}
+
 static json_t *co_image_tree(struct node *node, const char *filename)
 {
     json_t *tree = json_object();
@@ -53,7 +75,7 @@ static json_t *co_image_tree(struct node *node, const char *filename)
         add_qcow2(tree, node);
     }
     if (node->driver->describe) {
-        set(tree, "format-specific", node->driver->describe(node));
+        set(tree, "format-specific", co_specific(node));
     }
     if (node->backing_name) {
         AUTOFREE char *full = path_combine(node->filename, node->backing_name);
@@ -74,29 +96,52 @@ static const char *text_of(const json_t *tree, const char *key)
     return json_string_value(json_object_get(tree, key));
 }
 
-static void print_specific(const json_t *specific)
-{
-    json_t *data = json_object_get(specific, "data"), *value;
-    const char *key;
+static void print_value(const char *name, const json_t *value, int indent);
 
-    if (!data) {
-        return;
+/* Members and elements of `tree`, each on a line or below one. */
+static void print_inside(const json_t *tree, int indent)
+{
+    const char *key;
+    json_t *value;
+    size_t i;
+
+    json_array_foreach(tree, i, value) {
+        AUTOFREE char *name = mem_printf("[%zu]", i);
+
+        print_value(name, value, indent);
     }
-    printf("Format specific information:\n");
-    json_object_foreach(data, key, value) {
+    json_object_foreach((json_t *)tree, key, value) {
         AUTOFREE char *words = mem_strdup(key);
 
         for (char *p = words; *p; p++) {
             *p = *p == '-' ? ' ' : *p;
         }
-        printf("    %s: ", words);
-        if (json_is_string(value)) {
-            img_print("%s\n", json_string_value(value));
-        } else if (json_is_boolean(value)) {
-            printf("%s\n", json_is_true(value) ? "true" : "false");
-        } else {
-            printf("%" JSON_INTEGER_FORMAT "\n", json_integer_value(value));
-        }
+        print_value(words, value, indent);
+    }
+}
+
+static void print_value(const char *name, const json_t *value, int indent)
+{
+    printf("%*s%s:", indent, "", name);
+    if (json_is_array(value) || json_is_object(value)) {
+        putchar('\n');
+        print_inside(value, indent + 4);
+    } else if (json_is_string(value)) {
+        img_print(" %s\n", json_string_value(value));
+    } else if (json_is_boolean(value)) {
+        printf(" %s\n", json_is_true(value) ? "true" : "false");
+    } else {
+        printf(" %" JSON_INTEGER_FORMAT "\n", json_integer_value(value));
+    }
+}
+
+static void print_specific(const json_t *specific)
+{
+    json_t *data = json_object_get(specific, "data");
+
+    if (data) {
+        printf("Format specific information:\n");
+        print_inside(data, 4);
     }
 }
 

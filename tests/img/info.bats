@@ -129,3 +129,18 @@ both() {
     done
     cd ..
 }
+
+@test "persistent bitmaps are listed with their flags, and none after a program that does not keep them wrote" {
+    qemu-img create -q -f qcow2 images/bitmaps.qcow2 4M
+    qemu-img bitmap --add --enable images/bitmaps.qcow2 first
+    qemu-img bitmap --add --disable -g 128k images/bitmaps.qcow2 second
+    both bitmaps.qcow2
+    # Killed while it was open: in use.
+    (cd images && qemu-io -f qcow2 -c 'write -q 0 64k' -c abort bitmaps.qcow2) >/dev/null 2>&1 || true
+    qemu-img info images/bitmaps.qcow2 | grep in-use
+    both bitmaps.qcow2
+    mg -drive file=images/bitmaps.qcow2,if=none,id=d,format=qcow2 -c 'qemu-io d "write -P 3 1M 64k"'
+    refute_bitmaps=$("$BUILD_DIR/merganser-img" info images/bitmaps.qcow2 | grep -c bitmaps || true)
+    [ "$refute_bitmaps" = 0 ]
+    qemu-img info images/bitmaps.qcow2 2>&1 | grep 'all bitmaps are now considered inconsistent'
+}
