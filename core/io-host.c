@@ -39,6 +39,7 @@ struct host_file {
     struct io_past_cache past;
     struct io_copy_memory copy; /* what copying into this file has taught us */
     struct io_lane lane;  /* writes through the page cache */
+    struct io_lane copies; /* small ones into this file: so that no guest's write is behind many of them */
 };
 
 static uint64_t inline_budget;
@@ -325,6 +326,7 @@ static ssize_t co_host_copy(struct io_file *src, uint64_t src_off, struct io_fil
     };
     struct io_call call = {
         .op = IO_CALL_FN, .fn = io_copy_run, .arg = &copy, .len = len, .bulk = true,
+        .lane = len <= IO_DIRECT_MIN ? &host(dst)->copies : NULL,
     };
     ssize_t ret = co_copy_past_cache(src, src_off, dst, dst_off, len);
 
@@ -475,6 +477,7 @@ static int co_host_open(const struct io_engine *engine, const char *path, unsign
     f->io.id[0] = o.dev;
     f->io.id[1] = o.ino;
     STAILQ_INIT(&f->lane.calls);
+    STAILQ_INIT(&f->copies.calls);
     *out = &f->io;
     return 0;
 }

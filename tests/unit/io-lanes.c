@@ -42,7 +42,7 @@ struct queue {
     unsigned started;
     atomic_uint running;
     unsigned order[CALLS], done;
-    bool overlapped;
+    bool overlapped, bulk;
 };
 
 struct queued {
@@ -65,7 +65,7 @@ static void CO_ENTRY queued_entry(void *arg)
 {
     struct queue *q = arg;
     struct queued work = { .queue = q, .number = q->started++ };
-    struct io_call call = { .op = IO_CALL_FN, .fn = queued_run, .arg = &work, .lane = &q->lane };
+    struct io_call call = { .op = IO_CALL_FN, .fn = queued_run, .arg = &work, .lane = &q->lane, .bulk = q->bulk };
 
     co_io_pool_call(&call);
     co_group_done(&q->group, 0);
@@ -89,7 +89,7 @@ static void queue_entry(void *arg)
 
 static void calls_of_a_lane_run_one_after_the_other(void **state)
 {
-    struct queue q = { 0 };
+    struct queue q = { .bulk = *(const bool *)*state };
 
     run(queue_entry, &q);
     assert_int_equal(q.done, CALLS);
@@ -168,7 +168,7 @@ struct crowd {
     struct io_lane lanes[FILES];
     struct co_group group;
     unsigned done;
-    bool enough;
+    bool enough, bulk;
 };
 
 struct member {
@@ -186,7 +186,7 @@ static void CO_ENTRY member_entry(void *arg)
     struct member *m = arg;
 
     while (!m->crowd->enough) {
-        struct io_call call = { .op = IO_CALL_FN, .fn = a_while, .lane = m->lane };
+        struct io_call call = { .op = IO_CALL_FN, .fn = a_while, .lane = m->lane, .bulk = m->crowd->bulk };
 
         co_io_pool_call(&call);
         m->crowd->done++;
@@ -198,7 +198,7 @@ static void CO_ENTRY member_entry(void *arg)
 static void crowd_entry(void *arg)
 {
     struct crowd *c = arg;
-    struct io_call late = { .op = IO_CALL_FN, .fn = a_while };
+    struct io_call late = { .op = IO_CALL_FN, .fn = a_while, .bulk = c->bulk };
     unsigned before;
 
     co_group_init(&c->group);
@@ -224,6 +224,7 @@ static void lanes_that_never_become_empty_take_turns(void **state)
 {
     struct crowd *c = mem_zalloc(sizeof(*c));
 
+    c->bulk = *(const bool *)*state;
     run(crowd_entry, c);
     free(c);
 }
@@ -255,10 +256,13 @@ static void a_write_in_units_is_whole(void **state)
 
 int main(void)
 {
+    static bool prompt = false, bulk = true;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(calls_of_a_lane_run_one_after_the_other),
+        cmocka_unit_test_prestate(calls_of_a_lane_run_one_after_the_other, &prompt),
+        cmocka_unit_test_prestate(calls_of_a_lane_run_one_after_the_other, &bulk),
         cmocka_unit_test(a_lane_that_waits_keeps_no_other_from_a_worker),
-        cmocka_unit_test(lanes_that_never_become_empty_take_turns),
+        cmocka_unit_test_prestate(lanes_that_never_become_empty_take_turns, &prompt),
+        cmocka_unit_test_prestate(lanes_that_never_become_empty_take_turns, &bulk),
         cmocka_unit_test(a_write_in_units_is_whole),
     };
     const char *tmp = getenv("TMPDIR");
