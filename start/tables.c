@@ -12,6 +12,7 @@
 #include "block/blockdev.h"
 #include "core/bytes.h"
 #include "hw/device.h"
+#include "monitor/events.h"
 #include "monitor/monitor.h"
 #include "start/drive-keys.h"
 #include "start/option-rows.h"
@@ -142,11 +143,11 @@ static json_t *models(void)
 
 /* --- The monitors ----------------------------------------------------------------------------- */
 
-static json_t *arguments(const struct command *c)
+static json_t *arguments(const struct command_arg *a)
 {
     json_t *array = json_array();
 
-    for (const struct command_arg *a = c->args; a->name; a++) {
+    for (; a->name; a++) {
         char letter[2] = { a->letter, '\0' };
         json_t *row = json_object();
 
@@ -175,9 +176,23 @@ static json_t *commands(const struct command *const *tables)
             put(row, "group", c->group);
             put(row, "example", c->example);
             json_object_set_new(row, "ours", json_boolean(c->flags & COMMAND_OURS));
-            json_object_set_new(row, "arguments", arguments(c));
+            json_object_set_new(row, "arguments", arguments(c->args));
             json_array_append_new(array, row);
         }
+    }
+    return array;
+}
+
+static json_t *events(void)
+{
+    json_t *array = json_array();
+
+    for (const struct event_row *e = event_rows; e->name; e++) {
+        json_t *row = json_object();
+
+        put(row, "name", e->name);
+        json_object_set_new(row, "data", arguments(e->data));
+        json_array_append_new(array, row);
     }
     return array;
 }
@@ -198,6 +213,7 @@ void tables_print(FILE *out)
     json_object_set_new(all, "human", commands(hmp_command_tables));
     json_object_set_new(all, "info", commands(info_command_tables));
     json_object_set_new(all, "qmp", commands(qmp_command_tables));
+    json_object_set_new(all, "events", events());
     json_dumpf(all, out, JSON_INDENT(1));
     fputc('\n', out);
     json_decref(all);
