@@ -17,13 +17,12 @@
 /* The line that QEMU prints to its standard output when it makes an image. */
 static void print_formatting(struct monitor *mon, const struct disk *disk)
 {
-    const struct node *node = disk ? disk->root : NULL;
+    if (mon->on_stdout && disk) { /* its root is the image that was made */
+        const struct node *node = disk->root;
 
-    if (mon->on_stdout && node && node->backing_name && !strcmp(node->driver->name, "qcow2")) {
         monitor_printf(mon, "Formatting '%s', fmt=qcow2 cluster_size=65536 extended_l2=off compression_type=zlib size=%llu "
                        "backing_file=%s backing_fmt=%s lazy_refcounts=off refcount_bits=16\n",
-                       node->filename, (unsigned long long)node->size, node->backing_name,
-                       node->backing_format ? node->backing_format : "raw");
+                       node->filename, (unsigned long long)node->size, node->backing_name, node->backing_format);
     }
 }
 

@@ -81,6 +81,8 @@ static int co_qmp_block_stream(struct monitor *mon, json_t *args, json_t **resul
 /* QEMU's jobs obey at once when they can, so that the answer comes behind the events.  Ours obey in
  * the next turn of the loop; one that is in the midst of a request obeys later in both. */
 #define OBEDIENCE_NS (100 * NS_PER_MS)
+/* What is finalized is durable when the answer comes, as far as a host that is not stuck can do it. */
+#define FINALIZED_NS (10 * NS_PER_S)
 
 static bool has_ended(void *arg)
 {
@@ -107,6 +109,16 @@ static int co_obeyed(struct monitor *mon, int ret, bool (*done)(void *arg), cons
 {
     if (!ret) {
         co_monitor_wait(mon, done, (void *)id, loop_now() + OBEDIENCE_NS);
+    }
+    return ret;
+}
+
+static int co_finalized(struct monitor *mon, struct job *job, const char *id, struct error *err)
+{
+    int ret = job ? job_finalize(job, err) : -ENOENT;
+
+    if (!ret) {
+        co_monitor_wait(mon, has_ended, (void *)id, loop_now() + FINALIZED_NS);
     }
     return ret;
 }
@@ -167,7 +179,7 @@ static int co_block_job_finalize(struct monitor *mon, json_t *args, json_t **res
 {
     struct job *job = find_block_job(args, "id", err);
 
-    return co_obeyed(mon, job ? job_finalize(job, err) : -ENOENT, has_ended, member_text(args, "id"));
+    return co_finalized(mon, job, member_text(args, "id"), err);
 }
 
 static int co_block_job_dismiss(struct monitor *mon, json_t *args, json_t **result,
@@ -222,7 +234,7 @@ static int co_job_finalize(struct monitor *mon, json_t *args, json_t **result, s
 {
     struct job *job = find_job(args, err);
 
-    return co_obeyed(mon, job ? job_finalize(job, err) : -ENOENT, has_ended, member_text(args, "id"));
+    return co_finalized(mon, job, member_text(args, "id"), err);
 }
 
 static int co_job_dismiss(struct monitor *mon, json_t *args, json_t **result, struct error *err)

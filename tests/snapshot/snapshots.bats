@@ -137,3 +137,17 @@ place with overwrite=true (-f)"
     [ "$(qemu-img info c.img | sed -n 's/^backing file: //p')" = "$a" ]
     [ "$(qemu-img info "$b" | sed -n 's/^backing file: //p')" = "$a" ]
 }
+
+@test "a snapshot of a raw image, and of one behind a filter, is made as that of any disk" {
+    qemu-img create -q -f qcow2 a.img 1M
+    qemu-img create -q -f raw r.img 1M
+    qemu-img create -q -f qcow2 t.img 1M
+    run mg -guest profile=none -drive file=a.img,if=virtio,format=qcow2,node-name=top -drive file=r.img,if=virtio,format=raw \
+        -object throttle-group,id=g,x-iops-total=100000 -drive if=virtio,driver=throttle,throttle-group=g,file.driver=qcow2,file.file.filename=t.img \
+        -c 'snapshot_blkdev virtio0 one.img' -c 'snapshot_blkdev virtio1 two.img' -c 'snapshot_blkdev virtio2 three.img' \
+        -c 'info block'
+    assert_status 0
+    assert_output "Formatting 'two.img', fmt=qcow2 cluster_size=65536 extended_l2=off compression_type=zlib size=1048576 backing_file=r.img backing_fmt=raw"
+    assert_output "Formatting 'three.img', fmt=qcow2"
+    [ "$(backing_of one.img) $(backing_of two.img) $(backing_of three.img)" = 'a.img r.img t.img' ]
+}
