@@ -84,7 +84,8 @@ static void tell(const struct batch *b, const char *what)
     fprintf(b->out,
             "%s: %llu plans (of %llu sequences %llu without meaning), %llu moments, %llu sets "
             "tried, %llu distinct states, %llu judged, %llu restarted, %llu judged after a second "
-            "crash, %llu known from other plans, %llu second opinions, at most %llu leaked clusters, %.0f s, %.0f distinct and "
+            "crash, %llu known from other plans, %llu second opinions, at most %llu leaked "
+            "clusters, %.0f s, %.0f distinct and "
             "%.0f judged a second, %llu bad\n",
             what, (unsigned long long)s->plans, (unsigned long long)b->numbered,
             (unsigned long long)b->skipped, (unsigned long long)s->points,

@@ -10,9 +10,9 @@
  *   2   no corruption; clusters that are counted but not used are leaks: counted, allowed
  *   8   counts are never too small, COPIED is set exactly when the count is one, nothing overlaps,
  *       everything lies inside the file
- *   9   the corrupt bit is not set; the dirty bit is found only where counts are allowed to be
- * wrong 10  no bit that the specification reserves is set; extensions are whole 11  what internal
- * snapshots use is counted like everything else and is not COPIED when shared
+ *   9   the corrupt bit is not set; the dirty bit is found only where counts may be wrong
+ *   10  no bit that the specification reserves is set; extensions are whole
+ *   11  what internal snapshots use is counted like everything else and is not COPIED when shared
  *
  * Compressed clusters are decompressed by zlib and zstd themselves.
  */

@@ -363,8 +363,8 @@ static bool co_judge_state(struct visit *v, const struct cut *cut)
     return !finding.rule;
 }
 
-/* Others do not know that version 2 cannot say that internal snapshots are being changed; and a disk
- * that has lied has promised nothing. */
+/* Others do not know that internal snapshots of version 2 are being changed; and a disk that has lied
+ * has promised nothing. */
 static bool wants_second_opinion(const struct visit *v, uint64_t key)
 {
     const struct explore_options *o = &v->x->options;

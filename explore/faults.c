@@ -118,7 +118,7 @@ static void draw(struct world *w, struct random *rnd)
     }
 }
 
-/* --- Lies --------------------------------------------------------------------------------------- */
+/* --- Lies ------------------------------------------------------------------------------------- */
 
 static void read_image(void *arg, uint64_t offset, void *buf, size_t len)
 {
@@ -136,7 +136,8 @@ static struct checker_image *look_at(const struct world *w, int slot)
 }
 
 /* Does the lowest image show there, with plain data?  *host: where in its file. */
-static bool shows_lowest(struct checker_image *const *chain, unsigned n, uint64_t at, uint64_t *host)
+static bool shows_lowest(struct checker_image *const *chain, unsigned n, uint64_t at,
+                         uint64_t *host)
 {
     for (unsigned i = 1; i < n; i++) {
         if (!checker_is_none(chain[i], at)) {
@@ -158,7 +159,8 @@ static void lie_about_data(struct world *w, struct random *rnd)
     }
     for (unsigned tries = 0; tries < TRIES; tries++) {
         const struct model_window *window = &w->model.window[random_below(rnd, MODEL_DISK_WINDOWS)];
-        uint64_t at = window->at + random_below(rnd, window->len / MODEL_SECTOR) * MODEL_SECTOR, host;
+        uint64_t at = window->at + random_below(rnd, window->len / MODEL_SECTOR) * MODEL_SECTOR;
+        uint64_t host;
 
         if (shows_lowest(chain, n, at, &host)) {
             model_lied(&w->model, at, MODEL_SECTOR);

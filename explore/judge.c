@@ -226,7 +226,7 @@ static void judge_snapshots(const struct world_known *known, const struct image 
     }
 }
 
-/* Version 3 says that it is dirty while its internal snapshots are being changed; version 2 cannot. */
+/* Version 3 is dirty while its internal snapshots are being changed; version 2 cannot say so. */
 static bool may_lie(const struct world *w, const struct world_known *known)
 {
     return known->in_change && w->format->version == 2;

@@ -92,7 +92,8 @@ static bool take_number(struct sim *sim, const char *key, uint64_t value)
         { "seed", &o->seed, NULL },   { "every", &b->every, NULL },
         { "from", &b->from, NULL },   { "swarm", &b->swarm, NULL },
         { "all", NULL, &b->max_len }, { "points", NULL, &o->points_max },
-        { "go-on", NULL, &o->go_on_every }, { "memory", NULL, &o->memory_every }, { "judge-every", NULL, &o->judge_every },
+        { "go-on", NULL, &o->go_on_every },
+        { "memory", NULL, &o->memory_every }, { "judge-every", NULL, &o->judge_every },
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(places); i++) {

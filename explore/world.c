@@ -190,7 +190,7 @@ static uint64_t plan_windows(const struct format *f, bool second, struct model_w
     uint64_t size;
 
     windows[MODEL_SECOND] =
-        (struct model_window){ MODEL_SECOND_AT, second ? SECOND_CLUSTERS * (uint64_t)f->cluster : 0 };
+        (struct model_window){ MODEL_SECOND_AT, second * SECOND_CLUSTERS * (uint64_t)f->cluster };
     if (f->cluster > 4096) { /* one table is more than we want to look at */
         size = 4 * (uint64_t)f->cluster - ODD_TAIL;
         windows[0] = (struct model_window){ 0, 3 * (uint64_t)f->cluster };
@@ -405,7 +405,8 @@ void co_world_make(struct world *w, const struct shape *shape, const struct form
     uint64_t size;
 
     *w = (struct world){
-        .shape = shape, .format = format, .group = NO_IMAGE, .group2 = NO_IMAGE, .view.top2 = NO_IMAGE
+        .shape = shape, .format = format, .group = NO_IMAGE, .group2 = NO_IMAGE,
+        .view.top2 = NO_IMAGE,
     };
     random_seed(&rnd, seed);
     io_sim_reset();

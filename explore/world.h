@@ -4,7 +4,8 @@
  * of its content, and what is known of every image at each moment.
  *
  * Images have slots: the first layers, the lowest first; overlays that snapshots made; images that
- * were merely created; the second disk's first image and its overlays.  A slot's path never changes.
+ * were merely created; the second disk's first image and its overlays.  A slot's path never
+ * changes.
  * There is a second disk only in plans that need one: it shares nothing with the first.
  */
 #ifndef EXPLORE_WORLD_H
@@ -50,7 +51,7 @@ int world_slot(const char *name);
 
 /* What is known at one moment. */
 struct world_view {
-    int top, top2; /* slots: where the guest writes, on the first disk and on the second (or none) */
+    int top, top2; /* slots: where the guest writes, on the first disk, on the second (or none) */
     struct world_known {
         bool made;        /* it may be there */
         bool named;       /* its name must be there: somebody was told so */
@@ -78,11 +79,12 @@ struct world {
     bool small;    /* small caches */
     bool name_mid; /* the image below the top is to be called "mid" */
     unsigned jobs, spelling, resizes;
-    int reshapers, alone; /* operations under way that change top or size; that must not meet those */
+    /* Operations under way that change top or size; that must not meet those. */
+    int reshapers, alone;
     int group, group2;    /* slots: the overlays that both disks are to get at one moment */
     unsigned begun, active; /* operations: all so far; under way */
     bool faulty;   /* the disk fails: requests may, too */
-    bool lying;    /* ... or it lies about anything: nothing is promised but what `lies` below says */
+    bool lying;    /* ... or it lies about anything: faults.h says what holds then */
     bool dropping; /* ... in a way that a new process cannot know of */
     enum job_on_error job_policy; /* what jobs do then */
     unsigned step;                     /* of the plan: the first one that may not have ended */
