@@ -110,7 +110,7 @@ static char *describe(const struct chardev *dev, const struct chardev_spec *spec
 
     switch (spec->kind) {
     case CHARDEV_SERVER:
-        bound = socket_listener_name(&dev->listener);
+        bound = spec->port ? socket_listener_name(&dev->listener) : mem_strdup(spec->path);
         return mem_printf("%s:%s,server=on", kind, bound);
     case CHARDEV_CLIENT:
         return spec->port ? mem_printf("%s:%s:%s", kind, spec->host, spec->port)
@@ -153,7 +153,7 @@ struct chardev *chardev_open(const struct chardev_spec *spec, co_serve_fn *co_se
 void chardev_note_null(const char *id)
 {
     nulls = nulls ? nulls : json_array();
-    json_array_insert_new(nulls, 0, json_pack("{s:b, s:s, s:s}", "frontend-open", 0, "label", id, "filename", "null"));
+    json_array_insert_new(nulls, 0, json_pack("{s:b, s:s, s:s}", "frontend-open", 0, "filename", "null", "label", id));
 }
 
 json_t *chardev_list(void)
@@ -165,7 +165,7 @@ json_t *chardev_list(void)
         bool idle = dev->kind == CHARDEV_SERVER && !dev->conn;
         AUTOFREE char *name = mem_printf("%s%s", idle ? "disconnected:" : "", dev->name);
 
-        json_array_append_new(list, json_pack("{s:b, s:s, s:s}", "frontend-open", !idle, "label", dev->id, "filename", name));
+        json_array_append_new(list, json_pack("{s:b, s:s, s:s}", "frontend-open", dev->co_serve != co_idle_serve, "filename", name, "label", dev->id));
     }
     return list;
 }

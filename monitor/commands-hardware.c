@@ -179,7 +179,7 @@ static void print_iothreads(struct monitor *mon, const json_t *args, const json_
 
 /* --- info chardev ------------------------------------------------------------------------------------------------------ */
 
-static int co_info_chardev(struct monitor *mon, json_t *args, json_t **result, struct error *err)
+int co_query_chardev(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
     *result = chardev_list();
     return 0;
@@ -241,7 +241,7 @@ const struct command hardware_topics[] = {
         .params = "",
         .help = "show the character devices",
         .group = "Monitor",
-        .co_run = co_info_chardev,
+        .co_run = co_query_chardev,
         .print = print_chardevs,
     },
     { 0 },

@@ -46,6 +46,9 @@ co_command_fn co_blockdev_change_medium; /* device, id, filename, format, read-o
 typedef int co_drive_maker(const char *words, char **help, int *type, struct error *err);
 void drive_set_maker(co_drive_maker *co_make);
 
+/* --- commands-hardware.c --- */
+co_command_fn co_query_chardev;
+
 /* --- commands-machine.c -------------------------------------------------------------------------------------------- */
 co_command_fn co_stop;
 co_command_fn co_cont;

@@ -255,6 +255,7 @@ static const struct command session_rows[] = {
     { .name = "qmp_capabilities", .args = { { "enable", ARG_ANY, .optional = true } },
       .co_run = co_qmp_capabilities, .flags = COMMAND_PRECONFIG },
     { .name = "query-qmp-schema", .returns = "[any]", .co_run = co_query_qmp_schema },
+    { .name = "query-chardev", .returns = "[any]", .co_run = co_query_chardev },
     { .name = "query-commands", .returns = "[any]", .co_run = co_query_commands },
     { .name = "query-version", .returns = "any", .co_run = co_query_version },
     { .name = "human-monitor-command",

@@ -10,7 +10,7 @@ load ../lib.bash
     assert_status 0
     assert_output "n0: filename=null"
     assert_output "f: filename=file"
-    assert_output "u: filename=disconnected:unix:$PWD/sock,server=on"
+    assert_output "u: filename=disconnected:unix:sock,server=on"
     run timeout -k 5 20 "$MERGANSER" -S -qmp stdio < <(echo '{"execute":"qmp_capabilities"}{"execute":"human-monitor-command","arguments":{"command-line":"info chardev"}}')
     assert_output "compat_monitor0: filename=stdio"
 
@@ -51,7 +51,7 @@ END
 @test "what is said to a place where nobody listens is swallowed" {
     mg_start -S -chardev socket,id=idle,path=idle,server=on,wait=off
     run hmp 'info chardev'
-    assert_output "idle: filename=disconnected:unix:$PWD/idle,server=on"
+    assert_output "idle: filename=disconnected:unix:idle,server=on"
     python3 - 3>&- <<'END'
 import os, socket
 conn = socket.socket(socket.AF_UNIX)
