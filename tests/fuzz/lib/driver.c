@@ -178,6 +178,7 @@ static void mutate(uint64_t runs, double time, uint64_t seed)
     }
     double took = seconds() - begin;
 
+    now = (struct input){ "none", NULL, 0 };
     printf("ok 2 - %llu mutations of %s in %.2f s, %.0f a second\n", (unsigned long long)n, fuzz_target.name, took,
            took > 0 ? n / took : 0);
 }

@@ -101,12 +101,13 @@ static json_t *object_for(const struct block_key *key, unsigned depth, struct ra
 /* A node's options, or what an image is made from. */
 static json_t *node_for(bool create, unsigned depth, struct random *rnd)
 {
-    json_t *object = json_object();
     const struct driver *driver = driver_find(PICK(formats, rnd));
 
     if (!driver) {
         return json_string(PICK(names, rnd));
     }
+    json_t *object = json_object();
+
     json_object_set_new(object, "driver", json_string(driver->name));
     add_members(object, create ? driver->create_keys : driver->keys, depth, rnd);
     if (!create && random_below(rnd, 2)) {
