@@ -326,6 +326,48 @@ static void an_end_that_cannot_be_asked_for_is_no_corruption(void **state)
     loop_run_co(co_unknown_end, NULL);
 }
 
+/* Tables lie upon each other: nothing is allocated, whoever asks. */
+static void co_overlap(void *arg)
+{
+    struct error err = ERROR_INIT;
+    bool snapshot = arg;
+    json_t *options = json_pack("{s:s}", "driver", "qcow2");
+
+    io_sim_reset();
+    model_shell("qemu-img create -q -f qcow2 image.qcow2 64M && qemu-io -f qcow2 -c 'write -P 7 0 64k' image.qcow2");
+    AUTOFREE char *image = mem_printf("%s/image.qcow2", rig_dir);
+
+    assert_int_equal(io_sim_import(IMAGE, image), 0);
+    table_is_header();
+    struct node *node = co_node_open(IMAGE, options, &err);
+
+    json_decref(options);
+    assert_non_null(node);
+    if (snapshot) {
+        assert_int_equal(co_qcow2_snapshot_make(node, "one"), -EIO);
+    } else {
+        assert_int_equal(co_node_truncate(node, 1ull << 40, &err), -EIO);
+        assert_string_equal(err.text, "Failed to grow the L1 table: Input/output error");
+        error_clear(&err);
+        assert_int_equal(node->size, 64 << 20);
+    }
+    assert_true(node->corrupt);
+    co_node_unref(node);
+    model_shell("rm -f *.qcow2");
+}
+
+static void an_image_whose_tables_overlap_does_not_grow(void **state)
+{
+    rig_need_qemu_img();
+    loop_run_co(co_overlap, NULL);
+}
+
+static void an_image_whose_tables_overlap_takes_no_snapshot(void **state)
+{
+    rig_need_qemu_img();
+    loop_run_co(co_overlap, (void *)"snapshot");
+}
+
 /* Two clusters in one request: the second entry is nonsense. */
 static void co_second_entry(void *arg)
 {
@@ -364,6 +406,8 @@ int main(void)
         cmocka_unit_test(random_damage_crashes_nothing),
         cmocka_unit_test(each_kind_of_damage_is_found_in_time),
         cmocka_unit_test(an_end_that_cannot_be_asked_for_is_no_corruption),
+        cmocka_unit_test(an_image_whose_tables_overlap_does_not_grow),
+        cmocka_unit_test(an_image_whose_tables_overlap_takes_no_snapshot),
         cmocka_unit_test(a_write_that_reaches_an_entry_that_is_wrong_goes_no_further),
     };
     return cmocka_run_group_tests(tests, model_setup, rig_teardown);
