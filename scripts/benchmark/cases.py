@@ -275,6 +275,17 @@ def pread_loop(folder, scale):
                     "--readonly", "--invalidate=0", seconds=scale.seconds))
 
 
+def pwrite_loop(folder, scale):
+    """Into a copy that was made as the guest's is: what a write costs depends on how large the cache's pages are."""
+    image = os.path.join(folder, "work.img")
+    shutil.copyfile(os.path.join(folder, "chain.img"), image)
+    try:
+        return iops(fio("--ioengine=psync", "--rw=randwrite", "--bs=4k", f"--filename={image}", f"--size={scale.part}",
+                        "--invalidate=0", "--norandommap", seconds=scale.seconds))
+    finally:
+        os.unlink(image)
+
+
 def nbd_rate(folder, scale, pattern, queue):
     image = os.path.join(folder, "work.img")
     shutil.copyfile(os.path.join(folder, "chain.img"), image)
@@ -303,6 +314,9 @@ def guest(scale, pattern):
     if pattern == "randread":
         yield Variant("virtio, queue 32, beside pread()", "IOPS", "half of a pread loop", lambda: ours(32),
                       lambda: pread_loop(folder, scale), "pread")
+    else:
+        yield Variant("virtio, queue 32, beside pwrite()", "IOPS", "", lambda: ours(32),
+                      lambda: pwrite_loop(folder, scale), "pwrite")
     yield Variant("IDE DMA", "IOPS", "", lambda: ours(1, "ide"), None)
 
 
