@@ -80,7 +80,7 @@ static int co_qmp_block_stream(struct monitor *mon, json_t *args, json_t **resul
 
 /* QEMU's jobs obey at once when they can, so that the answer comes behind the events.  Ours obey in
  * the next turn of the loop; one that is in the midst of a request obeys later in both. */
-#define OBEDIENCE_NS (100 * NS_PER_MS)
+#define OBEDIENCE_NS NS_PER_S
 /* What is finalized is durable when the answer comes, as far as a host that is not stuck can do it. */
 #define FINALIZED_NS (10 * NS_PER_S)
 
