@@ -283,6 +283,9 @@ static void co_unmap(struct co *co)
     size_t page = sysconf(_SC_PAGESIZE);
 
     VALGRIND_STACK_DEREGISTER(co->valgrind_id);
+#ifdef __SANITIZE_ADDRESS__
+    ASAN_UNPOISON_MEMORY_REGION(co->stack, co->stack_size); /* something else will lie there */
+#endif
     munmap((char *)co->stack - page, page + STACK_SIZE);
 }
 
