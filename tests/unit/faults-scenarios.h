@@ -566,6 +566,7 @@ static inline void co_img_reads(struct run *run)
     co_img(run, "compare D T"); /* 1: they differ */
     co_img(run, "check D");
     if (have_qemu_img) {
+        co_img(run, "info G");
         co_img(run, "snapshot -l G");
         co_img(run, "compare D G");
         co_img(run, "check G");
