@@ -43,7 +43,7 @@ struct row {
 
 static bool same(const char *got, size_t len, struct bytes wanted)
 {
-    return len == wanted.len && !memcmp(got, wanted.at, len);
+    return len == wanted.len && (len == 0 || !memcmp(got, wanted.at, len));
 }
 
 static void print_bytes(const char *what, const char *at, size_t len)
