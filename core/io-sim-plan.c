@@ -133,7 +133,7 @@ static void strike(struct sim_request *r, const struct fault *fault)
         r->shorten = true;
         break;
     case IO_SIM_FAULT_SYNC_DROP:
-        r->error = r->error ? r->error : error;
+        r->error = error; /* whatever else befalls it: a host that drops data does not say EINTR */
         r->drop = true;
         break;
     case IO_SIM_FAULT_STALL:

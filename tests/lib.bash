@@ -279,3 +279,9 @@ assert_status() {
     [ "$status" -eq "$1" ] || fail "exit code $status, not $1
 $output"
 }
+
+# The memory of mg_start's program, KiB; 0 where a sanitizer's own would count as well.
+rss_kib() {
+    ! grep -q '^OUR_CFLAGS.*-fsanitize' "$BUILD_DIR/Makefile" || { echo 0; return; }
+    awk '/VmRSS/ { print $2 }' "/proc/$(pgrep -P "$MG_PID")/status"
+}

@@ -47,10 +47,6 @@ exec(open("steps.py").read())
 END
 }
 
-rss_kib() {
-    awk '/VmRSS/ { print $2 }' "/proc/$(pgrep -P "$MG_PID")/status"
-}
-
 # shows_only FILE: nothing in it that a terminal would obey.
 shows_only() {
     ! LC_ALL=C grep -nP '[\x00-\x08\x0b-\x1f\x7f-\xff]' "$1" >&2 || fail "control bytes in $1"

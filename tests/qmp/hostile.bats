@@ -20,10 +20,6 @@ client() {
     timeout -k 2 60 python3 - "$@" 3>&-
 }
 
-rss_kib() {
-    awk '/VmRSS/ { print $2 }' "/proc/$(pgrep -P "$MG_PID")/status"
-}
-
 @test "nesting is taken to a limit, refused beyond it, and never recursed into" {
     start
     client <<'END'

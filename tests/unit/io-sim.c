@@ -474,6 +474,26 @@ static void CO_ENTRY sync_drop_entry(void *arg)
     co_io_close(second);
 }
 
+static void CO_ENTRY told_drop_entry(void *arg)
+{
+    const struct io_sim_fault again = { .kind = IO_SIM_FAULT_ERROR, .ops = IO_SIM_FLUSH, .error = EINTR, .times = 1 };
+    const struct io_sim_fault drop = { .kind = IO_SIM_FAULT_SYNC_DROP, .times = 1 };
+    struct io_file *file;
+
+    io_sim_create("f", 10);
+    file = co_open("f", IO_RDWR);
+    assert_int_equal(co_io_write(file, 0, "a", 1), 0);
+    io_sim_fault(&again);
+    io_sim_fault(&drop);
+    assert_int_equal(co_io_flush(file), -EIO);
+    co_io_close(file);
+}
+
+static void a_sync_that_drops_data_is_not_one_to_try_again(void **state)
+{
+    loop_run_co(told_drop_entry, NULL);
+}
+
 static void a_failed_sync_drops_its_data_for_ever(void **state)
 {
     loop_run_co(sync_drop_entry, NULL);
@@ -560,6 +580,7 @@ int main(void)
         TEST(short_transfers_are_carried_on),
         TEST(a_full_medium_says_so_after_what_fits),
         TEST(a_failed_sync_drops_its_data_for_ever),
+        TEST(a_sync_that_drops_data_is_not_one_to_try_again),
         TEST(requests_overtake_each_other_the_same_way_for_one_seed),
     };
 
