@@ -480,6 +480,12 @@ bool co_world_open(struct world *w)
         node = co_open_chain(w, w->view.top2);
         w->disk2 = node ? disk_new("virtio1", node) : NULL;
     }
+    if (!node && w->disk) { /* the second chain is refused: nothing stays */
+        struct disk *first = w->disk;
+
+        w->disk = NULL;
+        co_disk_free(first);
+    }
     return node;
 }
 

@@ -107,7 +107,8 @@ void co_world_make(struct world *w, const struct shape *shape, const struct form
 /* Do such a chain and such images exist? */
 bool world_makes_sense(const struct shape *shape, const struct format *format);
 void world_free(struct world *w);
-/* Open the chain from view.top on and put the disk above it.  False: told in `broken`. */
+/* Open the chain from view.top on and put the disk above it, and so for the second disk.  False: told in `broken`, and
+ * nothing is open. */
 bool co_world_open(struct world *w);
 /* Close it in order; it may be opened again. */
 void co_world_put_away(struct world *w);
