@@ -303,7 +303,8 @@ static int co_open_disks(struct program *p)
     const char *failed = NULL;
     struct error err = ERROR_INIT;
 
-    if (!disks->drive_count && !disks->blockdev_count && !disks->device_count && co_make_demo(p) < 0) {
+    if (!disks->drive_count && !disks->blockdev_count && !disks->device_count && !p->options.no_defaults &&
+        co_make_demo(p) < 0) {
         return -1;
     }
     if (co_drives_start(disks, &failed, &err) < 0) {

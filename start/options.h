@@ -69,6 +69,7 @@ struct options {
     bool human_stdio; /* the human monitor is on standard input and output */
     bool stdin_may_end; /* nobody asked for that monitor, others were asked for: its end is not the program's */
     bool stopped;     /* -S */
+    bool no_defaults; /* -nodefaults: no demonstration */
     bool daemonize;
     bool timestamp, guest_name; /* before messages */
     bool done;                  /* all that was asked for has been printed */

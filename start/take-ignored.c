@@ -360,6 +360,13 @@ static int check_rtc(struct options *o, const struct given *g, struct error *err
     return error_is_set(err) ? -EINVAL : 0;
 }
 
+/* There is one thing that comes by itself here: the demonstration. */
+static int take_no_defaults(struct options *o, const struct given *g, struct error *err)
+{
+    o->no_defaults = true;
+    return 0;
+}
+
 static int take_ignored(struct options *o, const struct given *g, struct error *err)
 {
     static const struct {
@@ -372,6 +379,7 @@ static int take_ignored(struct options *o, const struct given *g, struct error *
         { "parallel", check_place }, { "debugcon", check_place },  { "gdb", check_place },     { "netdev", check_netdev },
         { "tpmdev", check_netdev },  { "audiodev", check_audiodev }, { "global", check_global }, { "fw_cfg", check_fw_cfg },
         { "fda", check_file },       { "fdb", check_file },        { "pflash", check_file },   { "rtc", check_rtc },
+        { "nodefaults", take_no_defaults },
     };
     int ret = g->value ? check_keys(o, g, err) : 0;
 

@@ -65,3 +65,12 @@ setup() {
     assert_status 1
     assert_output 'merganser: Could not make the demonstration directory'
 }
+
+@test "with -nodefaults there is no demonstration, and names are those of the working directory" {
+    qemu-img create -q -f qcow2 a.img 1M
+    run mg -nodefaults -c 'info block' -c 'drive_add 0 if=none,id=d,file=a.img,format=qcow2' -c 'info block'
+    assert_status 0
+    refute_output virtio0
+    assert_output 'd (#block'
+    [ -z "$(ls -A tmp)" ]
+}
