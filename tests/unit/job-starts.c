@@ -12,20 +12,6 @@
 
 static struct disk *disk;
 
-static struct node *co_add(const char *text)
-{
-    struct error err = ERROR_INIT;
-    json_t *tree = tree_of(text);
-    struct node *node = co_blockdev_add(tree, false, &err);
-
-    json_decref(tree);
-    if (!node) {
-        print_message("%s: %s\n", text, err.text);
-    }
-    assert_non_null(node);
-    return node;
-}
-
 /* disk d: [a] <- [b] <- [c] <- [d], each with 64 KiB of its own; x beside them, in no disk. */
 static void co_begin(void)
 {
@@ -42,7 +28,7 @@ static void co_begin(void)
     }
     co_rig_create("/img/x", NULL, 4 * MIB);
     disk = disk_new("d", co_rig_open("/img/d"));
-    co_add("{'driver':'qcow2','node-name':'x','file':{'driver':'file','node-name':'xf','filename':'/img/x'}}");
+    co_tree_add("{'driver':'qcow2','node-name':'x','file':{'driver':'file','node-name':'xf','filename':'/img/x'}}");
 }
 
 static void assert_nobody_is_held(void)
@@ -247,11 +233,11 @@ static void co_begin_makings(void)
     }
     io_sim_create("/full", 512);
     assert_int_equal(io_sim_write("/full", 100, "x", 1), 0);
-    co_add("{'driver':'file','node-name':'ro','filename':'/ro','read-only':true}");
-    co_add("{'driver':'file','node-name':'of-disk','filename':'/of-disk'}");
-    co_add("{'driver':'file','node-name':'held','filename':'/held'}");
-    co_add("{'driver':'file','node-name':'free','filename':'/free'}");
-    co_add("{'driver':'file','node-name':'full','filename':'/full'}");
+    co_tree_add("{'driver':'file','node-name':'ro','filename':'/ro','read-only':true}");
+    co_tree_add("{'driver':'file','node-name':'of-disk','filename':'/of-disk'}");
+    co_tree_add("{'driver':'file','node-name':'held','filename':'/held'}");
+    co_tree_add("{'driver':'file','node-name':'free','filename':'/free'}");
+    co_tree_add("{'driver':'file','node-name':'full','filename':'/full'}");
 }
 
 static void CO_ENTRY co_makings(void *arg)

@@ -13,20 +13,6 @@
 
 static struct disk *disk;
 
-static struct node *co_add(const char *text)
-{
-    struct error err = ERROR_INIT;
-    json_t *tree = tree_of(text);
-    struct node *node = co_blockdev_add(tree, false, &err);
-
-    json_decref(tree);
-    if (!node) {
-        print_message("%s: %s\n", text, err.text);
-    }
-    assert_non_null(node);
-    return node;
-}
-
 static void make(const char *path, const char *backing)
 {
     struct error err = ERROR_INIT;
@@ -49,13 +35,13 @@ static void co_begin(void)
     make("/top.img", "/low.img");
     io_sim_create("/r.img", 65536);
     io_sim_create("/ro.img", 65536);
-    co_add("{'driver':'file','node-name':'f','filename':'/a.img'}");
-    disk = disk_new("d", node_ref(co_add("{'driver':'qcow2','node-name':'a','file':'f','lazy-refcounts':false}")));
-    co_add("{'driver':'raw','node-name':'r','file':{'driver':'file','node-name':'rf','filename':'/r.img'}}");
-    co_add("{'driver':'file','node-name':'rof','filename':'/ro.img','read-only':true}");
-    co_add("{'driver':'raw','node-name':'ro','file':'rof'}");
-    co_add("{'driver':'qcow2','node-name':'low','read-only':true,'file':{'driver':'file','node-name':'lf','filename':'/low.img'}}");
-    co_add("{'driver':'qcow2','node-name':'top','backing':'low','file':{'driver':'file','node-name':'tf','filename':'/top.img'}}");
+    co_tree_add("{'driver':'file','node-name':'f','filename':'/a.img'}");
+    disk = disk_new("d", node_ref(co_tree_add("{'driver':'qcow2','node-name':'a','file':'f','lazy-refcounts':false}")));
+    co_tree_add("{'driver':'raw','node-name':'r','file':{'driver':'file','node-name':'rf','filename':'/r.img'}}");
+    co_tree_add("{'driver':'file','node-name':'rof','filename':'/ro.img','read-only':true}");
+    co_tree_add("{'driver':'raw','node-name':'ro','file':'rof'}");
+    co_tree_add("{'driver':'qcow2','node-name':'low','read-only':true,'file':{'driver':'file','node-name':'lf','filename':'/low.img'}}");
+    co_tree_add("{'driver':'qcow2','node-name':'top','backing':'low','file':{'driver':'file','node-name':'tf','filename':'/top.img'}}");
 }
 
 static void co_end(void)
@@ -183,7 +169,7 @@ static void CO_ENTRY co_test_filter(void *arg)
     node_set_drivers(drivers);
     co_begin();
     io_sim_create("/b.img", 65536);
-    filter = co_add("{'driver':'blkdebug','node-name':'b','align':512,'image':{'driver':'file','node-name':'bf','filename':'/b.img'}}");
+    filter = co_tree_add("{'driver':'blkdebug','node-name':'b','align':512,'image':{'driver':'file','node-name':'bf','filename':'/b.img'}}");
     co_reopen("[{'driver':'blkdebug','node-name':'b','align':512,'image':{'driver':'file','filename':'/b.img'},'read-only':true}]", NULL);
     assert_true(filter->read_only && filter->file->read_only);
     co_reopen("[{'driver':'blkdebug','node-name':'b','align':512}]", "Block node is read-only"); /* its file was not named */

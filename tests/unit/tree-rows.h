@@ -8,6 +8,7 @@
 #include <jansson.h>
 #include <string.h>
 
+#include "block/blockdev.h"
 #include "core/error.h"
 #include "core/mem.h"
 
@@ -43,6 +44,21 @@ static inline void judge(const struct row *row, struct error *err)
         fail();
     }
     error_clear(err);
+}
+
+/* A node from a tree in words; it must come up. */
+static inline struct node *co_tree_add(const char *text)
+{
+    struct error err = ERROR_INIT;
+    json_t *tree = tree_of(text);
+    struct node *node = co_blockdev_add(tree, false, &err);
+
+    json_decref(tree);
+    if (!node) {
+        print_message("%s: %s\n", text, err.text);
+    }
+    assert_non_null(node);
+    return node;
 }
 
 #endif
