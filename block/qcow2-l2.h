@@ -49,7 +49,7 @@ bool qcow2_without_backing(const struct qcow2 *q);
 /* Bytes from `guest` to the end of the range that its L2 table describes. */
 uint64_t qcow2_table_rest(const struct qcow2 *q, uint64_t guest);
 
-/* --- qcow2-write.c: clusters in flight ------------------------------------------------------ */
+/* --- qcow2-in-flight.c ---------------------------------------------------------------------- */
 
 /*
  * Guest clusters whose entries will change: from before their host clusters are allocated until
@@ -60,14 +60,21 @@ struct qcow2_alloc {
     uint64_t start, end;          /* guest bytes, whole clusters */
     struct co_queue waiters;
 };
-void qcow2_write_init(struct qcow2 *q);
-void qcow2_write_close(struct qcow2 *q); /* nothing is in flight */
+void qcow2_in_flight_init(struct qcow2 *q);
+void qcow2_in_flight_close(struct qcow2 *q); /* nothing is in flight */
+/* From now on the clusters of `a`, which has start and end; the caller keeps it where it is until the end.
+ * `a->end` may become smaller meanwhile. */
+void qcow2_in_flight_begin(struct qcow2 *q, struct qcow2_alloc *a);
+void qcow2_in_flight_end(struct qcow2_alloc *a);
 /* The first byte at or behind `guest` that lies in clusters in flight, at most `end`. */
 uint64_t qcow2_in_flight_from(struct qcow2 *q, uint64_t guest, uint64_t end);
 /* How many clusters are in flight. */
 uint64_t qcow2_in_flight_clusters(struct qcow2 *q);
 /* Wait until what is in flight at `guest` is not; look at everything anew afterwards. */
 void co_qcow2_in_flight_wait(struct qcow2 *q, uint64_t guest);
+
+/* --- qcow2-write.c -------------------------------------------------------------------------- */
+
 /* Drop the references of an entry that has just been replaced. */
 void qcow2_entry_unlinked(struct qcow2 *q, uint64_t entry);
 

@@ -118,7 +118,7 @@ uint64_t qcow2_loose_clusters(struct qcow2 *q)
 {
     const struct qcow2_refs *refs = q ? q->priv_refcount : NULL;
 
-    if (!refs || !q->priv_write) {
+    if (!refs || !q->priv_in_flight) {
         return 0;
     }
     return refs->loose + refs->loose_frozen + refs->held + clusters_in(&refs->collecting) +

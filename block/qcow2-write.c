@@ -52,80 +52,6 @@ struct change {
     uint64_t fill_start, fill_end; /* ... and with head and tail around them */
 };
 
-/* --- Clusters in flight --------------------------------------------------------------------- */
-
-LIST_HEAD(alloc_list, qcow2_alloc);
-
-static struct alloc_list *in_flight(struct qcow2 *q)
-{
-    return q->priv_write;
-}
-
-void qcow2_write_init(struct qcow2 *q)
-{
-    struct alloc_list *list = mem_alloc(sizeof(*list));
-
-    LIST_INIT(list);
-    q->priv_write = list;
-}
-
-void qcow2_write_close(struct qcow2 *q)
-{
-    assert(!q->priv_write || LIST_EMPTY(in_flight(q)));
-    free(q->priv_write);
-    q->priv_write = NULL;
-}
-
-static struct qcow2_alloc *find_in_flight(struct qcow2 *q, uint64_t guest)
-{
-    struct qcow2_alloc *a;
-
-    LIST_FOREACH(a, in_flight(q), link) {
-        if (guest >= a->start && guest < a->end) {
-            break;
-        }
-    }
-    return a;
-}
-
-uint64_t qcow2_in_flight_from(struct qcow2 *q, uint64_t guest, uint64_t end)
-{
-    struct qcow2_alloc *a;
-
-    LIST_FOREACH(a, in_flight(q), link) {
-        if (a->start < end && a->end > guest) {
-            end = MAX(a->start, guest);
-        }
-    }
-    return end;
-}
-
-uint64_t qcow2_in_flight_clusters(struct qcow2 *q)
-{
-    struct qcow2_alloc *a;
-    uint64_t sum = 0;
-
-    LIST_FOREACH(a, in_flight(q), link) {
-        sum += (a->end - a->start) / q->cluster_size;
-    }
-    return sum;
-}
-
-void co_qcow2_in_flight_wait(struct qcow2 *q, uint64_t guest)
-{
-    struct qcow2_alloc *a = find_in_flight(q, guest);
-
-    if (a) {
-        co_queue_wait(&a->waiters);
-    }
-}
-
-static void in_flight_end(struct qcow2_alloc *a)
-{
-    LIST_REMOVE(a, link);
-    co_queue_wake_all(&a->waiters);
-}
-
 void qcow2_entry_unlinked(struct qcow2 *q, uint64_t entry)
 {
     uint64_t offset = qcow2_entry_host(entry), len = q->cluster_size;
@@ -469,8 +395,7 @@ static int co_begin(struct qcow2 *q, struct change *c)
     c->reuse = state == REUSE;
     c->alloc.end = c->alloc.start + (uint64_t)c->n * q->cluster_size;
     c->end = MIN(c->end, c->alloc.end);
-    co_queue_init(&c->alloc.waiters);
-    LIST_INSERT_HEAD(in_flight(q), &c->alloc, link);
+    qcow2_in_flight_begin(q, &c->alloc);
     if (c->reuse) {
         c->host = qcow2_entry_host(qcow2_l2_entry(q, c->piece, c->index));
         ret = co_qcow2_guard_check(q, c->host, (uint64_t)c->n * q->cluster_size);
@@ -478,7 +403,7 @@ static int co_begin(struct qcow2 *q, struct change *c)
         ret = co_allocate(q, c);
     }
     if (ret < 0) {
-        in_flight_end(&c->alloc);
+        qcow2_in_flight_end(&c->alloc);
         c->n = 0;
         return ret;
     }
@@ -558,7 +483,7 @@ static int co_change(struct qcow2 *q, const struct payload *p, uint64_t guest, u
             co_qcow2_free_unlinked(q, c.host, c.n); /* a failure leaks clusters */
             co_mutex_unlock(&q->lock);
         }
-        in_flight_end(&c.alloc);
+        qcow2_in_flight_end(&c.alloc);
     }
     if (c.piece) {
         qcow2_cache_put(q->l2_cache, c.piece);

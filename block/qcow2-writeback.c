@@ -65,7 +65,7 @@ void qcow2_writeback_init(struct qcow2 *q)
     co_queue_init(&wb->background_ended);
     q->priv_writeback = wb;
     qcow2_refcount_init(q);
-    qcow2_write_init(q);
+    qcow2_in_flight_init(q);
 }
 
 void qcow2_writeback_close(struct qcow2 *q)
@@ -75,7 +75,7 @@ void qcow2_writeback_close(struct qcow2 *q)
     assert(!wb->background && !wb->next);
     free(wb);
     q->priv_writeback = NULL;
-    qcow2_write_close(q);
+    qcow2_in_flight_close(q);
 }
 
 /* --- Copies of tables ----------------------------------------------------------------------- */

@@ -126,7 +126,6 @@ struct qcow2_snapshot { /* only what keeping them intact needs */
 };
 
 struct qcow2_cache;   /* qcow2-cache.c */
-struct qcow2_alloc;   /* an allocating write in flight (qcow2-write.c) */
 
 struct qcow2 {
     struct node *node;
@@ -172,7 +171,7 @@ struct qcow2 {
     bool dirty_bit_found;
     bool writable;
     uint64_t l2_budget, refcount_budget; /* bytes for the caches, as asked; 0: the usual */
-    void *priv_write, *priv_refcount, *priv_writeback; /* module-private state */
+    void *priv_in_flight, *priv_refcount, *priv_writeback; /* module-private state */
 };
 
 /* --- qcow2-header.c (pure parsing: no I/O, unit-tested and fuzzed) ---------------------------- */

@@ -548,75 +548,7 @@ static int co_host_reopen(struct io_file *file, unsigned flags)
     return h.result;
 }
 
-/* --- Names ------------------------------------------------------------------------------------ */
-
-struct naming {
-    const char *path, *to;
-    int result;
-};
-
-static void sync_dir_run(void *arg)
-{
-    struct naming *n = arg;
-    const char *slash = strrchr(n->path, '/');
-    AUTOFREE char *dir = !slash ? mem_strdup(".") : mem_strndup(n->path, slash - n->path + 1);
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-    if (fd < 0) {
-        n->result = -errno;
-        return;
-    }
-    n->result = result(fsync(fd));
-    if (n->result == -EINVAL) {
-        n->result = 0; /* a file system whose directories need none */
-    }
-    close(fd);
-}
-
-static void unlink_run(void *arg)
-{
-    struct naming *n = arg;
-
-    n->result = result(unlink(n->path));
-}
-
-static void rename_run(void *arg)
-{
-    struct naming *n = arg;
-
-    n->result = result(rename(n->path, n->to));
-}
-
-static int co_host_sync_dir(const struct io_engine *engine, const char *path_in_dir)
-{
-    struct naming n = { .path = path_in_dir };
-
-    co_carry_fn(engine, sync_dir_run, &n);
-    return n.result;
-}
-
-static int co_host_unlink(const struct io_engine *engine, const char *path)
-{
-    struct naming n = { .path = path };
-
-    co_carry_fn(engine, unlink_run, &n);
-    return n.result;
-}
-
-static int co_host_rename(const struct io_engine *engine, const char *from, const char *to)
-{
-    struct naming n = { .path = from, .to = to };
-
-    co_carry_fn(engine, rename_run, &n);
-    return n.result;
-}
-
-static bool host_exists(const struct io_engine *engine, const char *path)
-{
-    struct stat st;
-
-    return !stat(path, &st);
-}
+/* --- Whole files ------------------------------------------------------------------------------ */
 
 static int co_host_load(const struct io_engine *engine, const char *path, char **out, size_t *len)
 {
@@ -639,8 +571,8 @@ static int co_host_load(const struct io_engine *engine, const char *path, char *
     .co_range = co_host_range, .co_copy = co_host_copy, .co_map = co_host_map,           \
     .co_truncate = co_host_truncate, .co_size = co_host_size,                            \
     .co_allocated = co_host_allocated, .lock = host_lock,                                \
-    .co_sync_dir = co_host_sync_dir, .co_unlink = co_host_unlink,                        \
-    .co_rename = co_host_rename, .exists = host_exists,                                  \
+    .co_sync_dir = co_io_host_sync_dir, .co_unlink = co_io_host_unlink,                  \
+    .co_rename = co_io_host_rename, .exists = io_host_exists,                            \
     .working_dir = io_host_working_dir, .co_load = co_host_load
 
 const struct io_engine io_engine_threads = {

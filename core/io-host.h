@@ -109,6 +109,12 @@ struct io_assembly {
 };
 void io_assemble_run(void *arg);
 
+/* io-host-names.c; as struct io_engine's members of the same names. */
+int co_io_host_sync_dir(const struct io_engine *engine, const char *path_in_dir);
+int co_io_host_unlink(const struct io_engine *engine, const char *path);
+int co_io_host_rename(const struct io_engine *engine, const char *from, const char *to);
+bool io_host_exists(const struct io_engine *engine, const char *path);
+
 /* io-host-places.c; as struct io_engine's working_dir. */
 char *io_host_working_dir(const struct io_engine *engine);
 
