@@ -6,7 +6,7 @@
  *                                                snapshots
  *   a temporary overlay (-snapshot)              itself; its name is taken away now
  *   what it stands on (backing files, files that hold its data)     itself
- *   scripts, and what readline reads             to be read
+ *   scripts, guests' iologs, and what readline reads     to be read
  *   the terminal's history, the demonstration    their directories
  *
  * Sockets are bound already.  Their names stay when the program ends, unless they lie in a directory
@@ -95,6 +95,18 @@ static void allow_terminal(struct sandbox *s)
     }
 }
 
+/* They are read when a guest boots, and so is that of a disk which is plugged in later. */
+static void allow_iologs(struct sandbox *s, const struct options *o)
+{
+    for (size_t i = 0; i < o->guest_count; i++) {
+        const char *iolog = json_string_value(json_object_get(o->guests[i].words, "iolog"));
+
+        if (iolog) {
+            allow(s, iolog, SANDBOX_READ);
+        }
+    }
+}
+
 static void allow_demo(struct sandbox *s, const char *dir)
 {
     AUTOFREE char *parent = mem_printf("%s/..", dir);
@@ -123,6 +135,7 @@ int program_sandbox(const struct options *o, const char *demo_dir, struct error 
             allow(s, o->scripts[i].text, SANDBOX_READ);
         }
     }
+    allow_iologs(s, o);
     if (o->human_stdio && terminal_possible()) {
         allow_terminal(s);
     }

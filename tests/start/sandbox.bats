@@ -139,6 +139,75 @@ The sandbox is on: new files can be made in '$PWD/images' only."
     read_pattern images/top.img 0 512k 1
 }
 
+@test "no word of the monitor's leads to a file that was not named" {
+    need_landlock
+    qemu-img create -q -f qcow2 elsewhere/secret.img 16M
+    echo 'fio version 2 iolog' >elsewhere/secret.txt
+    ln -s ../elsewhere/secret.img images/link.img
+    qemu-img create -q -f qcow2 -b ../elsewhere/secret.img -F qcow2 images/above.img
+    qemu-img create -q -f qcow2 -u -b 'json:{"driver":"raw","file":{"driver":"file","filename":"elsewhere/secret.txt"}}' \
+        -F raw images/json.img 16M
+    md5sum elsewhere/* >before
+    cat >commands <<'END'
+!snapshot_blkdev virtio0 images/../elsewhere/new.img
+!snapshot_blkdev virtio0 /proc/self/cwd/elsewhere/new.img
+!snapshot_blkdev -n virtio0 elsewhere/secret.img
+!snapshot_blkdev -n virtio0 images/link.img
+!drive_add 0 if=none,id=x,file=elsewhere/secret.img,format=raw
+!drive_add 0 if=none,id=x,file=images/link.img,format=raw
+!drive_add 0 if=none,id=x,file=images/above.img
+!drive_add 0 if=none,id=x,file=images/json.img
+!drive_add 0 "if=none,id=x,file.driver=raw,file.file.driver=file,file.file.filename=elsewhere/secret.txt"
+!logfile elsewhere/log
+!logfile elsewhere/secret.txt
+!qemu-io virtio0 "write -s elsewhere/secret.txt 0 512"
+!source elsewhere/secret.txt
+!guest virtio0 profile=replay,iolog=elsewhere/secret.txt
+!change ide1-cd0 elsewhere/secret.img raw
+!nbd_server_start unix:elsewhere/socket
+END
+    run mg --sandbox on -drive "$DISK" -drive if=ide,index=2,media=cdrom -guest profile=none -f commands
+    assert_status 0
+    [ "$(grep -c 'Permission denied' <<<"$output")" = "$(grep -c . commands)" ] || fail "$output"
+    md5sum elsewhere/* | diff before -
+}
+
+@test "nor does one of QMP's" {
+    need_landlock
+    qemu-img create -q -f qcow2 elsewhere/secret.img 16M
+    md5sum elsewhere/* >before
+    mg_start --sandbox on -drive "$DISK" -guest profile=none
+    local secret='{"driver": "file", "filename": "elsewhere/secret.img"'
+    run qmp '{"execute": "blockdev-add", "arguments": '"$secret"', "node-name": "a"}}' \
+        '{"execute": "blockdev-add", "arguments": {"driver": "qcow2", "node-name": "b", "file": '"$secret"'}}}' \
+        '{"execute": "blockdev-snapshot-sync", "arguments": {"device": "virtio0", "snapshot-file": "elsewhere/new.img"}}' \
+        '{"execute": "blockdev-create", "arguments": {"job-id": "c", "options": {"driver": "file", "filename": "elsewhere/new.img", "size": 0}}}'
+    [ "$(grep -o 'elsewhere[^"]*Permission denied' <<<"$output" | wc -l)" = 3 ] || fail "$output"
+    for ((i = 0; i < 100; i++)); do
+        run qmp '{"execute": "query-jobs"}'
+        [[ $output != *concluded* ]] || break
+        sleep 0.05
+    done
+    assert_output "Could not create 'elsewhere/new.img': Permission denied"
+    md5sum elsewhere/* | diff before -
+}
+
+@test "a guest's iolog that was named is read, and again after a reset" {
+    printf 'fio version 2 iolog\nf add\nf open\nf read 0 4096\nf write 4096 4096\nf close\n' >elsewhere/iolog
+    run mg --sandbox "$SANDBOX" -drive "$DISK" -guest profile=replay,iolog=elsewhere/iolog --clock virtual \
+        -c 'sleep 1s' -c system_reset -c 'sleep 1s' -c 'info guest'
+    assert_status 0
+    assert_output 'profile=replay reads=4 writes=2 '
+}
+
+@test "messages, traces and what a place writes go on into files that are open" {
+    run mg --sandbox "$SANDBOX" -drive "$DISK" -guest profile=none -D elsewhere/log -chardev file,id=c,path=elsewhere/said -mon c \
+        -c 'trace-event job_* on' -c 'block_stream virtio0' -c 'wait virtio0 done 20s' -c quit
+    assert_status 0
+    grep -q job_ elsewhere/log
+    grep -q 'merganser .* monitor' elsewhere/said
+}
+
 @test "the terminal's monitor works, and keeps its history" {
     printf 'info name\nquit\n' | timeout -k 2 20 script -qec "$MERGANSER --sandbox $SANDBOX -drive $DISK -name terns" /dev/null >out
     grep -q terns out
