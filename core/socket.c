@@ -67,10 +67,12 @@ static int bind_and_listen(struct socket_listener *l, const struct sockaddr_un *
     struct stat st;
     int ret;
 
-    /* The mode of the socket becomes that of its name: never is it open for others, not even for an
-     * instant. */
-    if (fchmod(l->fd, 0600) < 0 || bind(l->fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0) {
-        ret = -errno;
+    /* Whatever the caller's umask: never is the socket open for others, not even for an instant, and always
+     * for its owner.  A file that a worker makes meanwhile is its owner's alone, too. */
+    mode_t before = umask(0177);
+    ret = bind(l->fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0 ? -errno : 0;
+    umask(before);
+    if (ret < 0) {
         error_set_errno(err, ret, "Failed to bind socket to %s", addr->sun_path);
         return ret;
     }

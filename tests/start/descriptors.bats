@@ -57,24 +57,35 @@ traced() {
     done
 }
 
-@test "sockets are for their owner alone, whatever the umask" {
+@test "sockets are for their owner alone, and for him, whatever the umask" {
+    local socket mask
     qemu-img create -q -f qcow2 disk.img 16M
-    umask 0
-    mg_start -drive file=disk.img,if=virtio,format=qcow2 -guest profile=none
-    hmp 'nbd_server_start unix:nbd' 'nbd_server_add virtio0'
-    local socket
-    for socket in hmp qmp nbd; do
-        [ "$(stat -c %a,%F "$socket")" = 600,socket ] || fail "$socket: $(stat -c %a,%F "$socket")"
+    for mask in 0 022 0777; do
+        rm -f hmp qmp nbd modes
+        mkfifo modes
+        # The script stands still while somebody looks.
+        (umask $mask; exec timeout -k 5 30 "$MERGANSER" -monitor unix:hmp,server=on,wait=off -qmp unix:qmp,server=on,wait=off \
+            -drive file=disk.img,if=virtio,format=qcow2 -guest profile=none -c 'nbd_server_start unix:nbd' -f modes -c quit) \
+            >mg.out 2>&1 </dev/null 3>&- &
+        exec 7>modes
+        for ((i = 0; i < 200; i++)); do
+            [ ! -S nbd ] || break
+            sleep 0.02
+        done
+        for socket in hmp qmp nbd; do
+            [ "$(stat -c %a,%F "$socket")" = 600,socket ] || fail "umask $mask: $socket: $(stat -c %a,%F "$socket")"
+        done
+        exec 7>&-
+        wait $! || fail "$(cat mg.out)"
     done
 }
 
 @test "a socket is never open to others, not even for an instant" {
     qemu-img create -q -f qcow2 disk.img 16M
-    timeout -k 5 30 strace -f -o trace -e trace=fchmod,chmod,bind "$MERGANSER" -monitor unix:hmp,server=on,wait=off \
+    timeout -k 5 30 strace -f -o trace -e trace=umask,chmod,fchmod,fchmodat,bind "$MERGANSER" -monitor unix:hmp,server=on,wait=off \
         -drive file=disk.img,if=virtio,format=qcow2 -c 'nbd_server_start unix:nbd' -c quit >/dev/null 3>&-
-    # For each one the mode comes before the name.
-    [ "$(grep -oE 'fchmod\([0-9]+, 0600\)|bind' trace | sed 's/(.*//' | tr '\n' ' ')" = 'fchmod bind fchmod bind ' ] ||
-        fail "$(cat trace)"
+    # Each one's name is made with its mode, and that is never changed.
+    [ "$(grep -oE 'umask\(0177\)|bind|f?chmod' trace | tr '\n' ' ')" = 'umask(0177) bind umask(0177) bind ' ] || fail "$(cat trace)"
 }
 
 @test "the table of descriptors is large before threads share it" {
