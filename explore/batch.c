@@ -67,9 +67,9 @@ static double seconds_now(void)
            (used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
 }
 
-static bool is_time(const struct batch *b)
+static bool goes_on(const struct batch *b)
 {
-    return b->seconds == 0 || seconds_now() - b->began < b->seconds;
+    return !b->x->spoiled && (b->seconds == 0 || seconds_now() - b->began < b->seconds);
 }
 
 static void tell(const struct batch *b, const char *what)
@@ -102,7 +102,13 @@ static void tell(const struct batch *b, const char *what)
 
 static void co_explore(struct batch *b, const struct plan *plan)
 {
-    if (!co_explore_plan(b->x, plan) && b->shrunk < SHRUNK_MAX) {
+    if (co_explore_plan(b->x, plan)) {
+        return;
+    }
+    if (b->x->spoiled && b->out) {
+        fprintf(b->out, "what is left of that would spoil other plans: none is run any more\n");
+    }
+    if (!b->x->spoiled && b->shrunk < SHRUNK_MAX) {
         b->shrunk++;
         co_explore_shrink(b->x, plan);
     }
@@ -113,7 +119,7 @@ static void co_sequences(struct batch *b, const struct shape *shape, const struc
 {
     uint64_t count = plan_count(len);
 
-    for (uint64_t i = 0; i < count && is_time(b); i++) {
+    for (uint64_t i = 0; i < count && goes_on(b); i++) {
         struct plan plan;
 
         plan_number(shape, format, len, i, &plan);
@@ -138,7 +144,7 @@ static void co_all_sequences(struct batch *b, unsigned len)
                 co_sequences(b, &shapes[s], &formats[f], len);
             }
         }
-        if (b->tell && is_time(b)) {
+        if (b->tell && goes_on(b)) {
             tell(b, shapes[s].name);
         }
     }
@@ -148,13 +154,13 @@ static CO_ENTRY void co_batch(void *arg)
 {
     struct batch *b = arg;
 
-    for (size_t i = 0; i < b->n_plans; i++) {
+    for (size_t i = 0; i < b->n_plans && goes_on(b); i++) {
         co_explore(b, &b->plans[i]);
     }
     for (unsigned len = 1; len <= b->max_len; len++) {
         co_all_sequences(b, len);
     }
-    for (uint64_t i = 0; i < b->swarm && is_time(b); i++) {
+    for (uint64_t i = 0; i < b->swarm && goes_on(b); i++) {
         struct plan plan;
 
         plan_draw(b->options.seed * SWARM_STRIDE + i, &plan);

@@ -270,6 +270,7 @@ static bool co_go_on(struct visit *v, const struct cut *cut, uint64_t key)
         .w = &w, .plan = v->run->plan, .keep = SECOND_POINTS, .hash = &v->x->stats.hash,
         .before = v->run, .crash = crash
     };
+    size_t coroutines = co_count();
     bool good;
 
     v->x->stats.gone_on++;
@@ -277,14 +278,20 @@ static bool co_go_on(struct visit *v, const struct cut *cut, uint64_t key)
     random_seed(&run.rnd, key);
     run_start(&run);
     if (co_world_open(&w)) {
+        struct faults *operator = w.lying ? faults_attend(&w) : NULL;
+
         co_compare(v, &w);
         if (!w.broken_rule) {
             co_plan_run(&w, v->run->plan, v->p->step);
         }
-        co_world_close(&w);
+        if (operator) {
+            co_faults_end(operator);
+        }
+        co_leave(&w);
     } else if (w.lying && w.broken[0]) {
         w.broken_rule = 0; /* refused, in words */
     }
+    co_judge_remains(v->x, &w, coroutines);
     run_stop(&run);
     good = !w.broken_rule;
     if (!good) {
@@ -427,7 +434,7 @@ static bool co_visit_cut(void *arg, const struct cut *cut)
         snprintf(explore_where, sizeof(explore_where), "%s", line);
         co_go_on(v, cut, key);
     }
-    return true;
+    return !x->spoiled;
 }
 
 /* A replay tries one set. */
@@ -462,7 +469,7 @@ static bool co_visit_points(struct explore *x, struct run *run)
         options.pairs_of = 0;
         options.random_sets = SECOND_RANDOM;
     }
-    for (size_t i = 0; i < run->n_points; i++) {
+    for (size_t i = 0; i < run->n_points && !x->spoiled; i++) {
         AUTOFREE struct io_sim_pending *pending = NULL;
         size_t n;
 
@@ -520,7 +527,7 @@ void co_run_plan(struct explore *x, const struct plan *plan, struct run *run)
         if (w->disk) {
             co_look_back(x, w);
         }
-        co_world_close(w);
+        co_leave(w);
     }
     run_stop(run);
 }
@@ -545,7 +552,8 @@ bool co_explore_plan(struct explore *x, const struct plan *plan)
     make_room(x, &w);
     judge_learn(x->judge, &w);
     co_run_plan(x, plan, &run);
-    co_judge_remains(x, plan, &w, coroutines);
+    co_judge_remains(x, &w, coroutines);
+    co_judge_memory(x, plan, &w);
     if (x->options.prefixes_known) {
         run.first_step = plan_last_group(plan);
     }

@@ -273,15 +273,25 @@ static CO_ENTRY void co_operator(void *arg)
     f->gone = true;
 }
 
+struct faults *faults_attend(struct world *w)
+{
+    struct faults *f = mem_zalloc(sizeof(*f));
+
+    f->w = w;
+    f->listener.io_error = heard;
+    present = f;
+    block_set_listener(&f->listener);
+    co_start(co_operator, f);
+    return f;
+}
+
 struct faults *faults_begin(struct world *w, unsigned seed, bool lies)
 {
     static const enum disk_policy policies[] = { DISK_REPORT, DISK_ENOSPC, DISK_STOP };
     static const enum job_on_error job_policies[] = { JOB_ON_ERROR_REPORT, JOB_ON_ERROR_ENOSPC,
                                                       JOB_ON_ERROR_STOP };
-    struct faults *f = mem_zalloc(sizeof(*f));
     struct random rnd;
 
-    f->w = w;
     random_seed(&rnd, seed);
     if (lies) {
         lie(w, &rnd);
@@ -295,11 +305,7 @@ struct faults *faults_begin(struct world *w, unsigned seed, bool lies)
     w->disk->werror = policies[random_below(&rnd, ARRAY_SIZE(policies))];
     w->disk->rerror = random_below(&rnd, 2) ? DISK_REPORT : DISK_STOP;
     w->job_policy = job_policies[random_below(&rnd, ARRAY_SIZE(job_policies))];
-    present = f;
-    f->listener.io_error = heard;
-    block_set_listener(&f->listener);
-    co_start(co_operator, f);
-    return f;
+    return faults_attend(w);
 }
 
 void co_faults_end(struct faults *f)

@@ -20,6 +20,8 @@
 struct faults;
 /* The world is open.  Sets world->faulty, dropping and lying. */
 struct faults *faults_begin(struct world *w, unsigned seed, bool lies);
+/* Only the operator: after a restart the disk is a new one, but where it has lied tables may be wrong. */
+struct faults *faults_attend(struct world *w);
 /* The disk is whole again, and the operator goes. */
 void co_faults_end(struct faults *f);
 /* May this request have failed like that? */

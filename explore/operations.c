@@ -531,6 +531,29 @@ static void co_op_leak(struct world *w, const struct operation *op, unsigned sal
     world_changed(w);
 }
 
+/* A job that somebody pauses and then waits for, or ~N: forgets. */
+static void co_op_forget(struct world *w, const struct operation *op, unsigned salt)
+{
+    struct stream_args args = { .device = "virtio0", .job_id = "forgotten" };
+    struct error err = ERROR_INIT;
+
+    if (co_stream_start(&args, &err) == 0) {
+        job_pause(job_find(args.job_id), NULL);
+        if (!salt) {
+            co_wait_for_job(w, args.job_id);
+        }
+    }
+    error_clear(&err);
+}
+
+/* A request without an answer. */
+static void co_op_hang(struct world *w, const struct operation *op, unsigned salt)
+{
+    struct co_queue nobody = CO_QUEUE_INIT(nobody);
+
+    co_queue_wait(&nobody);
+}
+
 /* --- The table -------------------------------------------------------------------------------- */
 
 const struct operation operations[] = {
@@ -578,6 +601,8 @@ const struct operation *operation_find(const char *name)
     static const struct operation others[] = {
         { .name = "damage", .layers = 1, .co_run = co_op_damage },
         { .name = "leak", .layers = 1, .co_run = co_op_leak },
+        { .name = "forget", .layers = 2, .co_run = co_op_forget },
+        { .name = "hang", .layers = 1, .co_run = co_op_hang },
     };
 
     for (unsigned i = 0; i < n_operations; i++) {

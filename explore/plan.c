@@ -212,7 +212,7 @@ struct side {
 
 static void co_step(struct world *w, const struct step *step)
 {
-    if (w->disk) { /* else it could not be opened again */
+    if (w->disk && !w->broken_rule) { /* else it could not be opened again, or what follows means nothing */
         world_begins(w);
         step->op->co_run(w, step->op, step->salt);
         world_ends(w);

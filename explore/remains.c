@@ -1,18 +1,49 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Rule 20: a run gives back what it takes.  Coroutines, handles of files, nodes, disks and jobs are
- * counted after each run.  Memory is where that was asked for, by running a plan thrice more, and
+ * counted after each run, the restarted ones too.  After a finding, what would be in the way of the
+ * next run is ended here; when that does not help, no more plans are run.  Memory is where that was asked for, by running a plan thrice more, and
  * only when malloc is exact: GLIBC_TUNABLES=glibc.malloc.tcache_count=0.
  */
 #include <malloc.h>
 #include <stdlib.h>
 
 #include "core/co.h"
+#include "core/loop.h"
 #include "core/mem.h"
 #include "explore/states.h"
 #include "jobs/job.h"
 
-static void look_around(struct world *w, size_t coroutines)
+#define TIDY_POLL_NS NS_PER_MS
+#define TIDY_WITHIN_NS NS_PER_S
+
+/* By force, as the program does at its end. */
+static void co_end_jobs(void)
+{
+    uint64_t deadline = loop_now() + TIDY_WITHIN_NS;
+
+    while (!TAILQ_EMPTY(&all_jobs) && loop_now() < deadline) {
+        for (struct job *job = TAILQ_FIRST(&all_jobs), *next; job; job = next) {
+            next = TAILQ_NEXT(job, link);
+            if (job->status == JOB_CONCLUDED) {
+                job_dismiss(job, NULL);
+            } else {
+                job_cancel(job, true, NULL);
+            }
+        }
+        co_sleep_ns(TIDY_POLL_NS);
+    }
+}
+
+void co_leave(struct world *w)
+{
+    if (w->broken_rule) {
+        co_end_jobs();
+    }
+    co_world_close(w);
+}
+
+void co_judge_remains(struct explore *x, struct world *w, size_t coroutines)
 {
     if (co_count() != coroutines) {
         world_break(w, 20, "%zu coroutines are left over", co_count() - coroutines);
@@ -23,6 +54,8 @@ static void look_around(struct world *w, size_t coroutines)
     if (!TAILQ_EMPTY(&all_nodes) || !TAILQ_EMPTY(&all_jobs) || !TAILQ_EMPTY(&all_disks)) {
         world_break(w, 20, "a node, a disk or a job is left over");
     }
+    x->spoiled = co_count() != coroutines || io_sim_handles() || !TAILQ_EMPTY(&all_nodes) ||
+                 !TAILQ_EMPTY(&all_jobs) || !TAILQ_EMPTY(&all_disks);
 }
 
 /* The bytes of memory in use after the same run again. */
@@ -44,7 +77,7 @@ static size_t co_run_again(struct explore *x, const struct plan *plan)
 }
 
 /* More after the third run than after the second is lost (20). */
-static void co_judge_memory(struct explore *x, const struct plan *plan, struct world *w)
+static void co_measure_memory(struct explore *x, const struct plan *plan, struct world *w)
 {
     struct io_sim_snapshot *now = io_sim_snapshot();
     size_t before, after;
@@ -70,14 +103,12 @@ static bool memory_is_exact(void)
     return after > before && mallinfo2().uordblks == before;
 }
 
-void co_judge_remains(struct explore *x, const struct plan *plan, struct world *w,
-                      size_t coroutines)
+void co_judge_memory(struct explore *x, const struct plan *plan, struct world *w)
 {
     unsigned every = x->options.memory_every;
 
-    look_around(w, coroutines);
     if (every && x->stats.plans % every == 0 && !w->broken_rule && memory_is_exact()) {
         x->stats.measured++;
-        co_judge_memory(x, plan, w);
+        co_measure_memory(x, plan, w);
     }
 }

@@ -10,7 +10,7 @@
 
 /* --- Fewer operations ------------------------------------------------------------------------- */
 
-static bool co_is_bad(const struct explore *x, const struct plan *plan, FILE *out)
+static bool co_is_bad(struct explore *x, const struct plan *plan, FILE *out)
 {
     struct explore_options options = x->options;
     struct explore *other;
@@ -18,7 +18,8 @@ static bool co_is_bad(const struct explore *x, const struct plan *plan, FILE *ou
 
     options.out = out;
     other = explore_new(&options);
-    bad = !co_explore_plan(other, plan);
+    bad = !x->spoiled && !co_explore_plan(other, plan);
+    x->spoiled = x->spoiled || other->spoiled;
     explore_free(other);
     return bad;
 }

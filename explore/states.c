@@ -11,6 +11,7 @@
 #include "core/mem.h"
 
 #define SCATTER 0x9e3779b97f4a7c15u
+#define RUN_ENDS_WITHIN_NS (300 * NS_PER_S) /* of the virtual clock */
 #define WORTHLESS (IO_SIM_READ | IO_SIM_MAP | IO_SIM_LOAD) /* change nothing */
 
 /* --- Numbers ---------------------------------------------------------------------------------- */
@@ -167,9 +168,19 @@ static void on_change(void *arg)
     run_record(run);
 }
 
+/* Somebody waits for ever, so the run would never end (18).  There is no way out of that. */
+static void on_hang(void *arg)
+{
+    fprintf(stderr, "rule 18: after %llu s something still has no answer\n",
+            (unsigned long long)(RUN_ENDS_WITHIN_NS / NS_PER_S));
+    abort();
+}
+
 void run_start(struct run *run)
 {
     run->began = loop_now();
+    loop_timer_init(&run->patience, on_hang, NULL);
+    loop_timer_arm(&run->patience, run->began + RUN_ENDS_WITHIN_NS);
     run->first_op = io_sim_ops();
     io_sim_on_op(on_op, run);
     run->w->on_change = on_change;
@@ -179,6 +190,7 @@ void run_start(struct run *run)
 void run_stop(struct run *run)
 {
     io_sim_on_op(NULL, NULL);
+    loop_timer_cancel(&run->patience);
     run->w->on_change = NULL;
 }
 

@@ -40,6 +40,7 @@ struct run {
     unsigned first_step;      /* moments before that one are not looked at */
     uint64_t *hash;           /* rolls on */
     uint64_t began, first_op; /* time and the host's calls count from here */
+    struct loop_timer patience;
     const struct run *before; /* the run that the first crash ended, */
     const char *crash;        /* ... and how: "cut=.. keep=..", for the replay */
 };
@@ -88,11 +89,13 @@ uint64_t judge_leaks(struct judge *judge, const struct world *w, int slot); /* c
 /* Is internal snapshot world_inner_names[k] there? */
 bool judge_inner(struct judge *judge, const struct world *w, int slot, unsigned k);
 
-/* remains.c: is anything left of a run (20)?  The coroutines that were there before are the
- * caller's. */
+/* remains.c.  A world is left in order; after a finding its jobs are ended first. */
 struct explore;
-void co_judge_remains(struct explore *x, const struct plan *plan, struct world *w,
-                      size_t coroutines);
+void co_leave(struct world *w);
+/* Is anything left of a run (20)?  The coroutines that were there before are the caller's. */
+void co_judge_remains(struct explore *x, struct world *w, size_t coroutines);
+/* ... of its memory, in one plan of so many? */
+void co_judge_memory(struct explore *x, const struct plan *plan, struct world *w);
 /* explore.c: the run itself, from the opening to the close. */
 void co_run_plan(struct explore *x, const struct plan *plan, struct run *run);
 
@@ -106,6 +109,7 @@ struct explore {
     struct judge *judge;
     uint8_t *content, *shown; /* what the checker reads, what the driver reads */
     uint8_t *again_content;
+    bool spoiled; /* what a finding has left behind would be found again in other plans */
     /* Replay: this point and set only, always going on. */
     bool replay;
     size_t only_point, only_again; /* SIZE_MAX: none */

@@ -38,6 +38,19 @@ sim() {
     assert_output " clusters leaked, 0 were on their way"
 }
 
+@test "a request that is never answered ends the program, which says where" {
+    run sim plan=two/4k-v3/write-part+hang
+    assert_status 134
+    assert_output "rule 18: after 300 s something still has no answer"
+    assert_output "ended by a signal in --sim seed=1 plan=two/4k-v3/write-part+hang"
+}
+
+@test "a job that stands still after the disk has lied is helped by the operator, after a restart, too" {
+    run sim plan='small:lies~9:four/512-v2/stream-mid+stream-base' go-on=1 points=30
+    assert_status 0
+    [ "${lines[-1]}" = "0 bad" ]
+}
+
 @test "a disk that lies about a sector may cost that sector, and nothing else" {
     for n in 1 2 3 4 5 6; do
         run sim "plan=lies~$n:two/4k-v3/read~3&write-part~7+read~9+read~21" go-on=64

@@ -121,6 +121,32 @@ static void the_same_seed_gives_the_same_hash(void **state)
     }
 }
 
+/* The first plan is bad, the second one good. */
+static uint64_t plans_explored_after(const char *bad)
+{
+    struct plan plans[2];
+    struct batch b = usual();
+
+    assert_true(plan_parse(bad, &plans[0]));
+    assert_true(plan_parse("two/4k-v3/stream", &plans[1]));
+    b.plans = plans;
+    b.n_plans = ARRAY_SIZE(plans);
+    b.out = b.options.out = NULL;
+    batch_run(&b);
+    assert_int_equal(b.stats.bad, 1);
+    return b.stats.plans;
+}
+
+static void a_job_that_does_not_end_is_found_and_spoils_no_other_plan(void **state)
+{
+    assert_int_equal(plans_explored_after("two/4k-v3/forget"), 2);
+}
+
+static void no_plan_follows_one_that_leaves_something_behind_for_good(void **state)
+{
+    assert_int_equal(plans_explored_after("two/4k-v3/forget~1"), 1);
+}
+
 static void another_seed_gives_another_hash(void **state)
 {
     uint64_t first = 0;
@@ -148,6 +174,8 @@ int main(void)
         cmocka_unit_test(long_random_work_survives_cuts_and_faults),
         cmocka_unit_test(the_same_seed_gives_the_same_hash),
         cmocka_unit_test(another_seed_gives_another_hash),
+        cmocka_unit_test(a_job_that_does_not_end_is_found_and_spoils_no_other_plan),
+        cmocka_unit_test(no_plan_follows_one_that_leaves_something_behind_for_good),
     };
 
     setenv("CMOCKA_TEST_ABORT", "1", 1);
