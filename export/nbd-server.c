@@ -260,6 +260,19 @@ int co_nbd_export_remove(struct nbd_export *e, bool hard, struct error *err)
     return 0;
 }
 
+void co_nbd_end_exports_of(const struct disk *disk)
+{
+    struct nbd_export *e;
+
+again:
+    TAILQ_FOREACH(e, &nbd_exports, link) {
+        if (e->disk == disk) {
+            co_nbd_export_remove(e, true, NULL);
+            goto again; /* the list may be another one now */
+        }
+    }
+}
+
 void nbd_export_took(struct nbd_export *e, uint64_t started_ns)
 {
     uint64_t now = loop_now();

@@ -65,6 +65,8 @@ int nbd_export_add(const struct nbd_export_spec *spec, struct error *err);
 struct nbd_export *nbd_export_find(const char *id);
 /* -EBUSY when clients use it, unless `hard`: then they are cut off.  Suspends until their last request has ended. */
 int co_nbd_export_remove(struct nbd_export *e, bool hard, struct error *err);
+/* All exports of the disk, in that way: a drive without its medium has none.  Suspends. */
+void co_nbd_end_exports_of(const struct disk *disk);
 /* Who wants to hear that an export is gone; NULL: nobody. */
 void nbd_on_export_deleted(void (*fn)(const char *id));
 

@@ -37,14 +37,16 @@ co_command_fn co_query_chain;
 
 /* --- commands-drive.c ---------------------------------------------------------------------------------------------- */
 co_command_fn co_block_resize;           /* device, node-name, size */
-/* The disk that `device`, or else `id` (of what it is attached to) means; NULL with QEMU's words. */
-struct disk *disk_of_args(const json_t *args, struct error *err);
-co_command_fn co_eject;                  /* device, id, force */
-co_command_fn co_blockdev_change_medium; /* device, id, filename, format, read-only-mode, force */
 /* How a drive is made from the words of -drive: the floor above knows.  *help (free()): what was asked for in its place; *type:
  * QEMU's number of the bus, and the drive is there when that is 0.  Set once by main. */
 typedef int co_drive_maker(const char *words, char **help, int *type, struct error *err);
 void drive_set_maker(co_drive_maker *co_make);
+
+/* --- commands-medium.c --------------------------------------------------------------------------------------------- */
+/* The disk that `device`, or else `id` (of what it is attached to) means; NULL with QEMU's words. */
+struct disk *disk_of_args(const json_t *args, struct error *err);
+co_command_fn co_eject;                  /* device, id, force */
+co_command_fn co_blockdev_change_medium; /* device, id, filename, format, read-only-mode, force */
 
 /* --- commands-hardware.c --- */
 co_command_fn co_query_chardev;
@@ -83,7 +85,7 @@ extern const struct command export_qmp_commands[];
 
 /* --- Tables of rows -------------------------------------------------------------------------------------------------- */
 extern const struct command job_commands[], block_commands[], machine_commands[], guest_commands[], script_commands[],
-    help_commands[], export_commands[], terminal_commands[], drive_commands[], throttle_commands[], log_commands[], hardware_commands[];
+    help_commands[], export_commands[], terminal_commands[], drive_commands[], medium_commands[], throttle_commands[], log_commands[], hardware_commands[];
 extern const struct command counter_topics[], job_topics[], block_topics[], machine_topics[], guest_topics[], help_topics[],
     drive_topics[], log_topics[], hardware_topics[];
 

@@ -27,11 +27,14 @@ typedef int take_fn(struct options *o, const struct given *g, struct error *err)
     })
 
 /* All return 0, or -EINVAL with err. */
+take_fn take_drive, take_hd, take_cdrom, take_snapshot, take_blockdev, take_device; /* take-disks.c */
 take_fn take_monitor, take_mon, take_chardev;            /* take-monitors.c */
 take_fn take_object, take_msg, take_readconfig;          /* take-qemu.c */
 take_fn take_machine, take_accel, take_kvm, take_memory, take_boot, take_kernel; /* take-hardware.c */
 take_fn take_cpu, take_processors; /* take-processors.c */
 
+/* An image that is named by its file alone: take-disks.c. */
+void options_add_image(struct options *o, const char *shown, const char *path, unsigned index);
 /* Take a switch out of keys. */
 int take_switch(json_t *keys, const char *key, bool fallback, bool *out, struct error *err);
 /* QEMU warns of a flag without '='; `implied`: the first item may be a value. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The table of options, and what each does: see options.h.
+ * The table of options, the words of the command line brought to its rows, and what the simpler ones do; start/take-*.c
+ * have the others.  See options.h.
  */
 #include "start/option-rows.h"
 
@@ -13,131 +14,6 @@
 #include "core/keyval.h"
 #include "core/mem.h"
 #include "core/size.h"
-#include "hw/device.h"
-#include "hw/ignored.h"
-#include "start/drive-keys.h"
-#include "start/words.h"
-
-/* --- Disks ------------------------------------------------------------------------------------ */
-
-void options_add_drive(struct options *o, const char *shown, json_t *keys)
-{
-    struct drive *drive = GROW(o->disks.drives, o->disks.drive_count);
-
-    drive->shown = mem_strdup(shown);
-    drive->keys = keys;
-}
-
-static int take_drive(struct options *o, const struct given *g, struct error *err)
-{
-    json_t *keys = keyval_parse(g->value, NULL, err);
-
-    if (!keys) {
-        return -EINVAL;
-    }
-    if (drive_help(keys, stdout)) {
-        json_decref(keys);
-        o->done = true;
-        return 0;
-    }
-    warn_of_flags(g, false);
-    options_add_drive(o, g->shown, keys);
-    return 0;
-}
-
-/* The name is taken as it is: a comma in it is a comma. */
-static void add_image(struct options *o, const char *shown, const char *path, unsigned index)
-{
-    AUTOFREE char *number = mem_printf("%u", index);
-    json_t *keys = json_pack("{s:s, s:s}", "index", number, "media", "disk");
-
-    json_object_set_new(keys, "file", json_stringn_nocheck(path, strlen(path)));
-    options_add_drive(o, shown, keys);
-}
-
-static int take_hd(struct options *o, const struct given *g, struct error *err)
-{
-    add_image(o, g->shown, g->value, g->row->name[2] - 'a');
-    return 0;
-}
-
-static int take_cdrom(struct options *o, const struct given *g, struct error *err)
-{
-    json_t *keys = json_pack("{s:s, s:s}", "index", "2", "media", "cdrom");
-
-    json_object_set_new(keys, "file", json_stringn_nocheck(g->value, strlen(g->value)));
-    options_add_drive(o, g->shown, keys);
-    return 0;
-}
-
-static int take_snapshot(struct options *o, const struct given *g, struct error *err)
-{
-    o->disks.snapshot = true;
-    return 0;
-}
-
-static int add_tree(struct option_tree **trees, size_t *count, const struct given *g, const char *implied,
-                    struct error *err)
-{
-    bool from_words;
-    json_t *tree = words_tree(g->value, implied, &from_words, err);
-    struct option_tree *item;
-
-    if (!tree) {
-        return -EINVAL;
-    }
-    item = GROW(*trees, *count);
-    *item = (struct option_tree){ mem_strdup(g->shown), tree, from_words };
-    return 0;
-}
-
-static int take_blockdev(struct options *o, const struct given *g, struct error *err)
-{
-    return add_tree(&o->disks.blockdevs, &o->disks.blockdev_count, g, "driver", err);
-}
-
-/* -device help, -device MODEL,help */
-static bool device_help(json_t *keys, const char *name)
-{
-    const struct device_model *model = device_model_find(name);
-    bool wanted = json_object_get(keys, "help") || json_object_get(keys, "?");
-
-    if (!strcmp(name, "help") || !strcmp(name, "?")) {
-        device_print_models(stdout);
-        return true;
-    }
-    if (model && wanted) {
-        device_print_properties(stdout, model);
-    }
-    return model && wanted;
-}
-
-/* QEMU's older spelling: flat keys, a flag without '=' is "on". */
-static int take_device(struct options *o, const struct given *g, struct error *err)
-{
-    const char *name;
-    json_t *keys;
-
-    if (g->value[0] == '{') {
-        return add_tree(&o->disks.devices, &o->disks.device_count, g, NULL, err);
-    }
-    keys = keyval_parse(g->value, "driver", err);
-    if (!keys) {
-        return -EINVAL;
-    }
-    name = json_string_value(json_object_get(keys, "driver"));
-    if (name && (device_help(keys, name) || device_is_ignored(name))) {
-        o->done = o->done || !device_is_ignored(name);
-        if (!o->done) {
-            ignored_note(g->shown);
-        }
-        json_decref(keys);
-        return 0;
-    }
-    warn_of_flags(g, true);
-    *GROW(o->disks.devices, o->disks.device_count) = (struct option_tree){ mem_strdup(g->shown), keys, true };
-    return 0;
-}
 
 /* --- Guests ----------------------------------------------------------------------------------- */
 
@@ -158,21 +34,6 @@ static int take_guest(struct options *o, const struct given *g, struct error *er
 static int take_stopped(struct options *o, const struct given *g, struct error *err)
 {
     o->stopped = true;
-    return 0;
-}
-
-/* --- Monitors --------------------------------------------------------------------------------- */
-
-int take_switch(json_t *keys, const char *key, bool fallback, bool *out, struct error *err)
-{
-    const char *value = json_string_value(json_object_get(keys, key));
-
-    *out = fallback;
-    if (value && keyval_switch(value, out) < 0) {
-        error_set(err, "Parameter '%s' expects 'on' or 'off'", key);
-        return -EINVAL;
-    }
-    json_object_del(keys, key);
     return 0;
 }
 
@@ -204,6 +65,19 @@ static int take_on_error(struct options *o, const struct given *g, struct error 
 }
 
 /* --- The program ------------------------------------------------------------------------------ */
+
+int take_switch(json_t *keys, const char *key, bool fallback, bool *out, struct error *err)
+{
+    const char *value = json_string_value(json_object_get(keys, key));
+
+    *out = fallback;
+    if (value && keyval_switch(value, out) < 0) {
+        error_set(err, "Parameter '%s' expects 'on' or 'off'", key);
+        return -EINVAL;
+    }
+    json_object_del(keys, key);
+    return 0;
+}
 
 static int take_clock(struct options *o, const struct given *g, struct error *err)
 {
@@ -563,7 +437,7 @@ int options_parse(struct options *o, int argc, char **argv, char **shown, struct
     *shown = NULL;
     for (int i = 1; i < argc; i++) {
         if (only_images || argv[i][0] != '-' || !argv[i][1]) {
-            add_image(o, argv[i], argv[i], 0);
+            options_add_image(o, argv[i], argv[i], 0);
         } else if (!strcmp(argv[i], "--")) {
             only_images = true;
         } else {
