@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Count all references to host clusters by following everything that refers to one, and compare
- * with the counts in the image.
+ * Count all references to host clusters by following everything that refers to one.
  *
  *     header -> snapshot table -> L1 tables of snapshots -+
  *            -> active L1 table --------------------------+-> L2 tables -> data, compressed data
  *            -> bitmap directory -> bitmap tables -> bitmaps   (when the image says they are valid)
- *            -> reference count table -> blocks                (compared: a repair makes new ones)
+ *            -> reference count table -> blocks                (compared, qcow2-check-compare.c; a repair makes new ones)
  *
  * Counts live in pages of 256 clusters that are made when first touched, so that memory follows
  * what the image really refers to and not a size that it claims: about 5 bytes per used cluster.
@@ -20,7 +19,6 @@
  */
 #include "block/qcow2-check.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <uthash.h>
@@ -156,7 +154,7 @@ uint64_t qcow2_check_count(struct qcow2_check *c, uint64_t cluster)
     return page ? page->counts[cluster % PAGE_CLUSTERS] / ONE_REFERENCE : 0;
 }
 
-void qcow2_check_mark_blocks(struct qcow2_check *c, uint64_t *marks, uint64_t n)
+bool qcow2_check_mark_blocks(struct qcow2_check *c, uint64_t *marks, uint64_t n)
 {
     struct qcow2_check_page *page, *next;
 
@@ -164,12 +162,15 @@ void qcow2_check_mark_blocks(struct qcow2_check *c, uint64_t *marks, uint64_t n)
         for (unsigned k = 0; k < PAGE_CLUSTERS; k++) {
             uint64_t block = (page->index * PAGE_CLUSTERS + k) / c->q->refblock_entries;
 
+            if (page->counts[k] && block >= n) {
+                return false;
+            }
             if (page->counts[k]) {
-                assert(block < n);
                 marks[block] = 1;
             }
         }
     }
+    return true;
 }
 
 void qcow2_check_add_new(struct qcow2_check *c, uint64_t first, uint64_t n)
@@ -332,13 +333,6 @@ static int co_walk_l2(struct qcow2_check *c, uint64_t table, struct error *err)
     return ret;
 }
 
-static int compare_u64(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-    return x < y ? -1 : x > y;
-}
-
 /* First turn: how many entries lead to each L2 table? */
 static int expect_table(struct qcow2_check *c, uint64_t entry, struct error *err)
 {
@@ -489,121 +483,4 @@ int co_qcow2_check_walk(struct qcow2_check *c, struct error *err)
         ret = co_walk_snapshots(c, err);
     }
     return ret ? ret : co_qcow2_check_bitmaps(c, err);
-}
-
-/* --- Comparing -------------------------------------------------------------------------------- */
-
-/* The clusters that hold the reference counts themselves. */
-struct structures {
-    uint64_t table, table_clusters;
-    uint64_t *blocks; /* cluster indices, sorted */
-    size_t n;
-};
-
-static bool holds_counts(const struct structures *s, uint64_t cluster)
-{
-    return (cluster >= s->table && cluster - s->table < s->table_clusters) ||
-           bsearch(&cluster, s->blocks, s->n, sizeof(cluster), compare_u64);
-}
-
-/* False when the structures themselves cannot be right. */
-static bool list_structures(struct qcow2_check *c, struct structures *s)
-{
-    struct qcow2 *q = c->q;
-
-    *s = (struct structures){
-        .table = q->h.reftable_offset >> q->h.cluster_bits,
-        .table_clusters = q->h.reftable_clusters,
-        .blocks = mem_calloc(q->reftable_entries + 1, sizeof(uint64_t)),
-    };
-    for (uint32_t i = 0; i < q->reftable_entries; i++) {
-        uint64_t offset = q->reftable[i] & QCOW2_REFTABLE_OFFSET_MASK;
-
-        if (!q->reftable[i]) {
-            continue;
-        }
-        if (offset != q->reftable[i] || offset % q->cluster_size ||
-            offset >> q->h.cluster_bits >= c->clusters) {
-            return false;
-        }
-        s->blocks[s->n++] = offset >> q->h.cluster_bits;
-    }
-    qsort(s->blocks, s->n, sizeof(uint64_t), compare_u64);
-    for (size_t i = 0; i < s->n; i++) {
-        if ((i && s->blocks[i] == s->blocks[i - 1]) || qcow2_check_count(c, s->blocks[i]) ||
-            (s->blocks[i] >= s->table && s->blocks[i] - s->table < s->table_clusters)) {
-            return false;
-        }
-    }
-    for (uint64_t i = 0; i < s->table_clusters; i++) {
-        if (qcow2_check_count(c, s->table + i)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Block `i` of the table is in c->buf: is every count in it as it should be? */
-static bool block_agrees(struct qcow2_check *c, const struct structures *s, uint64_t i)
-{
-    struct qcow2 *q = c->q;
-    uint64_t first = i * q->refblock_entries;
-
-    for (uint64_t k = 0; k < q->refblock_entries; k++) {
-        uint64_t expected = qcow2_check_count(c, first + k);
-
-        if (!expected) {
-            expected = holds_counts(s, first + k);
-        }
-        if (qcow2_refcount_load(q, c->buf, k) != expected) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Clusters without a block have no references, and there is nothing to count beyond the table's
- * end. */
-static bool missing_blocks_agree(struct qcow2_check *c, const struct structures *s)
-{
-    struct qcow2 *q = c->q;
-    struct qcow2_check_page *page, *next;
-
-    HASH_ITER(hh, c->pages, page, next) {
-        for (unsigned k = 0; k < PAGE_CLUSTERS; k++) {
-            uint64_t block = (page->index * PAGE_CLUSTERS + k) / q->refblock_entries;
-
-            if (page->counts[k] && (block >= q->reftable_entries || !q->reftable[block])) {
-                return false;
-            }
-        }
-    }
-    for (size_t i = 0; i < s->n + s->table_clusters; i++) {
-        uint64_t cluster = i < s->n ? s->blocks[i] : s->table + i - s->n;
-        uint64_t block = cluster / q->refblock_entries;
-
-        if (block >= q->reftable_entries || !q->reftable[block]) {
-            return false;
-        }
-    }
-    return true;
-}
-
-int co_qcow2_check_compare(struct qcow2_check *c, bool *agree, struct error *err)
-{
-    struct qcow2 *q = c->q;
-    struct structures s;
-    int ret = 0;
-
-    *agree = list_structures(c, &s) && missing_blocks_agree(c, &s);
-    for (uint32_t i = 0; !ret && *agree && i < q->reftable_entries; i++) {
-        uint64_t offset = q->reftable[i] & QCOW2_REFTABLE_OFFSET_MASK;
-
-        if (offset) {
-            ret = co_qcow2_check_read(c, offset, c->buf, q->cluster_size, "reference counts", err);
-            *agree = !ret && block_agrees(c, &s, i);
-        }
-    }
-    free(s.blocks);
-    return ret;
 }

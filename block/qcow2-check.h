@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Counting the references to host clusters: shared by qcow2-check.c (who walks) and qcow2-repair.c
- * (who mends).
+ * Counting the references to host clusters: shared by qcow2-check.c (who walks), qcow2-check-compare.c
+ * (who compares) and qcow2-repair.c (who mends).
  */
 #ifndef BLOCK_QCOW2_CHECK_H
 #define BLOCK_QCOW2_CHECK_H
@@ -57,8 +57,8 @@ void qcow2_check_free(struct qcow2_check *c);
 int co_qcow2_check_walk(struct qcow2_check *c, struct error *err);
 /* References to a cluster, so far. */
 uint64_t qcow2_check_count(struct qcow2_check *c, uint64_t cluster);
-/* Set marks[i] where refcount block i (of n, which is enough) would hold a count above zero. */
-void qcow2_check_mark_blocks(struct qcow2_check *c, uint64_t *marks, uint64_t n);
+/* Set marks[i] where refcount block i (of n) would hold a count above zero; false when n are not enough. */
+bool qcow2_check_mark_blocks(struct qcow2_check *c, uint64_t *marks, uint64_t n);
 /* Count one reference to each cluster of [first, first + n), which may lie beyond the end of the
  * file: new tables. */
 void qcow2_check_add_new(struct qcow2_check *c, uint64_t first, uint64_t n);
@@ -76,7 +76,7 @@ bool qcow2_check_once(struct qcow2_check *c, uint64_t table, enum qcow2_check_on
 int co_qcow2_check_bitmaps(struct qcow2_check *c, struct error *err);
 /* Make COPIED in the active tables what the counts say, directly in the file (qcow2-repair.c). */
 int co_qcow2_repair_flags(struct qcow2_check *c);
-/* After the walk: do the image's reference counts agree with what was counted? */
+/* After the walk: do the image's reference counts agree with what was counted (qcow2-check-compare.c)? */
 int co_qcow2_check_compare(struct qcow2_check *c, bool *agree, struct error *err);
 
 #endif

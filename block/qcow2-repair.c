@@ -52,7 +52,9 @@ static void mark_blocks(struct qcow2_check *c, uint64_t end, struct counts *n)
     n->offsets = mem_reallocarray(n->offsets, n->entries, sizeof(*n->offsets));
     memset(n->offsets, 0, n->entries * sizeof(*n->offsets));
     n->n_blocks = 0;
-    qcow2_check_mark_blocks(c, n->offsets, n->entries);
+    bool enough = qcow2_check_mark_blocks(c, n->offsets, n->entries);
+
+    assert(enough);
     /* The new structures themselves. */
     for (uint64_t i = n->first / per_block; i < n->entries; i++) {
         n->offsets[i] = 1;
