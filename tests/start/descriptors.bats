@@ -12,10 +12,11 @@ setup() {
 }
 
 # leaky TRACE: the calls in strace's output that made a descriptor which stays open over an exec. The ring's is closed
-# always, without being asked; what the sanitizers read about the process is theirs.
+# always, without being asked; what the sanitizers read about the process is theirs; standard input, output and error are
+# there to be inherited.
 leaky() {
     grep -E '(open|openat|creat|socket|socketpair|accept|accept4|pipe|pipe2|dup|dup2|dup3|epoll_create1?|eventfd2?|signalfd4?|timerfd_create|memfd_create|inotify_init1?)\(' "$1" |
-        grep -vE 'CLOEXEC|= -1 |"/proc/self/(cmdline|environ|maps)"' || true
+        grep -vE 'CLOEXEC|= -1 |dup2\([0-9]+, [012]\)|"/proc/self/(cmdline|environ|maps)"' || true
 }
 
 # traced ARGS...: a whole life with everything in it, under strace.
@@ -55,6 +56,48 @@ traced() {
         [ -z "$(leaky trace)" ] || fail "$(leaky trace)"
         qemu-img rebase -q -u -b file-B.img -F qcow2 file-C.img
     done
+}
+
+@test "nor one of those that few programs have: temporary files, logs, pidfile, places, TCP, a direct file, a terminal" {
+    local pid i
+    qemu-img create -q -f qcow2 disk.img 16M
+    qemu-img create -q -f qcow2 other.img 16M
+    python3 - 3>&- <<'END' &
+import socket, time
+s = socket.socket(socket.AF_UNIX)
+s.bind("theirs")
+s.listen(1)
+conn = s.accept()
+time.sleep(20)
+END
+    pid=$!
+    while [ ! -S theirs ]; do sleep 0.02; done
+    traced -drive file=disk.img,if=virtio,format=qcow2,snapshot=on -drive file=other.img,if=virtio,format=qcow2,cache=none \
+        -D messages -pidfile pidfile -chardev file,id=c,path=said -mon c -monitor tcp:127.0.0.1:0,server=on,wait=off \
+        -chardev socket,id=d,path=theirs -mon d -c 'logfile second' -c 'sleep 100ms' -c quit || fail "$(cat mg.out)"
+    kill $pid
+    [ -z "$(leaky trace)" ] || fail "$(leaky trace)"
+    mv trace first
+    mkfifo keys
+    (sleep 1; printf 'info name\nquit\n') >keys &
+    script -qec "strace -f -o trace -e trace=desc,network $MERGANSER -drive file=disk.img,if=virtio,format=qcow2" /dev/null <keys >mg.out 3>&-
+    grep -q history trace
+    # What readline opens it closes again at once.
+    [ -z "$(leaky trace | grep -vE '(history|terminfo/[a-z0-9]/[a-z0-9-]*|inputrc)"')" ] || fail "$(leaky trace)"
+    traced -drive file=disk.img,if=virtio,format=qcow2 -daemonize -pidfile pidfile &
+    pid=$!
+    for ((i = 0; i < 200; i++)); do
+        [ ! -S qmp ] || break
+        sleep 0.05
+    done
+    hmp quit >/dev/null
+    wait $pid || fail "$(cat mg.out)"
+    [ -z "$(leaky trace)" ] || fail "$(leaky trace)"
+    cat first trace >all
+    for i in O_DIRECT '"[^"]*/vl[^"]*"' messages pidfile '"said"' theirs AF_INET; do
+        grep -qE "$i" all || echo "not seen: $i" >>missing
+    done
+    [ ! -e missing ] || fail "$(cat missing)"
 }
 
 @test "sockets are for their owner alone, and for him, whatever the umask" {
