@@ -111,7 +111,8 @@ refused() {
     local text
     for text in '[inject-error]\nevent = "nix"' '[inject-errox]' '[inject-error]\nevent="none"' '[inject-error]\nerrno = "5"' \
         '[inject-error]\nevent = none' 'event = "none"' '[set-state]\nevent = "none"\nerrno = "5"' '[inject-error]\njunk junk' \
-        '[inject-error]\nevent = "none"\nsector = "1k"'; do
+        '[inject-error]\nevent = "none"\nsector = "1k"' '[inject-error]\nevent = "none"\nonce = "perhaps"' \
+        '[inject-error]\nevent = "none"\nimmediately = "perhaps"'; do
         printf "$text\n" >rules
         refused file.config=rules
     done

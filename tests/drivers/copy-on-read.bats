@@ -61,6 +61,13 @@ alike_map() {
     qemu-img compare c c.before
 }
 
+@test "an image without anything below has nothing to keep" {
+    cp a raw.img
+    mg -drive if=none,id=d,file=raw.img,format=raw,copy-on-read=on -c 'qemu-io d "read 0 64k"' >out
+    grep -q 'read 65536/65536' out
+    cmp a raw.img
+}
+
 @test "a bottom that is none is refused in QEMU's words" {
     local opts=if=none,id=d,driver=copy-on-read,file.driver=qcow2,file.file.filename=c
     ! mg --qemu-compat -drive "$opts,bottom=x" >out 2>&1

@@ -127,6 +127,30 @@ static void identify_shows_what_was_set(void **state)
     assert_int_equal(word(63), 0x0207);
 }
 
+static void identify_says_what_the_device_was_told_to(void **state)
+{
+    struct device_identity own = { .serial = "S-1", .version = "2.0", .model = "A DISK", .wwn = 0x5000c50015ea71ac,
+                                   .rotation_rate = 1 };
+    char name[41];
+
+    identify();
+    assert_int_equal(word(108), 0);
+    assert_int_equal(word(217), 0);
+    rig.dev[0]->identity = own;
+    identify();
+    text(name, 10, 10);
+    assert_string_equal(name, "S-1                 ");
+    text(name, 23, 4);
+    assert_string_equal(name, "2.0     ");
+    text(name, 27, 20);
+    assert_string_equal(name, "A DISK                                  ");
+    assert_int_equal(word(108), 0x5000);
+    assert_int_equal(word(109), 0xc500);
+    assert_int_equal(word(110), 0x15ea);
+    assert_int_equal(word(111), 0x71ac);
+    assert_int_equal(word(217), 1);
+}
+
 static void a_disk_without_a_cache_says_so(void **state)
 {
     loop_run_co(rig_remove, rig.dev[0]);
@@ -944,6 +968,7 @@ int main(void)
         ONE(a_tiny_disk_has_a_cylinder),
         ONE(a_large_disk_has_16383_cylinders),
         ONE(identify_shows_what_was_set),
+        ONE(identify_says_what_the_device_was_told_to),
         ONE(a_disk_without_a_cache_says_so),
         ONE(read_sectors_gives_a_sector_an_interrupt),
         ONE(read_sectors_takes_chs),

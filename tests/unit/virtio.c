@@ -62,6 +62,19 @@ static void registers_that_are_not_there_do_nothing(void **state)
     assert_alive();
 }
 
+static void there_is_no_third_word_of_features(void **state)
+{
+    set_reg(VIRTIO_MMIO_STATUS, 0);
+    set_reg(VIRTIO_MMIO_STATUS, VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER);
+    for (uint32_t word = 2; word; word *= 2) {
+        set_reg(VIRTIO_MMIO_DRIVER_FEATURES_SEL, word);
+        set_reg(VIRTIO_MMIO_DRIVER_FEATURES, UINT32_MAX);
+        assert_int_equal(rig.mmio->driver_features, 0);
+        set_reg(VIRTIO_MMIO_DEVICE_FEATURES_SEL, word);
+        assert_int_equal(reg(VIRTIO_MMIO_DEVICE_FEATURES), 0);
+    }
+}
+
 static void features_want_a_driver(void **state)
 {
     set_reg(VIRTIO_MMIO_STATUS, 0);
@@ -693,6 +706,7 @@ int main(void)
         TEST(the_registers_say_what_it_is),
         TEST(control_registers_take_whole_words_only),
         TEST(registers_that_are_not_there_do_nothing),
+        TEST(there_is_no_third_word_of_features),
         TEST(features_want_a_driver),
         TEST(features_come_in_two_words_and_no_more),
         TEST(features_are_refused_without_version_1),
