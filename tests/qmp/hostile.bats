@@ -71,7 +71,7 @@ END
 from client import Client
 c = Client()
 bad = [b'"\xff"', b'"\xc3("', b'"\xed\xa0\x80"', b'"\xf4\x90\x80\x80"', b'"\xc1\x9b"', b'"\\ud800"', b'"\\u12"', b'"\\x41"', b'"a\0b"',
-       b'"\x01"', b'0123', b'1e99999999', b'nul', b'\0', b'"\\u0000"']
+       b'"\x01"', b'0123', b'nul', b'\0']
 for value in bad:
     c.send(b'{"execute": "query-name", "arguments": {"x": ' + value + b'}}\n')
     # One error or several: after any of them the session can be brought back into step.
@@ -81,7 +81,10 @@ for value in bad:
         if answer.get("id") == "next":
             assert answer["return"]["status"] == "prelaunch", value
             break
-        assert "error" in answer, (value, answer)
+        assert "is unexpected" not in answer["error"]["desc"], (value, answer) # then it was taken
+for value in (b'1e99999999', b'"\\u0000"'): # odd, and taken as QEMU does
+    c.send(b'{"execute": "query-name", "arguments": {"x": ' + value + b'}}\n')
+    assert "is unexpected" in c.answer()["error"]["desc"], value
 END
 }
 

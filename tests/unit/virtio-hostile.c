@@ -93,6 +93,24 @@ static void sectors_beyond_the_end_are_refused(void **state)
     assert_alive();
 }
 
+static void more_than_the_whole_disk_is_refused(void **state)
+{
+    fake.size = 4 * 512;
+    assert_int_equal(request(VIRTIO_BLK_T_IN, 0, 8 * 512, true), VIRTIO_BLK_S_IOERR);
+    assert_int_equal(request(VIRTIO_BLK_T_OUT, UINT64_MAX - 3, 8 * 512, false), VIRTIO_BLK_S_IOERR);
+    assert_int_equal(request(VIRTIO_BLK_T_OUT, 0, 5 * 512, false), VIRTIO_BLK_S_IOERR);
+    assert_int_equal(fake.calls[DISK_READ] + fake.calls[DISK_WRITE], 0);
+    assert_int_equal(request(VIRTIO_BLK_T_OUT, 0, 4 * 512, false), VIRTIO_BLK_S_OK);
+}
+
+static void a_transfer_of_nothing_is_done_without_the_disk(void **state)
+{
+    assert_int_equal(request(VIRTIO_BLK_T_OUT, 0, 0, false), VIRTIO_BLK_S_OK);
+    assert_int_equal(request(VIRTIO_BLK_T_IN, 0, 0, true), VIRTIO_BLK_S_OK);
+    assert_int_equal(fake.calls[DISK_READ] + fake.calls[DISK_WRITE], 0);
+    assert_alive();
+}
+
 static void a_short_header_is_refused(void **state)
 {
     put(desc0(), 0, rig.header, 15, VIRTQ_DESC_NEXT, 1);
@@ -146,6 +164,8 @@ static void bad_segments_are_refused_before_any_is_done(void **state)
         { UINT64_MAX, 1, 0, VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_IOERR },
         { UINT64_MAX, 0, 0, VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_IOERR },
         { 0, UINT32_MAX, 0, VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_IOERR },
+        { 0, 2049, 0, VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_IOERR }, /* more than the disk, not more than a request may have */
+        { 2047, 2049, 0, VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_IOERR },
         { 0, 1, VIRTIO_BLK_SEGMENT_UNMAP, VIRTIO_BLK_S_UNSUPP, VIRTIO_BLK_S_OK },
         { 0, 1, 2, VIRTIO_BLK_S_UNSUPP, VIRTIO_BLK_S_UNSUPP },
         { 0, 1, UINT32_MAX, VIRTIO_BLK_S_UNSUPP, VIRTIO_BLK_S_UNSUPP },
@@ -702,6 +722,8 @@ int main(void)
         TEST(what_was_not_negotiated_is_unsupported),
         TEST(parts_of_a_sector_are_refused),
         TEST(sectors_beyond_the_end_are_refused),
+        TEST(more_than_the_whole_disk_is_refused),
+        TEST(a_transfer_of_nothing_is_done_without_the_disk),
         TEST(a_short_header_is_refused),
         TEST(data_in_the_wrong_direction_is_refused),
         TEST(data_in_both_directions_is_refused),
