@@ -69,8 +69,9 @@ chain_drive() {
     echo "$option"
 }
 
-# mg_start ARGS...: start it in the background with QMP on ./qmp and HMP on ./hmp, and wait until both answer. It is MG_PID;
-# what it prints goes to ./mg.out. mg_stop (teardown calls it) ends it.
+# mg_start ARGS...: start it in the background with QMP on ./qmp and HMP on ./hmp, and wait until both sockets are there. It is
+# MG_PID; what it prints goes to ./mg.out. mg_stop (teardown calls it) ends it. What is said to a monitor waits for the disks;
+# a test that looks at the images' locks from outside calls mg_ready first.
 mg_start() {
     rm -f qmp hmp
     # A background command of a script ignores interrupts; a test of interrupts would not like that. timeout leads a
@@ -87,6 +88,11 @@ mg_start() {
     done
     cat mg.out >&2
     fail "merganser did not start"
+}
+
+# mg_ready: wait until its disks are open.
+mg_ready() {
+    hmp 'info status' >/dev/null
 }
 
 # mg_stop: end what mg_start started, if it still runs. Returns nothing: use mg_wait for the exit code.

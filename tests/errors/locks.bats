@@ -43,6 +43,7 @@ Is another process using the image [$2]?" ] || fail "$output"
 
 @test "what merganser writes QEMU neither writes nor reads, unless it shares" {
     mg_start -drive file=top.img,if=virtio,format=qcow2 -guest profile=none
+    mg_ready
     run qemu-io -f qcow2 -c quit top.img
     assert_output 'Failed to get "write" lock'
     run qemu-io -r -f qcow2 -c quit top.img
@@ -57,6 +58,7 @@ Is another process using the image [$2]?" ] || fail "$output"
 
 @test "a backing file that merganser reads QEMU may read and not write" {
     mg_start -drive file=top.img,if=virtio,format=qcow2 -guest profile=none
+    mg_ready
     qemu-io -r -f qcow2 -c quit base.img
     run qemu-io -f qcow2 -c quit base.img
     assert_output 'Failed to get "write" lock'
@@ -80,6 +82,7 @@ Is another process using the image [$2]?" ] || fail "$output"
 
 @test "two mergansers do not write one image" {
     mg_start -drive file=top.img,if=virtio,format=qcow2 -guest profile=none
+    mg_ready
     refused file=top.img,if=virtio,format=qcow2 top.img ''
     refused file=top.img,if=virtio,format=qcow2,readonly=on top.img 'shared '
     refused file=base.img,if=virtio,format=qcow2 base.img ''
@@ -109,6 +112,7 @@ Is another process using the image [$2]?" ] || fail "$output"
 
 @test "the layers of a merge are free when it is done" {
     mg_start -drive file=top.img,if=virtio,format=qcow2 -guest profile=none
+    mg_ready
     run qemu-io -f qcow2 -c quit base.img
     assert_output 'Failed to get "write" lock'
     hmp 'block_stream virtio0' 'wait virtio0 done 10s'

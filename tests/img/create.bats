@@ -71,6 +71,7 @@ judged='qemu-img info x | grep -v "^disk size"; qemu-img check x'
 
 @test "an image in use is not overwritten" {
     mg_start -drive file=images/a.qcow2,if=virtio,format=qcow2
+    mg_ready
     run "$BUILD_DIR/merganser-img" create -f raw images/a.qcow2 1M
     assert_status 1
     assert_output 'Failed to get "write" lock'

@@ -80,6 +80,7 @@ both() {
 
 @test "an image in use is described with -U only" {
     mg_start -drive file=images/b.qcow2,if=virtio,format=qcow2
+    mg_ready
     local program=$BUILD_DIR/merganser-img
     run "$program" info images/b.qcow2
     assert_status 1
