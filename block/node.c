@@ -536,6 +536,27 @@ void co_node_write_out(struct node *node)
     }
 }
 
+/* A guest that writes 300 MiB a second, for 50 ms. */
+#define ROOM_BYTES (16ull << 20)
+
+void co_node_make_room(struct node *node)
+{
+    struct io_file *file = node_host_file(node);
+
+    if (file && !node->read_only && node->driver->supports_backing) { /* else it does not grow */
+        co_io_make_room(file, ROOM_BYTES);
+    }
+}
+
+void co_node_give_room_back(struct node *node)
+{
+    struct io_file *file = node_host_file(node);
+
+    if (file) {
+        co_io_give_room_back(file);
+    }
+}
+
 int co_node_populate_nested(struct node *node, uint64_t offset, uint64_t len, node_populate_fn *co_fill, void *arg)
 {
     struct node_request req = { .offset = offset, .len = len, .serialising = true };

@@ -216,6 +216,10 @@ int co_node_discard(struct node *node, uint64_t offset, uint64_t len);
 int co_node_flush(struct node *node);
 /* Before a flush that has much to write, so that guests notice less of it: co_io_write_out() of its file. */
 void co_node_write_out(struct node *node);
+/* Between these two its guest may write behind the end of its file without waiting for that: co_io_make_room() of it, for what
+ * guests write in so short a time, and co_io_give_room_back(). */
+void co_node_make_room(struct node *node);
+void co_node_give_room_back(struct node *node);
 int co_node_read_buf(struct node *node, uint64_t offset, void *buf, size_t len);
 int co_node_write_buf(struct node *node, uint64_t offset, const void *buf, size_t len);
 /* Where [offset, offset + len), or a first part of it, comes from; len > 0 (chain-map.h).  out->layer is good until the caller

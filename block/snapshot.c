@@ -309,6 +309,8 @@ static void co_thaw_root(struct plan *plan)
 static int co_flush_roots(struct plan *plans, size_t n, struct error *err)
 {
     for (size_t i = 0; i < n; i++) {
+        co_node_make_room(plans[i].root);
+        co_node_make_room(plans[i].overlay);
         co_node_write_out(plans[i].root);
     }
     for (int round = 0; round < FLUSHES_MAX; round++) {
@@ -357,11 +359,16 @@ static int co_pivot(struct plan *plans, size_t n, struct error *err)
         if (ret < 0 && plans[i].busy) {
             co_thaw_root(&plans[i]);
         }
-        if (plans[i].busy) {
-            plans[i].root->busy_reason = plans[i].overlay->busy_reason = NULL;
-        }
         if (plans[i].drain) {
             co_node_drain_end(plans[i].drain);
+        }
+    }
+    for (size_t i = n; i-- > 0;) { /* nobody writes to the old root any more, nor can before it is free again */
+        if (ret == 0) {
+            co_node_give_room_back(plans[i].root);
+        }
+        if (plans[i].busy) {
+            plans[i].root->busy_reason = plans[i].overlay->busy_reason = NULL;
         }
     }
     return ret;

@@ -108,6 +108,9 @@ struct io_engine {
     /* Optional, both or none.  As io_expect() and co_io_expect_end(). */
     void (*expect)(struct io_file *file, uint64_t from, uint64_t to);
     void (*co_expect_end)(struct io_file *file, uint64_t end);
+    /* Optional, both or none.  As their namesakes. */
+    void (*co_make_room)(struct io_file *file, uint64_t bytes);
+    void (*co_give_room_back)(struct io_file *file);
     /* As co_io_map().  -EOPNOTSUPP where the host cannot tell (the front then answers "data" up to
      * the size). */
     int (*co_map)(struct io_file *file, uint64_t offset, uint64_t *len, bool *data);

@@ -37,6 +37,7 @@ struct host_file {
     bool block_device;
     bool no_nowait;       /* the file system has no RWF_NOWAIT */
     struct io_past_cache past;
+    struct io_room room;
     struct io_copy_memory copy; /* what copying into this file has taught us */
     struct io_lane lane;  /* writes through the page cache */
     struct io_lane copies; /* small ones into this file: so that no guest's write is behind many of them */
@@ -265,6 +266,19 @@ static int co_host_write_out(struct io_file *file)
     return w.result == -EINVAL || w.result == -ENOSYS || w.result == -ESPIPE ? 0 : w.result;
 }
 
+/* Direct writes make a file longer under its own lock, with room or without. */
+static void co_host_make_room(struct io_file *file, uint64_t bytes)
+{
+    if (file->align == 1) {
+        co_io_room_make(file->engine, &host(file)->room, host(file)->fd, bytes);
+    }
+}
+
+static void co_host_give_room_back(struct io_file *file)
+{
+    co_io_room_give_back(file->engine, &host(file)->room);
+}
+
 static int co_host_range(struct io_file *file, enum io_range how, uint64_t offset, uint64_t len)
 {
     static const int modes[] = {
@@ -447,6 +461,7 @@ static int co_host_allocated(struct io_file *file, uint64_t *bytes)
         return -errno;
     }
     *bytes = (uint64_t)st.st_blocks * 512;
+    *bytes -= MIN(*bytes, io_room_unused(&host(file)->room, st.st_size, st.st_blksize));
     return 0;
 }
 
@@ -494,6 +509,7 @@ static void co_host_close(struct io_file *file)
     unsigned bad;
     bool bad_shared;
 
+    co_host_give_room_back(file); /* while nobody else may write */
     if (file->lock_used || file->lock_shared != IO_PERM_ALL) {
         host_lock(file, 0, IO_PERM_ALL, &bad, &bad_shared);
     }
@@ -578,14 +594,14 @@ static int co_host_load(const struct io_engine *engine, const char *path, char *
 const struct io_engine io_engine_threads = {
     .name = "threads", HOST_ENGINE, .co_carry = co_io_pool_call, .inline_reads = true,
     .co_gather = co_host_gather, .co_assemble = co_host_assemble, .expect = host_expect, .co_expect_end = co_host_expect_end,
-    .co_write_out = co_host_write_out,
+    .co_write_out = co_host_write_out, .co_make_room = co_host_make_room, .co_give_room_back = co_host_give_room_back,
 };
 
 #ifdef CONFIG_IO_URING
 const struct io_engine io_engine_uring = {
     .name = "io_uring", HOST_ENGINE, .co_carry = co_io_ring_call, .inline_reads = true,
     .co_gather = co_host_gather, .co_assemble = co_host_assemble, .expect = host_expect, .co_expect_end = co_host_expect_end,
-    .co_write_out = co_host_write_out,
+    .co_write_out = co_host_write_out, .co_make_room = co_host_make_room, .co_give_room_back = co_host_give_room_back,
 };
 #endif
 

@@ -76,6 +76,16 @@ void io_gather_begin(void *arg);
 int io_gather_judge(const struct io_gathering *g, ssize_t ret); /* what the write came to: 0 or as `result` */
 void io_gather_end(void *arg);
 
+/* io-room.c: room behind the end of a file that is there for a guest's next writes. */
+struct io_room {
+    uint64_t to;   /* 0: there is none */
+    int fd;        /* while there is: ours, of the file as it was open for writing */
+    bool changing; /* a worker makes it or gives it back */
+};
+void co_io_room_make(const struct io_engine *engine, struct io_room *room, int fd, uint64_t bytes);
+void co_io_room_give_back(const struct io_engine *engine, struct io_room *room);
+uint64_t io_room_unused(const struct io_room *room, uint64_t size, unsigned block); /* bytes behind a file of that size */
+
 /* io-past-cache.c: runs on their way past the cache into one file, and the room that is held for them. */
 struct io_past_cache {
     bool refused;          /* nothing goes past the cache here */

@@ -249,6 +249,20 @@ void co_io_write_out(struct io_file *file)
     }
 }
 
+void co_io_make_room(struct io_file *file, uint64_t bytes)
+{
+    if (file->engine->co_make_room) {
+        file->engine->co_make_room(file, bytes);
+    }
+}
+
+void co_io_give_room_back(struct io_file *file)
+{
+    if (file->engine->co_give_room_back) {
+        file->engine->co_give_room_back(file);
+    }
+}
+
 /* --- Ranges ----------------------------------------------------------------------------------- */
 
 /* One operation of the back end on a range, announced to unaligned writers.  -EOPNOTSUPP: try

@@ -72,6 +72,11 @@ int co_io_flush(struct io_file *file);
  * afterwards is short, and the file system's journal does not wait for the data.  A hint: what goes wrong is told by the next
  * flush. */
 void co_io_write_out(struct io_file *file);
+/* A guest is going to write behind the end of the file while it is written out: let the host have `bytes` of room there, so
+ * that those writes do not wait for this one.  The file's size does not change.  What was not used is given back by the second
+ * one, when nobody writes any more, or by closing the file.  Neither can fail. */
+void co_io_make_room(struct io_file *file, uint64_t bytes);
+void co_io_give_room_back(struct io_file *file);
 /* Make a range read as zeroes (extending the file as needed); may deallocate when `unmap`. Falls back to writing zeroes. */
 int co_io_zero(struct io_file *file, uint64_t offset, uint64_t len, bool unmap);
 /* Deallocate (punch a hole).  -EOPNOTSUPP where the host cannot: a hint, callers ignore that. */

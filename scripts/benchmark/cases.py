@@ -457,6 +457,36 @@ def guest_under_job(scale):
         yield Variant(name, unit, goal, lambda f=figure: f(Merganser), lambda f=figure: f(Qemu))
 
 
+def bare_flushes(folder, count):
+    """The longest of what a guest has to wait for whoever takes the snapshots: 4 KiB are written into a file and made durable, each
+    time after another file and its name were."""
+    times = []
+    work = os.path.join(folder, "flushed.img")
+    names = [os.path.join(folder, f"snapshot-{n}.img") for n in range(count)]
+    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    shutil.copyfile(os.path.join(folder, "chain.img"), work)
+    file = os.open(work, os.O_RDWR)
+    try:
+        os.fsync(file)
+        for n, name in enumerate(names):
+            made = os.open(name, os.O_RDWR | os.O_CREAT)
+            os.pwrite(made, bytes(3 * CLUSTER), 0)
+            os.fsync(made)
+            os.close(made)
+            os.fsync(directory)
+            start = time.monotonic()
+            os.pwrite(file, bytes(4 * KIB), n * MIB)
+            os.fdatasync(file)
+            times.append(time.monotonic() - start)
+    finally:
+        os.close(file)
+        os.close(directory)
+        for name in [work, *names]:
+            if os.path.exists(name):
+                os.unlink(name)
+    return max(times) * 1000
+
+
 def snapshot_latency(scale):
     folder = scale.image(images.flat, scale.part)
     count = 50 if scale.quick else 500
@@ -492,6 +522,9 @@ def snapshot_latency(scale):
                 run(emulator)
             return (last.get(emulator) or run(emulator))[index]
         yield Variant(f"{count}: {name}", unit, goal, lambda f=figure: f(Merganser), lambda f=figure: f(Qemu))
+        if index == 0:
+            yield Variant(f"{count}: {name}, beside fdatasync()", unit, "", lambda: run(Merganser)[0],
+                          lambda: bare_flushes(folder, count), "fdatasync")
 
 
 # --- Opening, memory --------------------------------------------------------------------------------------------------

@@ -12,12 +12,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "core/bytes.h"
@@ -318,6 +320,68 @@ static void co_what_fails_when_written_out_is_told_by_the_flush(void)
     flush_result = 0;
     assert_int_equal(co_io_flush(file), -EIO);
     file->engine = easy;
+    co_io_close(file);
+}
+
+#define ROOM (4u << 20)
+
+static uint64_t held_by_host(void)
+{
+    struct stat st;
+
+    assert_int_equal(stat(path, &st), 0);
+    return (uint64_t)st.st_blocks * 512;
+}
+
+static bool host_makes_room(void)
+{
+    struct statfs fs;
+
+    assert_int_equal(statfs(dir, &fs), 0);
+    return variant->clock == LOOP_CLOCK_REAL && !variant->flags && !variant->align &&
+           (fs.f_type == EXT4_SUPER_MAGIC || fs.f_type == 0x58465342 /* XFS */);
+}
+
+/* `bytes` are in the file, and room perhaps; nobody is told of the room. */
+static void co_check_room(struct io_file *file, uint64_t bytes, bool room)
+{
+    uint64_t told;
+
+    assert_int_equal(co_size(file), bytes);
+    assert_int_equal(co_io_allocated(file, &told), 0);
+    assert_true(told <= bytes + (64 << 10));
+    assert_int_equal(held_by_host() >= ROOM, room && host_makes_room());
+}
+
+static void co_room_is_made_behind_the_end_used_and_given_back(void)
+{
+    struct io_file *file = co_create();
+
+    co_fill(file, 0, 65536, 'r');
+    co_io_make_room(file, ROOM);
+    co_check_room(file, 65536, true);
+    co_fill(file, 65536, 65536, 's');
+    co_check_room(file, 131072, true);
+    assert_int_equal(co_io_reopen(file, IO_READ_ONLY | variant->flags), 0);
+    co_io_give_room_back(file);
+    co_check_room(file, 131072, false);
+    co_expect(file, 0, 65536, 'r');
+    co_expect(file, 65536, 65536, 's');
+    co_expect(file, 131072, 65536, 0);
+    co_io_close(file);
+}
+
+static void co_room_goes_with_the_file(void)
+{
+    struct io_file *file = co_create();
+
+    co_fill(file, 0, 65536, 'r');
+    co_io_make_room(file, ROOM);
+    co_io_make_room(file, ROOM);
+    co_io_close(file);
+    assert_true(held_by_host() < ROOM);
+    file = co_open_file(path, IO_READ_ONLY);
+    assert_int_equal(co_size(file), 65536);
     co_io_close(file);
 }
 
@@ -986,7 +1050,8 @@ static const struct test tests[] = {
     TEST(co_reads_beyond_the_end_are_zeroes), TEST(co_writes_extend_the_file),
     TEST(co_long_lists_are_moved_whole), TEST(co_wrong_ranges_are_refused),
     TEST(co_read_only_files_stay_as_they_are), TEST(co_short_transfers_are_carried_on),
-    TEST(co_failed_flushes_are_not_forgotten), TEST(co_what_fails_when_written_out_is_told_by_the_flush), TEST(co_greedy_readers_starve_nobody),
+    TEST(co_failed_flushes_are_not_forgotten), TEST(co_what_fails_when_written_out_is_told_by_the_flush), TEST(co_room_is_made_behind_the_end_used_and_given_back), TEST(co_room_goes_with_the_file),
+    TEST(co_greedy_readers_starve_nobody),
     TEST(co_zeroed_ranges_read_as_zeroes),
     TEST(co_zeroing_extends_the_file), TEST(co_zeroing_falls_back_to_writing),
     TEST(co_discarding_gives_space_back), TEST(co_allocation_keeps_content),
