@@ -17,6 +17,7 @@ struct chain_layer {
     struct node *node;            /* NULL: the slot is free */
     uint32_t slot;
     unsigned depth;
+    bool in_chain;                /* while the edges are followed: it is met */
 };
 
 struct map_extent {

@@ -380,7 +380,18 @@ static void follow_edges(struct chain_map *map)
     unsigned depth = 0;
 
     for (uint32_t i = 0; i < map->slots; i++) {
-        if (map->layers[i] && node_depth(map->root, map->layers[i]->node) < 0) {
+        if (map->layers[i]) {
+            map->layers[i]->in_chain = false;
+        }
+    }
+    for (struct node *node = map->root; node; node = node->backing) {
+        struct chain_layer *layer = chain_layer_of(map, node);
+        if (layer) {
+            layer->in_chain = true;
+        }
+    }
+    for (uint32_t i = 0; i < map->slots; i++) {
+        if (map->layers[i] && !map->layers[i]->in_chain) {
             layer_leave(map, map->layers[i]);
         }
     }
