@@ -14,6 +14,7 @@
 #include "block/disk.h"
 #include "core/keyval.h"
 #include "core/mem.h"
+#include "core/size.h"
 
 static const char *const discards[] = { "ignore", "unmap", NULL };
 static const char *const zeroes[] = { "off", "on", "unmap", NULL };
@@ -107,7 +108,8 @@ static int check_number(struct check *c, const struct item *in, const char *name
         json_object_set_new(in->object, name, json_integer(number));
     }
     if (is_size && number < 0) {
-        error_set(c->err, "Parameter '%s%s' expects uint64", in->path, name);
+        error_set(c->err, "Parameter '%s' expects a non-negative number below 2^64", name);
+        error_hint(c->err, SIZE_SUFFIXES_HINT);
         return -EINVAL;
     }
     return 0;
@@ -202,27 +204,17 @@ static const struct block_key *find_key(const struct block_key *keys, const char
     return NULL;
 }
 
-static int check_keys(struct check *c, struct item in, const struct block_key *keys)
+/* The member that says what else there is; NULL: there is none. */
+static const char *tag_of(const struct block_key *as)
 {
-    for (; keys && keys->name; keys++) {
-        json_t *value = json_object_get(in.object, keys->name);
-
-        if (!value && keys->required) {
-            error_set(c->err, "Parameter '%s%s' is missing", in.path, keys->name);
-            return -EINVAL;
-        }
-        if (value && check_value(c, in, keys, value) < 0) {
-            return -EINVAL;
-        }
-    }
-    return 0;
+    return as->kind == KEY_OBJECT || as->kind == KEY_LIST ? as->tag : "driver";
 }
 
 /* The members that an object has because of the value of its tag; the tag itself has been checked. */
 static int find_variant(struct check *c, const struct item *in, const struct block_key **own)
 {
     bool is_variant = in->as->kind == KEY_OBJECT || in->as->kind == KEY_LIST;
-    const char *tag = is_variant ? in->as->tag : "driver";
+    const char *tag = tag_of(in->as);
     const char *value = tag ? json_string_value(json_object_get(in->object, tag)) : NULL;
     const struct driver *driver = value && !is_variant ? driver_find(value) : NULL;
 
@@ -242,6 +234,29 @@ static int find_variant(struct check *c, const struct item *in, const struct blo
     }
     error_set(c->err, "Parameter '%s' does not accept value '%s'", tag, value);
     return -EINVAL;
+}
+
+/* The tag's value is judged as soon as it is seen, before what comes behind it. */
+static int check_keys(struct check *c, struct item in, const struct block_key *keys)
+{
+    const char *tag = in.as ? tag_of(in.as) : NULL;
+    const struct block_key *own;
+
+    for (; keys && keys->name; keys++) {
+        json_t *value = json_object_get(in.object, keys->name);
+
+        if (!value && keys->required) {
+            error_set(c->err, "Parameter '%s%s' is missing", in.path, keys->name);
+            return -EINVAL;
+        }
+        if (value && check_value(c, in, keys, value) < 0) {
+            return -EINVAL;
+        }
+        if (value && tag && !strcmp(keys->name, tag) && find_variant(c, &in, &own) < 0) {
+            return -EINVAL;
+        }
+    }
+    return 0;
 }
 
 static int check_zeroes(struct check *c, const json_t *node)

@@ -140,6 +140,13 @@ struct node *disk_or_node(const char *name, struct error *err)
     return node;
 }
 
+const char *disk_or_node_name(const struct node *node)
+{
+    const struct disk *disk = disk_of_root(node);
+
+    return disk && *disk->id ? disk->id : node->name;
+}
+
 void disk_set_root(struct disk *disk, struct node *root)
 {
     assert(root->backing == disk->root);

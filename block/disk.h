@@ -60,6 +60,8 @@ struct disk *disk_find_label(const char *label);
 struct disk *disk_of_root(const struct node *root);
 /* The root of the chain that a name means: a disk's id, or a node-name.  NULL with QEMU's words in err. */
 struct node *disk_or_node(const char *name, struct error *err);
+/* And back: the id of the disk whose root this is, or else the node-name. */
+const char *disk_or_node_name(const struct node *node);
 
 /* A snapshot: `root` (whose backing node is the old root) becomes the root; takes its own reference.  The disk is drained. */
 void disk_set_root(struct disk *disk, struct node *root);

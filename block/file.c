@@ -208,7 +208,7 @@ static int co_file_open(struct node *node, struct error *err)
     struct file_state *s;
     int ret;
 
-    if (!filename) {
+    if (!filename || !*filename) {
         error_set(err, "The 'file' block driver requires a file name");
         return -EINVAL;
     }
@@ -242,7 +242,7 @@ static int co_file_open(struct node *node, struct error *err)
         }
     }
     if (ret < 0) {
-        if (ret == -EISDIR || ret == -EINVAL) {
+        if ((ret == -EISDIR && (node->read_only || node->auto_read_only)) || ret == -EINVAL) {
             error_set(err, "'file' driver requires '%s' to be a regular file", filename);
         } else {
             error_set_errno(err, ret, "Could not open '%s'", filename);

@@ -99,15 +99,24 @@ int node_depth(const struct node *top, const struct node *below)
     return -1;
 }
 
+const struct node *node_parent(const struct node *node)
+{
+    const struct node *n;
+
+    TAILQ_FOREACH(n, &all_nodes, link) {
+        if (n->file == node || n->backing == node) {
+            return n;
+        }
+    }
+    return NULL;
+}
+
 int node_check_free(const struct node *node, struct error *err)
 {
-    struct node *n = (struct node *)node;
-
     if (!node->busy_reason) {
         return 0;
     }
-    struct disk *disk = disk_of_root(n);
-    error_set(err, "Node '%s' is busy: %s", disk && *disk->id ? disk->id : node->name, node->busy_reason);
+    error_set(err, "Node '%s' is busy: %s", disk_or_node_name(node), node->busy_reason);
     return -EBUSY;
 }
 
@@ -229,6 +238,10 @@ int co_node_truncate(struct node *node, uint64_t size, struct error *err)
     struct node_drain *drain;
     int ret;
 
+    if (size > NODE_SIZE_MAX) {
+        error_set(err, "offset(%llu) exceeds maximum(%llu)", (unsigned long long)size, (unsigned long long)NODE_SIZE_MAX);
+        return -EFBIG;
+    }
     if (node->read_only) {
         error_set(err, "Image is read-only");
         return -EACCES;

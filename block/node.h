@@ -43,6 +43,7 @@ struct driver;
 struct node;
 
 #define NODE_SECTOR 512u
+#define NODE_SIZE_MAX 0x7fffffffc0000000ull /* bytes of a disk; what is more QEMU calls too large */
 /* The largest single request drivers get to see; the choke points split what is larger. */
 #define NODE_REQUEST_MAX (1u << 30)
 
@@ -295,6 +296,8 @@ int node_depth(const struct node *top, const struct node *below);
 /* Make `below` the backing node of `node` (NULL: none) in memory: takes a new reference, drops the old one, tells the
  * chain maps.  The caller has drained. */
 void co_node_set_backing_edge(struct node *node, struct node *below);
+/* One that has this node below it, as its file or its backing node; NULL: none. */
+const struct node *node_parent(const struct node *node);
 /* "block device is in use by block job: stream" refusal in QEMU's words; 0 or -EBUSY. */
 int node_check_free(const struct node *node, struct error *err);
 /* Another size: drains, asks the driver, forgets what the chain maps knew.  Bytes.  Suspends. */

@@ -27,6 +27,10 @@ static int co_null_open(struct node *node, struct error *err)
     bool zeroes = false;
     struct null *s;
 
+    if (json_integer_value(json_object_get(node->options, "latency-ns")) < 0) {
+        error_set(err, "latency-ns is invalid");
+        return -EINVAL;
+    }
     if (node_option_size(node, "size", &size, err) < 0 || node_option_size(node, "latency-ns", &latency, err) < 0 ||
         node_option_bool(node, "read-zeroes", &zeroes, err) < 0) {
         return -EINVAL;
@@ -34,6 +38,10 @@ static int co_null_open(struct node *node, struct error *err)
     if (latency > INT64_MAX) {
         error_set(err, "latency-ns is invalid");
         return -EINVAL;
+    }
+    if (size > NODE_SIZE_MAX) {
+        error_set_errno(err, -EFBIG, "Could not refresh total sector count");
+        return -EFBIG;
     }
     s = mem_zalloc(sizeof(*s));
     s->latency = latency;
@@ -98,7 +106,7 @@ static int null_parse_name(const char *rest, json_t *options, struct error *err)
 
 static const struct block_key null_keys[] = {
     { .name = "size", .kind = KEY_SIZE, .help = "bytes that it shows; 1 GiB unless given" },
-    { .name = "latency-ns", .kind = KEY_SIZE, .help = "how long each request takes" },
+    { .name = "latency-ns", .kind = KEY_INT, .help = "how long each request takes" },
     { .name = "read-zeroes", .kind = KEY_BOOL, .help = "reads give zeroes; off: they leave memory as it was" },
     { 0 },
 };

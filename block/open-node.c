@@ -50,7 +50,7 @@ int node_option_size(struct node *node, const char *key, uint64_t *out, struct e
     }
     if (!text || size_parse(text, 1, out, NULL)) {
         error_set(err, "Parameter '%s' expects a non-negative number below 2^64", key);
-        error_hint(err, "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\nand exabytes, respectively.");
+        error_hint(err, SIZE_SUFFIXES_HINT);
         return -EINVAL;
     }
     return 0;

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "block/disk.h"
 #include "block/file.h"
 #include "block/open.h"
 #include "block/path.h"
@@ -171,10 +172,9 @@ static struct node *file_by_name(const char *name, json_t *options, bool read_on
 {
     const struct driver *driver = driver_find(json_string_value(json_object_get(options, "driver")) ?: "");
     const char *own_name = json_string_value(json_object_get(options, "node-name"));
-    struct node *file = node_find(name);
+    struct node *file = disk_or_node(name, err);
 
     if (!file) {
-        error_set(err, "Cannot find device='%s' nor node-name='%s'", name, name);
         return NULL;
     }
     if (!may_stand_on(driver, file)) {
@@ -484,9 +484,8 @@ static int co_open_below(struct node *top, struct node *node, struct node **out,
         return 0;
     }
     if (ref) {
-        struct node *below = node_find(ref);
+        struct node *below = disk_or_node(ref, err);
         if (!below) {
-            error_set(err, "Cannot find device='%s' nor node-name='%s'", ref, ref);
             return -ENOENT;
         }
         *out = node_ref(below);

@@ -509,13 +509,16 @@ static const struct block_key qcow2_keys[] = {
 static const char *const versions[] = { "v2", "v3", NULL };
 static const char *const preallocations[] = { "off", "metadata", "falloc", "full", NULL };
 static const char *const compressions[] = { "zlib", "zstd", NULL };
+static const char *const formats[] = {
+    "blkdebug", "copy-on-read", "file", "null-aio", "null-co", "qcow2", "raw", "throttle", NULL,
+};
 static const struct block_key qcow2_create_keys[] = {
     BLOCK_KEY_FILE,
     { .name = "extended-l2", .kind = KEY_BOOL, .help = "32 subclusters in each cluster" },
     { .name = "size", .kind = KEY_UINT64, .required = true, .help = "bytes that a guest sees" },
     { .name = "version", .kind = KEY_ENUM, .choices = versions, .help = "of the format, v3 unless given" },
     { .name = "backing-file", .kind = KEY_STRING, .help = "the image below, as it is to be recorded" },
-    { .name = "backing-fmt", .kind = KEY_STRING, .help = "its format" },
+    { .name = "backing-fmt", .kind = KEY_ENUM, .choices = formats, .help = "its format" },
     { .name = "cluster-size", .kind = KEY_UINT64, .help = "bytes, a power of two" },
     { .name = "preallocation", .kind = KEY_ENUM, .choices = preallocations, .help = "what is allocated at once" },
     { .name = "lazy-refcounts", .kind = KEY_BOOL, .help = "permission to let counts lag behind" },

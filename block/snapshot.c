@@ -45,6 +45,7 @@ static int find_root_node(struct plan *plan, struct error *err)
     return plan->root ? 0 : -ENOENT;
 }
 
+/* What is no disk may still be a node. */
 static int find_root(struct plan *plan, struct error *err)
 {
     const struct snapshot_args *args = plan->args;
@@ -58,13 +59,18 @@ static int find_root(struct plan *plan, struct error *err)
             error_set(err, "Device '%s' has no medium", device);
             return -ENOMEDIUM;
         }
-    } else if (*node && !*device) {
+    } else {
         plan->root = node_find(node);
     }
     if (!plan->root) {
         error_set(err, "Cannot find device='%s' nor node-name='%s'", device, node);
         return -ENOENT;
     }
+    return 0;
+}
+
+static int check_names(const struct snapshot_args *args, struct error *err)
+{
     if (args->node_name && !args->snapshot_node_name) {
         error_set(err, "New overlay node-name missing");
         return -EINVAL;
@@ -101,15 +107,21 @@ static int check(struct plan *plan, struct error *err)
         plan->disk = disk_of_root(plan->root);
     }
     over = overlay_of(plan->root);
-    if (over || (!plan->disk && !plan->args->overlay)) {
-        error_set(err, over ? "Node '%s' is busy: node is used as backing hd of '%s'" : "Node '%s' is not in use by a disk%s",
-                  plan->root->name, over ? over->name : "");
+    if (over) {
+        error_set(err, "Node '%s' is busy: node is used as backing hd of '%s'", plan->root->name, over->name);
         return -EBUSY;
     }
     if (plan->args->overlay) {
         return 0;
     }
+    if (check_names(plan->args, err) < 0) {
+        return -EINVAL;
+    }
     plan->driver = driver_find(format);
+    if (!plan->driver && plan->args->reuse) {
+        error_set(err, "Unknown driver '%s'", format);
+        return -EINVAL;
+    }
     if (plan->driver && !plan->args->reuse && !plan->driver->supports_backing) {
         error_set(err, "Backing file not supported for file format '%s'", format);
         return -ENOTSUP;
@@ -117,6 +129,10 @@ static int check(struct plan *plan, struct error *err)
     if (!plan->driver || plan->driver->is_protocol) {
         error_set(err, "Unknown file format '%s'", format);
         return -EINVAL;
+    }
+    if (!plan->disk) { /* nobody would have the overlay */
+        error_set(err, "Node '%s' is not in use by a disk", plan->root->name);
+        return -EBUSY;
     }
     return 0;
 }
@@ -168,14 +184,7 @@ static json_t *overlay_options(const struct plan *plan)
 /* Does anybody stand on this node, or show it to a guest? */
 static bool in_use(const struct node *node)
 {
-    struct node *n;
-
-    TAILQ_FOREACH(n, &all_nodes, link) {
-        if (n->file == node || n->backing == node) {
-            return true;
-        }
-    }
-    return node->busy_reason || disk_of_root(node);
+    return node_parent(node) || node->busy_reason || disk_of_root(node);
 }
 
 /* The overlay that somebody has opened for us. */

@@ -276,6 +276,21 @@ static json_t *merged_limits(const json_t *props)
     return all;
 }
 
+/* Those with x- are judged one by one, before all limits are looked at together. */
+static int check_old_names(const json_t *props, struct error *err)
+{
+    json_t *value;
+    const char *key;
+
+    json_object_foreach((json_t *)props, key, value) {
+        if (!strncmp(key, "x-", 2) && json_integer_value(value) < 0) {
+            error_set(err, "Property values cannot be negative");
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
 int throttle_group_new(const char *id, const json_t *props, struct error *err)
 {
     struct throttle_group *g = find(id);
@@ -288,7 +303,8 @@ int throttle_group_new(const char *id, const json_t *props, struct error *err)
         return -EEXIST;
     }
     g = make(id);
-    ret = set_limits(g, limits, err);
+    ret = check_old_names(props, err);
+    ret = ret ? ret : set_limits(g, limits, err);
     g->by_name = ret == 0;
     drop_unused(g);
     json_decref(limits);

@@ -9,6 +9,10 @@
 #include <stdint.h>
 #include <stdio.h>
 
+/* What a person may have meant who wrote something else. */
+#define SIZE_SUFFIXES_HINT \
+    "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\nand exabytes, respectively."
+
 /* Parse a size as QEMU's options and monitor do: decimal or 0x hex; optional fraction (decimal only); optional
  * suffix b k m g t p e in either case, powers of 1024; `unit` is the factor when no suffix is given
  * (1 for bytes, 1 << 20 for megabytes).  The whole string must be consumed when `end` is NULL;

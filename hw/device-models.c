@@ -267,23 +267,21 @@ static bool ide_taken(unsigned channel, unsigned unit)
     return false;
 }
 
-/* Channel and unit from bus=ide.N and unit=, or the first that is free. */
+/* Channel and unit from bus=ide.N and unit=; without them the second channel, where QEMU puts them as well, and the first unit that is
+ * free. */
 static int ide_place(const struct device *dev, unsigned *channel, unsigned *unit, struct error *err)
 {
     const char *bus = device_text(dev, "bus");
     bool unit_given = json_object_get(dev->properties, "unit");
     uint64_t wanted = unit_given ? device_number(dev, "unit") : 0;
 
-    *channel = bus ? bus[4] - '0' : 0; /* its name has been checked */
+    *channel = bus ? bus[4] - '0' : 1; /* its name has been checked */
     *unit = wanted;
     if (wanted >= 2 && wanted != UINT32_MAX) {
         error_set(err, "Can't create IDE unit %llu, bus supports only 2 units", (unsigned long long)wanted);
         return -EINVAL;
     }
     if (!unit_given || wanted == UINT32_MAX) {
-        if (!bus && ide_taken(0, 0) && ide_taken(0, 1)) {
-            *channel = 1;
-        }
         *unit = ide_taken(*channel, 0) ? 1 : 0;
     }
     if (ide_taken(*channel, *unit)) {

@@ -69,7 +69,7 @@ int device_unplug(struct device *dev, struct error *err)
         return -EBUSY;
     }
     if (!device_hotpluggable(dev)) {
-        error_set(err, "Bus '%s' does not support hotplugging", device_text(dev, "bus") ?: "ide.0");
+        error_set(err, "Bus '%s' does not support hotplugging", device_text(dev, "bus") ?: "ide.1");
         return -ENOTSUP;
     }
     dev->unplugging = true;

@@ -104,6 +104,10 @@ int job_cancel(struct job *job, bool force, struct error *err)
     } else {
         job->cancelled = true;
         job->force |= force;
+        if (job->user_paused) { /* it does not stand still any more */
+            job->user_paused = false;
+            job->pause_count--;
+        }
     }
     job_kick(job);
     return 0;

@@ -435,7 +435,7 @@ static CO_ENTRY void co_job_life(void *arg)
     }
     if (ret < 0) {
         set_status(job, JOB_ABORTING);
-        if (ret != -ECANCELED && !error_is_set(&job->err)) {
+        if (!error_is_set(&job->err)) {
             error_set(&job->err, "%s", strerror(-ret));
         }
     }

@@ -172,6 +172,7 @@ struct stream_args {
     const char *base_node;    /* node-name; or NULL */
     const char *bottom;       /* node-name of the lowest image that is merged; or NULL */
     const char *backing_file; /* string to record instead of the base's own; or NULL */
+    const char *filter_name;  /* of the node that QEMU's job has; or NULL */
     bool has_speed;
     int64_t speed;
     int64_t latency;          /* ns; 0: no target */

@@ -53,6 +53,19 @@ struct stream {
 
 /* --- Copying ---------------------------------------------------------------------------------------------------- */
 
+/* How far it is: the start of the earliest window that is not in the target. */
+static void tell_progress(struct job *job)
+{
+    const struct stream *s = job->state;
+    const struct window *w = TAILQ_FIRST(&s->windows);
+
+    while (w && w->done && w->ret == 0) {
+        w = TAILQ_NEXT(w, link);
+    }
+    job_progress(job, w ? w->offset : s->copier.offset);
+    job_data_done(job, s->copier.copied);
+}
+
 /* Fill one window; a `stop` policy tries it again after the operator resumed the job. */
 static CO_ENTRY void co_stream_window(void *arg)
 {
@@ -67,10 +80,12 @@ static CO_ENTRY void co_stream_window(void *arg)
     w->done = true;
     s->in_flight--;
     s->in_flight_bytes -= w->len;
+    if (!w->job->paused) { /* what is told of a job that stands still does so, too */
+        tell_progress(w->job); /* one with a speed limit looks for its windows later */
+    }
     co_queue_wake_all(&s->ended);
 }
 
-/* Progress is the start of the earliest window still open. */
 static void reap(struct job *job, int *error)
 {
     struct stream *s = job->state;
@@ -83,9 +98,7 @@ static void reap(struct job *job, int *error)
         TAILQ_REMOVE(&s->windows, w, link);
         free(w);
     }
-    w = TAILQ_FIRST(&s->windows);
-    job_progress(job, w ? w->offset : s->copier.offset);
-    job_data_done(job, s->copier.copied);
+    tell_progress(job);
 }
 
 static void co_wait_window(struct stream *s)
@@ -370,11 +383,9 @@ static struct node *find_by_file(struct node *target, const char *base)
     return NULL;
 }
 
-static int find_base(const struct stream_args *args, struct node *target, struct node **base, struct error *err)
+/* One name of where it ends, before any of them is looked up. */
+static int check_ends(const struct stream_args *args, struct error *err)
 {
-    struct node *bottom;
-
-    *base = NULL;
     if (args->base && args->base_node) {
         error_set(err, "'base' and 'base-node' cannot be specified at the same time");
         return -EINVAL;
@@ -384,6 +395,14 @@ static int find_base(const struct stream_args *args, struct node *target, struct
                                   : "'bottom' and 'base-node' cannot be specified at the same time");
         return -EINVAL;
     }
+    return 0;
+}
+
+static int find_base(const struct stream_args *args, struct node *target, struct node **base, struct error *err)
+{
+    struct node *bottom;
+
+    *base = NULL;
     if (args->base) {
         *base = find_by_file(target, args->base);
         if (!*base) {
@@ -450,7 +469,7 @@ static int check_free(struct node *target, struct node *base, const char *device
 
 static int choose_names(struct stream *s, const struct stream_args *args, struct error *err)
 {
-    if (args->backing_file && !s->base) {
+    if (args->backing_file && (!s->base || args->bottom)) { /* QEMU knows no base then, whatever `bottom` stands on */
         error_set(err, "backing file specified, but streaming the entire chain");
         return -EINVAL;
     }
@@ -463,6 +482,23 @@ static int choose_names(struct stream *s, const struct stream_args *args, struct
         return 0; /* nothing will be recorded */
     }
     return s->target->driver->check_backing(s->target, s->backing_name, s->backing_format, err);
+}
+
+/* QEMU puts a node of its own there. We need none, but a name that could not be given is refused all the same. */
+static int check_filter_name(const char *name, struct error *err)
+{
+    if (!name) {
+        return 0;
+    }
+    if (!id_wellformed(name)) {
+        error_set(err, "Could not create node: Invalid node-name: '%s'", name);
+        return -EINVAL;
+    }
+    if (node_find(name)) {
+        error_set(err, "Could not create node: Duplicate nodes with node-name='%s'", name);
+        return -EEXIST;
+    }
+    return 0;
 }
 
 static void stream_free(struct stream *s)
@@ -505,7 +541,7 @@ static int co_stream_begin(struct job *job, struct stream *s, struct error *err)
 
 int co_stream_start(const struct stream_args *args, struct error *err)
 {
-    struct node *root = disk_or_node(args->device, err), *target = filter_skip(root), *base;
+    struct node *root = check_ends(args, err) < 0 ? NULL : disk_or_node(args->device, err), *target = filter_skip(root), *base;
     const char *id = args->job_id;
     struct disk *disk;
     struct stream *s;
@@ -527,7 +563,7 @@ int co_stream_start(const struct stream_args *args, struct error *err)
     s->base = base;
     TAILQ_INIT(&s->windows);
     co_queue_init(&s->ended);
-    if (choose_names(s, args, err) < 0) {
+    if (choose_names(s, args, err) < 0 || check_filter_name(args->filter_name, err) < 0) {
         stream_free(s);
         return -EINVAL;
     }

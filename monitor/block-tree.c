@@ -141,7 +141,9 @@ static json_t *co_image_alone(struct node *node, json_t *below)
         member_set_text(tree, "full-backing-filename", full);
         member_set_text(tree, "backing-filename", node->backing_name);
     }
-    set(tree, "dirty-flag", json_false());
+    if (node_host_file(node)) {
+        set(tree, "dirty-flag", json_false());
+    }
     return tree;
 }
 

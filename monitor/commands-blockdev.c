@@ -45,9 +45,6 @@ static int co_qmp_blockdev_create(struct monitor *mon, json_t *args, json_t **re
 
 static int check_link(const char *device, struct node *root, struct node *image, struct error *err)
 {
-    if (node_check_free(image, err) < 0) {
-        return -EBUSY;
-    }
     if (!image->backing) {
         error_set(err, "not allowing backing file change on an image without a backing file");
         return -EINVAL;
@@ -56,7 +53,7 @@ static int check_link(const char *device, struct node *root, struct node *image,
         error_set(err, "'%s' and image file are not in the same chain", device);
         return -EINVAL;
     }
-    return 0;
+    return node_check_free(image, err);
 }
 
 /* The image is read-write for that time. */
@@ -93,6 +90,10 @@ static int co_change_backing_file(struct monitor *mon, json_t *args, json_t **re
 
     if (!root) {
         return -ENOENT;
+    }
+    if (node_parent(root)) {
+        error_set(err, "Need a root block node");
+        return -EINVAL;
     }
     if (!image) {
         error_set(err, "Cannot find device='' nor node-name='%s'", name);
@@ -146,6 +147,19 @@ static int co_blockdev_snapshot(struct monitor *mon, json_t *args, json_t **resu
     return co_snapshot_sync(&snapshot, err);
 }
 
+/* Actions of which each ends at once have no end in common; what the first one is decides. */
+static int check_mode(const json_t *args, struct error *err)
+{
+    const char *mode = member_text(json_object_get(args, "properties"), "completion-mode");
+    const char *type = member_text(json_array_get(json_object_get(args, "actions"), 0), "type");
+
+    if (mode && !strcmp(mode, "grouped") && type && strcmp(type, "abort")) {
+        error_set(err, "Action '%s' does not support Transaction property completion-mode = %s", type, mode);
+        return -EINVAL;
+    }
+    return 0;
+}
+
 static int co_transaction(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
     json_t *actions = json_object_get(args, "actions"), *action;
@@ -162,7 +176,7 @@ static int co_transaction(struct monitor *mon, json_t *args, json_t **result, st
             list[i] = strcmp(type, "blockdev-snapshot") ? sync_args(mon, data) : node_args(data);
         }
     }
-    return co_snapshot_group(list, n, err);
+    return check_mode(args, err) < 0 ? -EINVAL : co_snapshot_group(list, n, err);
 }
 
 /* --- Rows ----------------------------------------------------------------------------------------------------------- */

@@ -157,10 +157,6 @@ int co_block_resize(struct monitor *mon, json_t *args, json_t **result, struct e
     if (ret < 0) {
         return ret;
     }
-    if (size % NODE_SECTOR) {
-        error_set(err, "The new size must be a multiple of %u", NODE_SECTOR);
-        return -EINVAL;
-    }
     node_ref(node);
     node->busy_reason = "block device is being resized";
     ret = co_node_truncate(node, size, err);

@@ -11,18 +11,13 @@
 #include "block/blockdev.h"
 #include "core/mem.h"
 #include "export/nbd-server.h"
+#include "monitor/events.h"
 #include "monitor/handlers.h"
 #include "monitor/members.h"
-#include "monitor/qmp.h"
 
 #define CLIENTS_MAX 100 /* unless max-connections says otherwise */
 
 /* --- The server -------------------------------------------------------------------------------------------------------- */
-
-static void export_deleted(const char *id)
-{
-    qmp_event("BLOCK_EXPORT_DELETED", json_pack("{s:s}", "id", id));
-}
 
 /* A member of QMP's address, named in full in what is said about it.  NULL with err. */
 static json_t *member(json_t *tree, const char *key, const char *shown, json_type type, struct error *err)
@@ -86,7 +81,7 @@ static const char *address_path(json_t *addr, struct error *err)
 
 static int start(const char *path, unsigned max_clients, struct error *err)
 {
-    nbd_on_export_deleted(export_deleted);
+    nbd_on_export_deleted(events_export_deleted);
     return nbd_server_start(path, max_clients, err);
 }
 
@@ -117,8 +112,9 @@ static int co_nbd_server_stop_command(struct monitor *mon, json_t *args, json_t 
 
 /* --- Exports ------------------------------------------------------------------------------------------------------------- */
 
-/* A disk is followed, whether named by its id or by its root; any other node is taken as it is. */
-static int add(struct nbd_export_spec *spec, const char *device, struct error *err)
+/* A disk is followed, whether named by its id or by its root; any other node is taken as it is.  What cannot be written to is
+ * offered without when that is to be `downgrade`d. */
+static int add(struct nbd_export_spec *spec, const char *device, bool downgrade, struct error *err)
 {
     struct node *node = disk_or_node(device, err);
 
@@ -128,8 +124,12 @@ static int add(struct nbd_export_spec *spec, const char *device, struct error *e
     spec->disk = disk_find(device);
     spec->disk = spec->disk ? spec->disk : disk_of_root(node);
     spec->node = node;
-    /* As QEMU: offered without.  A layer may be writable at the moment, but for a job alone. */
-    if (spec->disk ? spec->disk->read_only : node->read_only || node->want_read_only) {
+    /* A layer may be writable at the moment, but for a job alone. */
+    if (spec->writable && (spec->disk ? spec->disk->read_only : node->read_only || node->want_read_only)) {
+        if (!downgrade) {
+            error_set(err, "Cannot export read-only node as writable");
+            return -EINVAL;
+        }
         spec->writable = false;
     }
     if (spec->writable && spec->disk && spec->disk->qdev) {
@@ -138,6 +138,10 @@ static int add(struct nbd_export_spec *spec, const char *device, struct error *e
                   node->name, node->name, spec->disk->id, node->name);
         error_hint(err, "A device writes to this disk. A drive with if=none can be exported for writing.");
         return -EPERM;
+    }
+    if (!nbd_server_running()) {
+        error_set(err, "NBD server not running");
+        return -EINVAL;
     }
     return nbd_export_add(spec, err);
 }
@@ -152,22 +156,18 @@ static int co_nbd_server_add(struct monitor *mon, json_t *args, json_t **result,
         .writable = member_true(args, "writable"),
     };
 
-    if (!nbd_server_running()) {
-        error_set(err, "NBD server not running");
-        return -EINVAL;
-    }
     if (!disk_or_node(device, err)) {
         return -ENODEV;
     }
-    if (!*spec.name) {
+    if (!id_wellformed(spec.name)) {
         error_set(err, "Invalid block export id");
         return -EINVAL;
     }
-    if (bitmap) {
+    if (bitmap && nbd_server_running()) {
         error_set(err, "Bitmap '%s' is not found", bitmap);
         return -ENOENT;
     }
-    return add(&spec, device, err);
+    return add(&spec, device, true, err);
 }
 
 static int co_nbd_server_remove(struct monitor *mon, json_t *args, json_t **result, struct error *err)
@@ -205,7 +205,7 @@ static int co_block_export_add(struct monitor *mon, json_t *args, json_t **resul
         error_set(err, "Cannot find device='' nor node-name='%s'", node_name);
         return -ENODEV;
     }
-    return add(&spec, node_name, err);
+    return add(&spec, node_name, false, err);
 }
 
 static int co_query_block_exports(struct monitor *mon, json_t *args, json_t **result, struct error *err)
@@ -232,7 +232,7 @@ static int co_export_all(bool writable, struct error *err)
     TAILQ_FOREACH(disk, &all_disks, link) {
         struct nbd_export_spec spec = { .name = disk->id, .writable = writable };
 
-        if (*disk->id && disk->root && add(&spec, disk->id, err) < 0) {
+        if (*disk->id && disk->root && add(&spec, disk->id, true, err) < 0) {
             co_nbd_server_stop(NULL);
             return -EINVAL;
         }

@@ -145,15 +145,12 @@ static int co_hmp_device_add(struct monitor *mon, json_t *args, json_t **result,
 {
     const char *words = member_text(args, "device");
     json_t *tree = keyval_parse(words ? words : "", "driver", err);
-    const char *id = member_text(tree, "id");
     int ret = -EINVAL;
 
     if (tree && answer_help(mon, tree)) {
         ret = 0;
-    } else if (id && device_find(id)) {
-        error_set(err, "Duplicate device ID '%s'", id); /* -device says it otherwise */
     } else if (tree) {
-        ret = co_device_add(tree, true, words, err);
+        ret = co_device_plug(tree, err);
     }
 
     json_decref(tree);

@@ -46,6 +46,7 @@ int co_block_stream(struct monitor *mon, json_t *args, json_t **result, struct e
         .base_node = member_text(args, "base-node"),
         .bottom = member_text(args, "bottom"),
         .backing_file = member_text(args, "backing-file"),
+        .filter_name = member_text(args, "filter-node-name"),
         .has_speed = speed,
         .speed = json_integer_value(speed),
         .latency = member_int(args, "latency"),

@@ -8,6 +8,7 @@
 #include "core/mem.h"
 #include "export/nbd-server.h"
 #include "hw/device.h"
+#include "monitor/events.h"
 #include "monitor/handlers.h"
 #include "monitor/members.h"
 
@@ -37,12 +38,25 @@ struct disk *disk_of_args(const json_t *args, struct error *err)
     if (id) {
         struct device *dev = device_find_any(id);
 
-        disk = dev ? dev->disk : disk_of_path(id);
+        disk = disk_of_path(id);
+        if (!disk && dev) { /* what is plugged in is a bridge to it */
+            error_set(err, "Device does not have a block device backend");
+            error_hint(err, "Its disk has the id '%s'.", dev->disk->qdev);
+            return NULL;
+        }
     }
     if (!disk) {
         error_set_class(err, ERROR_DEVICE_NOT_FOUND, "Device '%s' not found", device ? device : id);
     }
     return disk;
+}
+
+static void move_tray(struct disk *disk, bool open)
+{
+    if (disk_has_tray(disk) && disk->tray_open != open) {
+        disk->tray_open = open;
+        events_tray_moved(disk);
+    }
 }
 
 static int open_tray(struct disk *disk, const char *name, struct error *err)
@@ -54,7 +68,7 @@ static int open_tray(struct disk *disk, const char *name, struct error *err)
     if (disk->root && node_check_free(disk->root, err) < 0) {
         return -EBUSY;
     }
-    disk->tray_open = disk_has_tray(disk);
+    move_tray(disk, true);
     return 0;
 }
 
@@ -126,7 +140,7 @@ int co_blockdev_change_medium(struct monitor *mon, json_t *args, json_t **result
         return -EEXIST;
     }
     disk_put_medium(disk, node);
-    disk->tray_open = false;
+    move_tray(disk, false);
     return 0;
 }
 

@@ -71,6 +71,9 @@ const struct event_row event_rows[] = {
     { .name = "BLOCK_JOB_READY", .data = { JOB_MEMBERS } },
     { .name = "BLOCK_JOB_PENDING", .data = { { "type", ARG_ENUM, .choices = job_types }, { "id", ARG_STRING } } },
     { .name = "JOB_STATUS_CHANGE", .data = { { "id", ARG_STRING }, { "status", ARG_ENUM, .choices = job_states } } },
+    { .name = "DEVICE_TRAY_MOVED",
+      .data = { { "device", ARG_STRING }, { "id", ARG_STRING }, { "tray-open", ARG_BOOL } } },
+    { .name = "BLOCK_EXPORT_DELETED", .data = { { "id", ARG_STRING } } },
     { .name = "DEVICE_DELETED", .data = { { "device", ARG_STRING, .optional = true }, { "path", ARG_STRING } } },
     { 0 },
 };
@@ -286,6 +289,17 @@ void events_shutdown(const char *reason)
 void events_powerdown(void)
 {
     send_event("POWERDOWN", NULL);
+}
+
+void events_tray_moved(const struct disk *disk)
+{
+    send_event("DEVICE_TRAY_MOVED",
+               json_pack("{s:s, s:s, s:b}", "device", disk->id, "id", disk->qdev, "tray-open", disk->tray_open));
+}
+
+void events_export_deleted(const char *id)
+{
+    send_event("BLOCK_EXPORT_DELETED", json_pack("{s:s}", "id", id));
 }
 
 static void device_deleted(const char *id, const char *path)

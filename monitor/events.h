@@ -6,6 +6,7 @@
 #ifndef MONITOR_EVENTS_H
 #define MONITOR_EVENTS_H
 
+#include "block/disk.h"
 #include "monitor/monitor.h"
 
 /* Begin and end to listen.  It is here that an error policy's `stop` stops the machine. */
@@ -18,6 +19,10 @@ void events_set_notice(void (*fn)(const char *text));
 void events_shutdown(const char *reason);
 /* POWERDOWN. */
 void events_powerdown(void);
+/* DEVICE_TRAY_MOVED: it is open now, or closed. */
+void events_tray_moved(const struct disk *disk);
+/* BLOCK_EXPORT_DELETED. */
+void events_export_deleted(const char *id);
 
 /* What QMP clients may hear of: the table of all events.  An event that is sent is one of them, with members that its row
  * names. */

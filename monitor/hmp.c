@@ -18,6 +18,7 @@
 #include "core/size.h"
 #include "core/trace.h"
 #include "monitor/chain-names.h"
+#include "monitor/expression.h"
 #include "monitor/hints.h"
 #include "monitor/members.h"
 
@@ -284,26 +285,13 @@ static int read_bool(struct reading *r, const struct command_arg *arg)
 
 static int read_int(struct reading *r, const struct command_arg *arg)
 {
-    const char *p = r->p;
-    unsigned long long value;
-    bool minus = false;
-    char *end;
+    int64_t value;
+    AUTOFREE char *wrong = expression_read(&r->p, &value);
 
-    for (; *p && strchr("+- \t", *p); p++) {
-        minus ^= *p == '-';
+    if (wrong) {
+        return refuse(r, wrong);
     }
-    if (!isdigit((unsigned char)*p)) {
-        AUTOFREE char *text = mem_printf("invalid char '%c' in expression", *p);
-
-        return refuse(r, *p ? text : "unexpected end of expression");
-    }
-    errno = 0;
-    value = strtoull(p, &end, 0);
-    if (errno) {
-        return refuse(r, "number too large");
-    }
-    json_object_set_new(r->args, arg->name, json_integer(minus ? -value : value));
-    r->p = end;
+    json_object_set_new(r->args, arg->name, json_integer(value));
     return 0;
 }
 

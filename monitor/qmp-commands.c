@@ -48,34 +48,18 @@ static int co_human_monitor_command(struct monitor *mon, json_t *args, json_t **
 
 /* --- Jobs ------------------------------------------------------------------------------------- */
 
-/* QEMU puts a node of its own there.  We need none, but a name that could not be given is refused
- * all the same. */
-static int check_filter_name(const char *name, struct error *err)
-{
-    if (!id_wellformed(name)) {
-        error_set(err, "Could not create node: Invalid node-name: '%s'", name);
-        return -EINVAL;
-    }
-    if (node_find(name)) {
-        error_set(err, "Could not create node: Duplicate nodes with node-name='%s'", name);
-        return -EEXIST;
-    }
-    return 0;
-}
-
 static int co_qmp_block_stream(struct monitor *mon, json_t *args, json_t **result,
                                struct error *err)
 {
-    const char *filter = member_text(args, "filter-node-name"), *device = member_text(args, "device");
+    const char *device = member_text(args, "device");
     struct node *node = disk_find(device) ? NULL : node_find(device);
-    int ret = filter ? check_filter_name(filter, err) : 0;
 
     /* A job is called like its disk; an image in the middle of a chain has none, and then QEMU
      * finds the name wrong. */
     if (node && !disk_of_root(node) && !json_object_get(args, "job-id")) {
         json_object_set_new(args, "job-id", json_string(""));
     }
-    return ret ? ret : co_block_stream(mon, args, result, err);
+    return co_block_stream(mon, args, result, err);
 }
 
 /* QEMU's jobs obey at once when they can, so that the answer comes behind the events.  Ours obey in

@@ -43,7 +43,7 @@ static const struct row json_trees[] = {
     { "{'driver':'file','filename':'/a','cache':{'writeback':true}}", "Parameter 'cache.writeback' is unexpected" },
     { "{'driver':'qcow2','file':'node','l2-cache-size':'1'}",
       "Invalid parameter type for 'l2-cache-size', expected: integer" },
-    { "{'driver':'qcow2','file':'node','l2-cache-size':-1}", "Parameter 'l2-cache-size' expects uint64" },
+    { "{'driver':'qcow2','file':'node','l2-cache-size':-1}", "Parameter 'l2-cache-size' expects a non-negative number below 2^64" },
     { "{'driver':'qcow2','file':'node','l2-cache-size':1048576}", NULL },
 };
 
@@ -58,7 +58,7 @@ static const struct row word_trees[] = {
     { "{'driver':'qcow2','file':'node','l2-cache-size':'0x100000'}", NULL },
     { "{'driver':'qcow2','file':'node','l2-cache-size':'1M'}", "Parameter 'l2-cache-size' expects integer" },
     { "{'driver':'qcow2','file':'node','l2-cache-size':''}", "Parameter 'l2-cache-size' expects integer" },
-    { "{'driver':'qcow2','file':'node','l2-cache-size':'-5'}", "Parameter 'l2-cache-size' expects uint64" },
+    { "{'driver':'qcow2','file':'node','l2-cache-size':'-5'}", "Parameter 'l2-cache-size' expects a non-negative number below 2^64" },
     { "{'driver':'file','filename':'/a','read-only':[]}", "Parameter 'read-only' expects 'on' or 'off'" },
     { "{'driver':'qcow2','file':'node','l2-cache-size':[]}", "Parameter 'l2-cache-size' expects integer" },
     { "{'driver':'qcow2','file':'node','l2-cache-size':'99999999999999999999'}",

@@ -66,7 +66,7 @@ static const struct row listed[] = {
     { "{'big':-1}", NULL },
     { "{'big':'1'}", "Parameter 'big' expects uint64" },
     { "{'object':{'kind':'a','x':5}}", NULL },
-    { "{'object':{'kind':'a','x':-5}}", "Parameter 'object.x' expects uint64" },
+    { "{'object':{'kind':'a','x':-5}}", "Parameter 'x' expects a non-negative number below 2^64" },
     { "{'object':{'kind':'a','x':true}}", "Invalid parameter type for 'object.x', expected: integer" },
     { "{'object':{'kind':'b'}}", NULL },
     { "{'object':{'kind':'b','x':5}}", "Parameter 'object.x' is unexpected" },
@@ -456,7 +456,8 @@ static const struct {
 } snapshots[] = {
     { { .device = "nobody" }, "Cannot find device='nobody' nor node-name=''" },
     { { .node_name = "nobody", .snapshot_node_name = "s" }, "Cannot find device='' nor node-name='nobody'" },
-    { { .device = "nobody", .node_name = "b", .snapshot_node_name = "s" }, "Cannot find device='nobody' nor node-name='b'" },
+    { { .device = "nobody", .node_name = "d", .snapshot_node_name = "s" }, "Cannot find device='nobody' nor node-name='d'" },
+    { { .device = "nobody", .node_name = "b" }, "New overlay node-name missing" },
     { { .device = "empty" }, "Device 'empty' has no medium" },
     { { .node_name = "b" }, "New overlay node-name missing" },
     { { .node_name = "b", .snapshot_node_name = "c" }, "New overlay node-name already in use" },

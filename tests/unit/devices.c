@@ -322,11 +322,12 @@ static void CO_ENTRY co_ide_places(void *arg)
         { "{'driver':'ide-cd','id':'a'}", "Duplicate ID 'a' for device" },
         { "{'driver':'ide-cd','unit':'0'}", "IDE unit 0 is in use" },
         { "{'driver':'ide-cd','id':'b'}", NULL },
-        { "{'driver':'ide-cd','bus':'ide.0'}", "IDE unit 1 is in use" },
-        { "{'driver':'ide-hd','drive':'n','bus':'ide.0','unit':'1'}", "IDE unit 1 is in use" },
-        { "{'driver':'ide-cd','id':'c'}", NULL },
-        { "{'driver':'ide-cd','id':'d'}", NULL },
+        { "{'driver':'ide-cd','bus':'ide.1'}", "IDE unit 1 is in use" },
+        { "{'driver':'ide-hd','drive':'n','bus':'ide.1','unit':'1'}", "IDE unit 1 is in use" },
         { "{'driver':'ide-cd'}", "IDE unit 1 is in use" },
+        { "{'driver':'ide-cd','id':'c','bus':'ide.0'}", NULL },
+        { "{'driver':'ide-cd','id':'d','bus':'ide.0'}", NULL },
+        { "{'driver':'ide-cd','bus':'ide.0'}", "IDE unit 1 is in use" },
         { "{'driver':'virtio-blk','drive':'n','id':'v'}", NULL },
     };
     static const char order[] = "abcd";
@@ -338,7 +339,7 @@ static void CO_ENTRY co_ide_places(void *arg)
         struct device *dev = device_find(id);
 
         assert_non_null(dev);
-        assert_int_equal(dev->hardware->channel, i / 2);
+        assert_int_equal(dev->hardware->channel, i < 2);
         assert_int_equal(dev->hardware->unit, i % 2);
         assert_ptr_equal(device_find_any(dev->path), dev);
     }
@@ -347,7 +348,7 @@ static void CO_ENTRY co_ide_places(void *arg)
     co_bench_end();
 }
 
-static void ide_devices_take_the_first_place_that_is_free(void **state)
+static void ide_devices_without_a_bus_stand_on_the_second_channel_until_it_is_full(void **state)
 {
     loop_run_co(co_ide_places, NULL);
 }
@@ -500,7 +501,7 @@ static void CO_ENTRY co_unplugs(void *arg)
 {
     static const struct row hot = { V "'id':'hot'}", NULL }, cold = { "{'driver':'ide-cd','id':'cd'}", NULL };
     struct row busy = { "the second time", "Device hot is already in the process of unplug" };
-    struct row ide = { "ide-cd", "Bus 'ide.0' does not support hotplugging" };
+    struct row ide = { "ide-cd", "Bus 'ide.1' does not support hotplugging" };
     struct error err = ERROR_INIT;
 
     co_bench_begin();
@@ -605,7 +606,7 @@ int main(void)
         cmocka_unit_test(word_properties_are_checked_by_spelling),
         cmocka_unit_test(models_say_what_they_want),
         cmocka_unit_test(only_pci_devices_are_plugged_into_a_running_machine),
-        cmocka_unit_test(ide_devices_take_the_first_place_that_is_free),
+        cmocka_unit_test(ide_devices_without_a_bus_stand_on_the_second_channel_until_it_is_full),
         cmocka_unit_test(a_disk_has_one_device_that_writes),
         cmocka_unit_test(nobody_writes_below_somebody_who_looks),
         cmocka_unit_test(a_file_that_cannot_be_locked_gets_no_device),

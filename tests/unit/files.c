@@ -63,7 +63,7 @@ static void CO_ENTRY co_test_open(void *arg)
     } rows[] = {
         { { IO_SIM_OPEN, EIO, 0 }, FILE_NODE, "Could not open '/f': Input/output error" },
         { { IO_SIM_OPEN, EIO, 0 }, AUTO, "Could not open '/f': Input/output error" },
-        { { IO_SIM_OPEN, EISDIR, 0 }, FILE_NODE, "'file' driver requires '/f' to be a regular file" },
+        { { IO_SIM_OPEN, EISDIR, 0 }, FILE_NODE, "Could not open '/f': Is a directory" },
         { { IO_SIM_OPEN, EINVAL, 0 }, FILE_NODE, "'file' driver requires '/f' to be a regular file" },
         { { IO_SIM_OPEN, EACCES, 0 }, FILE_NODE, "Could not open '/f': Permission denied" },
         { { IO_SIM_SIZE, EIO, 0 }, FILE_NODE, "Could not open '/f': Input/output error" },

@@ -9,6 +9,8 @@
 #define events_set_notice heard_events_set_notice
 #define events_shutdown heard_events_shutdown
 #define events_powerdown heard_events_powerdown
+#define events_tray_moved heard_events_tray_moved
+#define events_export_deleted heard_events_export_deleted
 #define event_rows heard_event_rows
 #include "monitor/events.c"
 
