@@ -408,6 +408,9 @@ size_t sim_world_files(const struct sim_world *world, struct sim_file ***list)
         (*list)[n++] = file;
     }
     qsort(*list, n, sizeof(**list), by_age);
+    for (size_t i = 0; i < n; i++) {
+        (*list)[i]->place = i;
+    }
     return n;
 }
 

@@ -18,6 +18,7 @@ struct sim_op {
     uint64_t id; /* counts all that were ever made */
     enum io_sim_op kind;
     uint64_t offset, len; /* truncate: offset is the new size */
+    uint64_t hash;        /* of all that, once somebody has asked */
     unsigned char data[]; /* write and copy: `len` bytes */
 };
 
@@ -45,6 +46,7 @@ struct sim_file {
     struct sim_op_list flying;  /* issued, not completed */
     LIST_HEAD(, sim_handle) handles;
     struct sim_file *twin;      /* while a world is copied */
+    size_t place;               /* by age, as sim_world_files() has found it */
 };
 
 struct sim_handle {
@@ -110,6 +112,8 @@ void sim_file_unref(struct sim_file *file);
 /* Operations on contents. */
 struct sim_op *sim_op_new(enum io_sim_op kind, uint64_t offset, uint64_t len, bool with_data);
 void sim_op_unref(struct sim_op *op);
+/* Equal for operations that do the same. */
+uint64_t sim_op_hash(struct sim_op *op);
 void sim_op_apply(struct sim_content *content, const struct sim_op *op);
 void sim_op_fly(struct sim_file *file, struct sim_op *op);  /* takes a reference */
 /* From flying to cached, seen by readers. */

@@ -15,6 +15,7 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 uint64_t sim_writeback;
 
@@ -31,6 +32,7 @@ struct sim_op *sim_op_new(enum io_sim_op kind, uint64_t offset, uint64_t len, bo
     op->kind = kind;
     op->offset = offset;
     op->len = len;
+    op->hash = 0;
     return op;
 }
 
@@ -44,6 +46,17 @@ void sim_op_unref(struct sim_op *op)
 static bool has_data(const struct sim_op *op)
 {
     return op->kind & (IO_SIM_WRITE | IO_SIM_COPY);
+}
+
+uint64_t sim_op_hash(struct sim_op *op)
+{
+    if (!op->hash) {
+        uint64_t numbers[] = { op->kind, op->offset, op->len,
+                               has_data(op) ? XXH3_64bits(op->data, op->len) : 0 };
+
+        op->hash = XXH3_64bits(numbers, sizeof(numbers));
+    }
+    return op->hash;
 }
 
 static uint64_t op_bytes(const struct sim_op *op)

@@ -13,8 +13,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include "core/io-sim-disk.h"
 
@@ -38,20 +40,41 @@ void io_sim_cut(enum io_sim_cut mode, uint64_t seed)
     sim_generation++;
 }
 
+static uint64_t hash_of(const uint64_t *numbers, size_t n)
+{
+    return XXH3_64bits(numbers, n * sizeof(*numbers));
+}
+
+static uint64_t text_hash(const char *text)
+{
+    return text ? XXH3_64bits(text, strlen(text)) : 0;
+}
+
+/* Which of a world's files it is: equal in worlds that have been made in the same way. */
+static uint64_t file_hash(const struct sim_file *file)
+{
+    return hash_of((uint64_t[]){ file->place, text_hash(file->path) }, 2);
+}
+
 static void describe_name(const struct sim_dirop *d, struct io_sim_pending *out)
 {
+    uint64_t numbers[] = { d->file ? file_hash(d->file) : 0, text_hash(d->path),
+                           text_hash(d->from) };
+
     *out = (struct io_sim_pending){
         .id = ~d->order, /* from the other end than those of contents */
+        .hash = hash_of(numbers, ARRAY_SIZE(numbers)),
         .op = !d->file ? IO_SIM_UNLINK : d->from ? IO_SIM_RENAME : IO_SIM_OPEN,
         .is_name = true,
         .path = d->path,
     };
 }
 
-static void describe_op(const struct sim_file *file, const struct sim_op *op, bool in_flight,
+static void describe_op(const struct sim_file *file, struct sim_op *op, bool in_flight,
                         struct io_sim_pending *out)
 {
     *out = (struct io_sim_pending){ .id = op->id, .op = op->kind, .in_flight = in_flight,
+                                    .hash = sim_op_hash(op) ^ file_hash(file),
                                     .path = file->path, .offset = op->offset, .len = op->len };
 }
 
@@ -133,11 +156,21 @@ uint64_t io_sim_hash_all(void)
 
 uint64_t io_sim_hash_durable(void)
 {
-    const struct sim_file *file;
+    AUTOFREE struct sim_file **list = NULL;
+    size_t n = sim_world_files(sim_world, &list);
     uint64_t sum = 0;
 
-    LIST_FOREACH(file, &sim_world->files, link) {
-        sum += content_hash(&file->durable) * (file->id * 2 + 1);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t numbers[] = { file_hash(list[i]), content_hash(&list[i]->durable) };
+
+        sum += hash_of(numbers, ARRAY_SIZE(numbers));
+    }
+    for (const struct sim_name *name = sim_world->names; name; name = name->hh.next) {
+        if (name->durable) {
+            uint64_t numbers[] = { file_hash(name->durable), text_hash(name->path), 0 };
+
+            sum += hash_of(numbers, ARRAY_SIZE(numbers));
+        }
     }
     return sum;
 }

@@ -124,6 +124,7 @@ void io_sim_cut(enum io_sim_cut mode, uint64_t seed);
  * file (the oldest file first) what is cached and what is in flight, each in its order. */
 struct io_sim_pending {
     uint64_t id;       /* one operation has one, in all snapshots that hold it */
+    uint64_t hash;     /* equal for those that do the same to the same file, in whatever run */
     enum io_sim_op op; /* of a name: OPEN (it appears), UNLINK, RENAME (`path` is the new one) */
     bool is_name, in_flight;
     const char *path;  /* until the next change */
@@ -141,7 +142,7 @@ void io_sim_cut_exact(bool kill, const char *fates);
 uint64_t io_sim_hash(const char *path);
 /* The same of all files together, with their names. */
 uint64_t io_sim_hash_all(void);
-/* What is durable on all files, whatever their names, as a number. */
+/* What is durable, contents and names, as a number. */
 uint64_t io_sim_hash_durable(void);
 
 /* All files and names with what is durable, cached and in flight.  Restoring invalidates open

@@ -25,7 +25,7 @@ struct visit {
     const struct point *p;
     size_t point;
     struct seen *tried, *judged; /* sets of operations; states with expectations */
-    uint64_t durable;
+    uint64_t durable, shown;     /* at this point: hashes of what no cut can take; of what readers see */
     bool found; /* something bad, at this run */
     uint8_t *content;
 };
@@ -44,6 +44,7 @@ void explore_free(struct explore *x)
 {
     seen_free(&x->bytes);
     seen_free(&x->good);
+    free(x->results.slot);
     judge_free(x->judge);
     free(x->content);
     free(x->shown);
@@ -106,18 +107,18 @@ static void report(struct visit *v, const struct cut *cut, const struct finding 
 
 /* --- States ----------------------------------------------------------------------------------- */
 
-/* Which operations take effect, in their order: equal numbers, equal states. */
+/* Which operations take effect on what, in their order: equal numbers, equal states, in whatever run. */
 static uint64_t set_key(const struct visit *v, const struct cut *cut)
 {
-    uint64_t key = v->durable;
+    uint64_t key = cut->kill ? ~v->shown : v->durable;
 
     for (size_t i = 0; i < cut->n; i++) {
-        if (cut->fates[i] != '0') {
-            key = (key ^ (cut->pending[i].id * 256 + cut->fates[i])) * SCATTER;
+        if (cut->fates[i] != '0' && (!cut->kill || cut->pending[i].in_flight)) {
+            key = (key ^ (cut->pending[i].hash * 256 + cut->fates[i])) * SCATTER;
             key ^= key >> 32;
         }
     }
-    return key + v->p->key * 3;
+    return key;
 }
 
 static void enter(const struct visit *v, const struct cut *cut)
@@ -398,16 +399,21 @@ static bool co_visit_cut(void *arg, const struct cut *cut)
 {
     struct visit *v = arg;
     struct explore *x = v->x;
-    uint64_t key, whole;
-    bool opinion, go_on;
+    uint64_t set = set_key(v, cut), key, whole, *result;
+    bool opinion, go_on, known;
 
     x->stats.visited++;
-    if (!x->replay && !seen_add(v->tried, set_key(v, cut) + cut->kill)) {
+    if (!x->replay && !seen_add(v->tried, set + v->p->key * 3)) {
         return true;
     }
-    enter(v, cut);
-    key = io_sim_hash_all();
-    x->stats.distinct += seen_add(&x->bytes, key);
+    result = result_of(&x->results, set);
+    known = *result;
+    if (!known) {
+        enter(v, cut);
+        *result = io_sim_hash_all();
+        x->stats.distinct += seen_add(&x->bytes, *result);
+    }
+    key = *result;
     roll(&x->stats.hash, (uint64_t[]){ v->point, key }, 2);
     key ^= v->p->key + cut->kill * SCATTER;
     if (!x->replay && !seen_add(v->judged, key)) {
@@ -420,6 +426,9 @@ static bool co_visit_cut(void *arg, const struct cut *cut)
     if (!opinion && !go_on && !v->p->closed && seen_has(&x->good, whole)) {
         x->stats.known++;
         return true;
+    }
+    if (known) {
+        enter(v, cut);
     }
     if (!co_judge_state(v, cut)) {
         return true;
@@ -481,6 +490,7 @@ static bool co_visit_points(struct explore *x, struct run *run)
         x->stats.points += !run->before;
         io_sim_restore(v.p->disk);
         v.durable = io_sim_hash_durable();
+        v.shown = io_sim_hash_all();
         n = io_sim_pending(&pending);
         for (size_t k = 0; k < n; k++) { /* names that outlive the restored world */
             int slot = world_slot(pending[k].path);

@@ -12,6 +12,7 @@
 
 #define SCATTER 0x9e3779b97f4a7c15u
 #define RUN_ENDS_WITHIN_NS (300 * NS_PER_S) /* of the virtual clock */
+#define RESULTS_ROOM (1u << 24)
 #define WORTHLESS (IO_SIM_READ | IO_SIM_MAP | IO_SIM_LOAD) /* change nothing */
 
 /* --- Numbers ---------------------------------------------------------------------------------- */
@@ -61,6 +62,24 @@ void seen_free(struct seen *seen)
 {
     free(seen->slot);
     *seen = (struct seen){ 0 };
+}
+
+uint64_t *result_of(struct results *results, uint64_t set)
+{
+    size_t i = (set * SCATTER >> 20) & (RESULTS_ROOM - 1);
+
+    set += !set;
+    if (results->n * 2 >= RESULTS_ROOM || !results->slot) {
+        free(results->slot);
+        results->slot = mem_calloc(RESULTS_ROOM, sizeof(*results->slot));
+        results->n = 0;
+    }
+    while (results->slot[i][0] && results->slot[i][0] != set) {
+        i = (i + 1) & (RESULTS_ROOM - 1);
+    }
+    results->n += !results->slot[i][0];
+    results->slot[i][0] = set;
+    return &results->slot[i][1];
 }
 
 /* --- Points ----------------------------------------------------------------------------------- */

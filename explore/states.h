@@ -18,6 +18,14 @@ bool seen_add(struct seen *seen, uint64_t key); /* false when it was there */
 bool seen_has(const struct seen *seen, uint64_t key);
 void seen_free(struct seen *seen);
 
+/* What sets of operations make of the disk: a cache. */
+struct results {
+    uint64_t (*slot)[2]; /* the set, its result */
+    size_t n;
+};
+/* Where the result of this set is, 0: nobody has seen it yet. */
+uint64_t *result_of(struct results *results, uint64_t set);
+
 /* A moment. */
 struct point {
     struct io_sim_snapshot *disk;
@@ -106,6 +114,7 @@ struct explore {
     struct explore_stats stats;
     struct seen bytes; /* of all plans */
     struct seen good;  /* states with expectations that were judged in some plan */
+    struct results results;
     struct judge *judge;
     uint8_t *content, *shown; /* what the checker reads, what the driver reads */
     uint8_t *again_content;
