@@ -592,6 +592,7 @@ const struct operation operations[] = {
     { .name = "grow", .layers = 1, .co_run = co_op_grow, .len = { 1, 512 } },
     { .name = "grow-part", .layers = 1, .co_run = co_op_grow, .len = { 0, 1536 } },
     { .name = "shrink", .layers = 1, .co_run = co_op_shrink },
+    { .name = "reopen", .layers = 1, .co_run = co_op_reopen, .looks = true },
     { .name = "read", .layers = 1, .co_run = co_op_read, .len = { 3, 512 }, .looks = true },
 };
 const unsigned n_operations = ARRAY_SIZE(operations);

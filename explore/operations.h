@@ -32,7 +32,7 @@ int co_op_create_image(const struct world *w, int slot, uint64_t size, const cha
 typedef void co_op_fn(struct world *w, const struct operation *op, unsigned salt);
 /* verbs.c: through the monitor's own commands. */
 co_op_fn co_op_commit, co_op_snapshot_group, co_op_snapshot_node, co_op_blockdev_create,
-    co_op_set_backing, co_op_set_backing_below;
+    co_op_set_backing, co_op_set_backing_below, co_op_reopen;
 /* inner.c: internal snapshots, as the image tool changes them. */
 co_op_fn co_op_inner_make, co_op_inner_apply, co_op_inner_delete;
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "block/qcow2.h"
 #include "core/co.h"
 #include "core/io-sim.h"
 #include "core/loop.h"
@@ -298,6 +299,35 @@ void co_op_blockdev_create(struct world *w, const struct operation *op, unsigned
     }
     known->sure = ret == 0;
     op_judge_verb(w, op, ret, &err);
+    error_clear(&err);
+}
+
+/* --- blockdev-reopen --------------------------------------------------------------------------- */
+
+static const char *given(const struct node *node, const char *key)
+{
+    return json_string_value(json_object_get(node->options, key));
+}
+
+/* Other policies for the top, past the page cache or through it; the image and all below it stay. */
+void co_op_reopen(struct world *w, const struct operation *op, unsigned salt)
+{
+    struct node *top = w->disk->root;
+    struct error err = ERROR_INIT;
+
+    if (is_busy(top) || top->driver != &driver_qcow2) {
+        return;
+    }
+    int ret = co_verb(qmp_command_tables, "blockdev-reopen",
+                      json_pack("{s:[{s:s, s:s, s:s?, s:s, s:s, s:{s:b}, s:s*, s:s*}]}", "options",
+                                "driver", "qcow2", "node-name", top->name, "backing",
+                                top->backing ? top->backing->name : NULL, "discard", "unmap",
+                                "detect-zeroes", salt % 2 ? "unmap" : "off", "cache", "direct",
+                                salt / 2 % 2, "l2-cache-size", given(top, "l2-cache-size"),
+                                "refcount-cache-size", given(top, "refcount-cache-size")),
+                      &err);
+
+    op_judge_verb(w, op, ret == -EBUSY ? 0 : ret, &err); /* a job has come meanwhile */
     error_clear(&err);
 }
 
