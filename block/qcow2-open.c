@@ -264,9 +264,12 @@ static int co_enter_writable(struct qcow2 *q, struct error *err)
         return ret;
     }
     if (q->h.autoclear) {
+        uint64_t before = q->h.autoclear;
+
         q->h.autoclear = 0;
         ret = co_qcow2_write_header_sector(q);
         if (ret) {
+            q->h.autoclear = before; /* for the next try */
             error_set_errno(err, ret, "Could not update qcow2 header");
         }
     }

@@ -41,6 +41,9 @@ static const struct {
      * overlay's own entries had died with the process, and a flush promised it. */
     { 1, "small:raw/512-v3/zero-keep~761344+shrink+set-backing+inner-delete+snapshot-existing&"
          "flush~939631&commit&write-span~591981+cancel+grow" },
+    /* A commit failed because the autoclear bits could not be cleared; the next one took them for
+     * cleared, and wrote. */
+    { 1, "small:faults~438696:inner/4k-counts64/grow+snapshot&snapshot-group+commit+commit" },
 };
 
 static struct batch usual(void)
