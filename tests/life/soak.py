@@ -2,8 +2,8 @@
 """One round of the soak: several lives of the program over one chain, each but the last ended by SIGKILL.
 
     made        five differing layers on real files, in the working directory
-    a life      two guests write; the operator streams, snapshots, cancels, pauses, writes and flushes by himself (in a
-                range that the guest leaves alone); at a random moment the process is killed
+    a life      two guests write; the operator streams, commits, snapshots, cancels, pauses, writes and flushes by himself
+                (in a range that the guest leaves alone); at a random moment the process is killed
     judged      every image by qemu-img check; the chain's names; every sector. What the operator flushed must be there,
                 what he wrote later may be; the guest's sectors are old or its own stamps for that place
     the last    the merges that were interrupted run again to their end, then `quit`
@@ -187,6 +187,10 @@ class Round:
         words = {"speed": self.rnd.choice((0, 1 << 16, 1 << 22))} if command.endswith("speed") else {}
         self.ask(command, device=job, **words)
 
+    def commit(self):
+        """Refused while a job uses the images."""
+        self.hmp("commit virtio0")
+
     def stop_and_go(self):
         self.ask("stop")
         time.sleep(self.rnd.random() * 0.02)
@@ -200,7 +204,7 @@ class Round:
 
     def operate(self):
         rows = ((25, self.stream), (12, self.snapshot), (25, self.write), (12, self.flush), (10, self.on_a_job),
-                (4, self.stop_and_go), (2, lambda: self.ask("system_reset")), (10, self.look))
+                (5, self.commit), (4, self.stop_and_go), (2, lambda: self.ask("system_reset")), (10, self.look))
         while True:
             self.rnd.choices([row[1] for row in rows], [row[0] for row in rows])[0]()
             time.sleep(self.rnd.random() ** 3 * 0.1)
