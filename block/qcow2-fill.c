@@ -154,31 +154,26 @@ bool qcow2_fill_is_zero(const struct qcow2_fill *f)
     return !f->bytes || bytes_are_zero(f->bytes, f->len);
 }
 
-static int zero_elements(uint64_t len)
-{
-    return DIV_ROUND_UP(len, ZERO_CHUNK);
-}
-
-static int list_zeroes(struct iovec *out, uint64_t len)
+int qcow2_list_zeroes(struct iovec *out, uint64_t len)
 {
     int n = 0;
 
-    for (uint64_t done = 0; done < len; n++) {
+    for (uint64_t done = 0; out && done < len; n++) {
         out[n] = (struct iovec){ .iov_base = zeroes, .iov_len = MIN(len - done, ZERO_CHUNK) };
         done += out[n].iov_len;
     }
-    return n;
+    return out ? n : (int)DIV_ROUND_UP(len, ZERO_CHUNK);
 }
 
 int qcow2_fill_elements(const struct qcow2_fill *f)
 {
-    return f->bytes ? f->len > 0 : zero_elements(f->len);
+    return f->bytes ? f->len > 0 : qcow2_list_zeroes(NULL, f->len);
 }
 
 int qcow2_fill_list(const struct qcow2_fill *f, struct iovec *out)
 {
     if (!f->bytes) {
-        return list_zeroes(out, f->len);
+        return qcow2_list_zeroes(out, f->len);
     }
     *out = (struct iovec){ .iov_base = f->bytes, .iov_len = f->len };
     return f->len > 0;
@@ -186,8 +181,8 @@ int qcow2_fill_list(const struct qcow2_fill *f, struct iovec *out)
 
 struct iovec *qcow2_zero_list(uint64_t len, int *n)
 {
-    struct iovec *iov = mem_calloc(zero_elements(len), sizeof(*iov));
+    struct iovec *iov = mem_calloc(qcow2_list_zeroes(NULL, len), sizeof(*iov));
 
-    *n = list_zeroes(iov, len);
+    *n = qcow2_list_zeroes(iov, len);
     return iov;
 }

@@ -102,7 +102,9 @@ bool qcow2_fill_is_zero(const struct qcow2_fill *f);
 /* Elements that a fill needs in a list, and putting them there; returns their number. */
 int qcow2_fill_elements(const struct qcow2_fill *f);
 int qcow2_fill_list(const struct qcow2_fill *f, struct iovec *out);
-/* A list of `len` zero bytes (not to be written to), free() gives it back. */
+/* `len` zero bytes (not to be written to) as elements of a list, from `out` on; their number.  NULL: only the number. */
+int qcow2_list_zeroes(struct iovec *out, uint64_t len);
+/* A list of them, free() gives it back. */
 struct iovec *qcow2_zero_list(uint64_t len, int *n);
 
 #endif

@@ -210,6 +210,18 @@ static bool joins(const struct qcow2_span *span, const struct unit *u, bool by_o
     }
 }
 
+/* How many entries from `index` on say nothing at all: nearly all of them on a large disk with little in it. */
+static uint32_t empty_entries(const struct qcow2 *q, const struct qcow2_piece *piece, uint32_t index)
+{
+    const uint8_t *from = piece->data + (size_t)index * q->l2_entry_size, *at = from;
+    const uint8_t *end = piece->data + (size_t)q->slice_entries * q->l2_entry_size;
+
+    while (at < end && load_be64(at) == 0) {
+        at += sizeof(uint64_t);
+    }
+    return (at - from) / q->l2_entry_size;
+}
+
 bool qcow2_span(const struct qcow2 *q, const struct qcow2_piece *piece, uint32_t index,
                 uint64_t within, uint64_t len, bool by_owner, struct qcow2_span *out)
 {
@@ -226,8 +238,10 @@ bool qcow2_span(const struct qcow2 *q, const struct qcow2_piece *piece, uint32_t
                                 .len = (uint64_t)u.n * q->subcluster_size - skip };
     for (sub += u.n; out->len < len; sub += u.n) {
         if (sub == q->subclusters) {
+            uint32_t empty = out->kind == EXTENT_NONE && !out->copied ? empty_entries(q, piece, index + 1) : 0;
+            out->len += (uint64_t)empty * q->cluster_size;
+            index += 1 + empty;
             sub = 0;
-            index++;
         }
         if (index == q->slice_entries ||
             !decode(q, qcow2_l2_entry(q, piece, index), qcow2_l2_bitmap(q, piece, index), sub,
@@ -265,6 +279,12 @@ static uint64_t table_of(const struct qcow2 *q, uint64_t guest)
     return q->l1[guest / table_span(q)] & QCOW2_L1_OFFSET_MASK;
 }
 
+/* The offset in an L2 table of the piece in which the entry of a guest offset lies. */
+static uint64_t piece_within(const struct qcow2 *q, uint64_t guest)
+{
+    return guest / q->cluster_size % q->l2_entries / q->slice_entries * q->slice_entries * q->l2_entry_size;
+}
+
 static int co_check_table(struct qcow2 *q, uint64_t guest, uint64_t table)
 {
     if (table % q->cluster_size != 0) {
@@ -282,7 +302,7 @@ int co_qcow2_slice_get(struct qcow2 *q, uint64_t guest, struct qcow2_piece **pie
 
     *index = l2_index % q->slice_entries;
     while ((table = table_of(q, guest)) != 0) {
-        uint64_t at = table + l2_index / q->slice_entries * q->slice_entries * q->l2_entry_size;
+        uint64_t at = table + piece_within(q, guest);
         int ret;
 
         *piece = table % q->cluster_size == 0 ? qcow2_cache_peek(q->l2_cache, at) : NULL;
@@ -329,15 +349,20 @@ static int co_write_table(struct qcow2 *q, uint64_t old, uint64_t offset)
     return ret < 0 ? ret : co_io_write(q->file, offset, table, q->cluster_size);
 }
 
-static int co_link_table(struct qcow2 *q, uint64_t l1_index)
+/* An empty table where nothing was ever written is written with the generation that links it, and once, not twice. */
+static int co_link_table(struct qcow2 *q, uint64_t l1_index, uint64_t guest)
 {
-    uint64_t old = q->l1[l1_index] & QCOW2_L1_OFFSET_MASK, offset;
+    uint64_t old = q->l1[l1_index] & QCOW2_L1_OFFSET_MASK, file_end = q->file_end, offset;
     int ret = co_qcow2_alloc_exact(q, 1, &offset);
 
     if (ret < 0) {
         return ret;
     }
-    ret = co_write_table(q, old, offset);
+    if (old == 0 && offset / q->cluster_size >= file_end) {
+        qcow2_cache_born(q->l2_cache, offset, offset + piece_within(q, guest));
+    } else {
+        ret = co_write_table(q, old, offset);
+    }
     if (ret < 0) {
         co_qcow2_free_unlinked(q, offset, 1);
         return ret;
@@ -354,12 +379,12 @@ static int co_link_table(struct qcow2 *q, uint64_t l1_index)
 }
 
 /* A table of our own in the place of none, or of one that a snapshot shares (Q6). */
-static int co_make_table(struct qcow2 *q, uint64_t l1_index)
+static int co_make_table(struct qcow2 *q, uint64_t l1_index, uint64_t guest)
 {
     int ret;
 
     qcow2_refs(q)->held++;
-    ret = co_link_table(q, l1_index);
+    ret = co_link_table(q, l1_index, guest);
     qcow2_refs(q)->held--;
     return ret;
 }
@@ -378,7 +403,7 @@ int co_qcow2_slice_get_writable(struct qcow2 *q, uint64_t guest, struct qcow2_pi
         ret = co_check_table(q, guest, table);
     }
     if (ret == 0 && (!(q->l1[l1_index] & QCOW2_COPIED) || table == 0)) {
-        ret = co_make_table(q, l1_index);
+        ret = co_make_table(q, l1_index, guest);
     }
     return ret < 0 ? ret : co_qcow2_slice_get(q, guest, piece, index);
 }
@@ -423,8 +448,7 @@ static bool next_span(struct qcow2 *q, uint64_t guest, uint64_t len, struct qcow
     if (table % q->cluster_size != 0) {
         return false;
     }
-    piece = qcow2_cache_peek(q->l2_cache, table + l2_index / q->slice_entries * q->slice_entries *
-                                                      q->l2_entry_size);
+    piece = qcow2_cache_peek(q->l2_cache, table + piece_within(q, guest));
     if (!piece) {
         return false;
     }

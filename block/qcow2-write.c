@@ -29,6 +29,8 @@
 #include "core/bytes.h"
 #include "core/mem.h"
 
+/* A merge makes tables faster than a guest, and each generation waits for the disk three times. */
+#define TABLES_LOAN (3u << 20)
 #define COPY_MAX (4u << 20) /* bytes of one co_io_gather() */
 
 /* Where the bytes come from: the guest's memory, or (copying in) pieces of other host files and of ours; or they are zeroes
@@ -557,14 +559,28 @@ int co_qcow2_copy_in(struct node *node, uint64_t offset, const struct io_piece *
     return co_write_payload(node->state, &p, len);
 }
 
+/* At most so many tables will be made for so many clusters. */
+static uint64_t tables_for(const struct qcow2 *q, uint64_t clusters)
+{
+    uint64_t missing = 0;
+
+    for (uint32_t i = 0; i < q->h.l1_size && missing < clusters; i++) {
+        missing += !(q->l1[i] & QCOW2_L1_OFFSET_MASK);
+    }
+    return missing;
+}
+
 /* Copied runs go to the end of the file unless enough is free before it. */
 void co_qcow2_expect(struct node *node, uint64_t bytes)
 {
     struct qcow2 *q = node->state;
-    uint64_t end = q->file_end * q->cluster_size;
+    uint64_t end = q->file_end * q->cluster_size, clusters = DIV_ROUND_UP(bytes, q->cluster_size);
 
+    if (!q->l2_budget) { /* nobody has said how much there is to be */
+        qcow2_cache_lend(q->l2_cache, bytes > 0 ? TABLES_LOAN : 0);
+    }
     if (bytes > 0) {
-        io_expect(q->file, end, end + ROUND_UP(bytes, (uint64_t)q->cluster_size));
+        io_expect(q->file, end, end + (clusters + tables_for(q, clusters)) * q->cluster_size);
         return;
     }
     co_mutex_lock(&q->lock); /* nothing is allocated meanwhile */

@@ -298,6 +298,8 @@ struct qcow2_piece {
 struct qcow2_cache *qcow2_cache_new(struct qcow2 *q, uint32_t piece_size, size_t budget_bytes);
 void qcow2_cache_free(struct qcow2_cache *c); /* or NULL */
 void qcow2_cache_set_budget(struct qcow2_cache *c, size_t budget_bytes);
+/* So many bytes more for a while, of the shared budget too; in place of what was lent before. */
+void qcow2_cache_lend(struct qcow2_cache *c, size_t bytes);
 /* Let a new cache live within the budget that all such caches have together, besides its own. */
 void qcow2_cache_share(struct qcow2_cache *c);
 uint32_t qcow2_cache_piece_size(const struct qcow2_cache *c);
@@ -308,6 +310,9 @@ int co_qcow2_cache_get(struct qcow2_cache *c, uint64_t offset, struct qcow2_piec
 struct qcow2_piece *qcow2_cache_peek(struct qcow2_cache *c, uint64_t offset);
 void qcow2_cache_put(struct qcow2_cache *c, struct qcow2_piece *p);
 void qcow2_cache_mark_dirty(struct qcow2_cache *c, struct qcow2_piece *p);
+/* A new table of one cluster, all zeroes, in a place that was never written: the next generation writes it whole.  The piece at
+ * `offset` in it is dirty, and it is linked before the caller suspends. */
+void qcow2_cache_born(struct qcow2_cache *c, uint64_t table, uint64_t offset);
 /* Forget pieces in a range that has been freed (they must not be written any more). */
 void qcow2_cache_forget(struct qcow2_cache *c, uint64_t offset, uint64_t len);
 size_t qcow2_cache_bytes(const struct qcow2_cache *c);

@@ -37,6 +37,7 @@ struct host_file {
     bool block_device;
     bool no_nowait;       /* the file system has no RWF_NOWAIT */
     struct io_past_cache past;
+    struct io_join join;        /* small runs past the cache */
     struct io_room room;
     struct io_copy_memory copy; /* what copying into this file has taught us */
     struct io_lane lane;  /* writes through the page cache */
@@ -310,6 +311,13 @@ static int co_host_size(struct io_file *file, uint64_t *size)
     return 0;
 }
 
+static int co_gather_or_join(struct io_file *dst, struct io_gathering *g)
+{
+    struct host_file *f = host(dst);
+
+    return g->len > IO_JOIN_MAX ? co_io_past_cache(dst->engine, &f->past, g) : co_io_join(dst->engine, &f->join, &f->past, g);
+}
+
 /* Whole pages of one range, where sharing them is out of the question.  0: it has to be done another way. */
 static ssize_t co_copy_past_cache(struct io_file *src, uint64_t src_off, struct io_file *dst, uint64_t dst_off,
                                   uint64_t len)
@@ -324,10 +332,10 @@ static ssize_t co_copy_past_cache(struct io_file *src, uint64_t src_off, struct 
         return 0;
     }
     piece.len = g.len = ROUND_DOWN(MIN(len, size - src_off), (uint64_t)4096);
-    if (g.len < IO_DIRECT_MIN) {
+    if (g.len == 0) {
         return 0;
     }
-    ret = co_io_past_cache(dst->engine, &host(dst)->past, &g);
+    ret = co_gather_or_join(dst, &g);
     return ret == -ENOSYS || ret == -EOPNOTSUPP ? 0 : ret < 0 ? ret : (ssize_t)g.len;
 }
 
@@ -367,10 +375,7 @@ static int co_host_gather(const struct io_piece *pieces, int n, struct io_file *
         list[i] = host_piece(&pieces[i]);
         g.len += pieces[i].len;
     }
-    if (g.len < IO_DIRECT_MIN) {
-        return -EOPNOTSUPP;
-    }
-    ret = co_io_past_cache(dst->engine, &host(dst)->past, &g);
+    ret = co_gather_or_join(dst, &g);
     return ret == -ENOSYS ? -EOPNOTSUPP : ret;
 }
 
@@ -486,6 +491,7 @@ static int co_host_open(const struct io_engine *engine, const char *path, unsign
     }
     f = mem_zalloc(sizeof(*f));
     io_past_cache_init(&f->past);
+    io_join_init(&f->join);
     f->fd = o.fd;
     f->block_device = o.block_device;
     f->io.align = o.align;

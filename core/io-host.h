@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
@@ -104,6 +105,16 @@ void io_past_cache_init(struct io_past_cache *p);
 int co_io_past_cache(const struct io_engine *engine, struct io_past_cache *p, struct io_gathering *g);
 void io_past_cache_expect(struct io_past_cache *p, uint64_t from, uint64_t to);
 void co_io_past_cache_expect_end(const struct io_engine *engine, struct io_past_cache *p, int fd, uint64_t end);
+
+/* io-join.c: runs that are small, and often next to each other. */
+#define IO_JOIN_MAX (256 * 1024)
+struct io_join {
+    TAILQ_HEAD(io_joined_list, io_joined) waiting;
+    bool collecting;       /* one of them cuts all into runs in the next turn */
+};
+void io_join_init(struct io_join *j);
+/* As co_io_past_cache(), perhaps with others.  -EOPNOTSUPP when they are too small together. */
+int co_io_join(const struct io_engine *engine, struct io_join *j, struct io_past_cache *p, const struct io_gathering *g);
 
 /* Buffered writes reach the page cache in pieces of this size (io-host.c). */
 #define IO_WRITE_UNIT (64 * 1024u)

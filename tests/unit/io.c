@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -648,6 +649,92 @@ static void co_long_copies_pass_the_page_cache(void)
     co_io_close(src);
 }
 
+struct small_copy {
+    struct io_file *src, *dst;
+    struct co_group *group;
+    uint64_t from, to;
+    int ret;
+};
+
+static CO_ENTRY void co_small_copy(void *arg)
+{
+    struct small_copy *c = arg;
+
+    c->ret = co_io_copy(c->src, c->from, c->dst, c->to, 65536);
+    co_group_done(c->group, 0);
+}
+
+/* 16 of 64 KiB at the same time, from everywhere to places that follow each other. */
+static void co_small_copies(struct io_file *src, struct io_file *dst, struct small_copy copies[16])
+{
+    struct co_group group;
+
+    co_group_init(&group);
+    for (unsigned i = 0; i < 16; i++) {
+        copies[i] = (struct small_copy){
+            .src = src, .dst = dst, .group = &group, .from = i * 7 % 16 * 131072, .to = (i + 3) % 16 * 65536,
+        };
+        co_group_add(&group);
+        co_start(co_small_copy, &copies[i]);
+    }
+    co_group_wait(&group);
+}
+
+static void co_teach_what_the_pair_can_do(struct io_file *src, struct io_file *dst)
+{
+    assert_int_equal(co_io_copy(src, 0, dst, 0, 1 << 20), 0);
+    assert_int_equal(co_io_truncate(dst, 0), 0);
+}
+
+static void co_small_copies_that_follow_each_other_pass_the_page_cache_together(void)
+{
+    AUTOFREE unsigned char *got = mem_alloc(65536), *want = mem_alloc(65536);
+    struct io_file *src = co_create();
+    struct io_file *dst = co_open_file(in_dir("dst"), IO_RDWR | IO_CREATE | IO_TRUNC);
+    struct small_copy copies[16];
+
+    for (unsigned i = 0; i < 32; i++) {
+        co_fill(src, i * 65536, 65536, 'A' + i);
+    }
+    co_teach_what_the_pair_can_do(src, dst);
+    co_small_copies(src, dst, copies);
+    if (dst->engine->co_gather && dst->align == 1) {
+        assert_true(cached_bytes(in_dir("dst"), 1 << 20) <= 0);
+    }
+    for (unsigned i = 0; i < 16; i++) {
+        assert_int_equal(copies[i].ret, 0);
+        assert_int_equal(co_io_read(dst, copies[i].to, got, 65536), 0);
+        assert_int_equal(co_io_read(src, copies[i].from, want, 65536), 0);
+        assert_memory_equal(got, want, 65536);
+    }
+    co_io_close(dst);
+    co_io_close(src);
+}
+
+/* A file may become 700 KiB long here, no longer. */
+static void co_of_small_copies_only_those_fail_for_which_there_is_no_room(void)
+{
+    struct io_file *src = co_create();
+    struct io_file *dst = co_open_file(in_dir("dst"), IO_RDWR | IO_CREATE | IO_TRUNC);
+    struct rlimit old, small;
+    struct small_copy copies[16];
+
+    co_fill(src, 0, 2 << 20, 'r');
+    co_teach_what_the_pair_can_do(src, dst);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    small = (struct rlimit){ .rlim_cur = 700 << 10, .rlim_max = old.rlim_max };
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    co_small_copies(src, dst, copies);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    for (unsigned i = 0; i < 16; i++) {
+        assert_int_equal(copies[i].ret, copies[i].to + 65536 <= 700 << 10 ? 0 : -EFBIG);
+    }
+    co_expect(dst, 0, 10 * 65536, 'r');
+    co_io_close(dst);
+    co_io_close(src);
+}
+
 /* The first copy finds out that extents cannot be shared; where they can no room is needed. */
 static void co_room_for_what_is_expected_is_made_ahead_and_what_is_left_given_back(void)
 {
@@ -1058,6 +1145,8 @@ static const struct test tests[] = {
     TEST(co_truncation_shrinks_and_grows), TEST(co_map_tells_data_from_holes),
     TEST(co_copies_are_exact), TEST(co_copies_inside_one_file),
     TEST(co_pieces_are_gathered_in_order), TEST(co_long_copies_pass_the_page_cache),
+    TEST(co_small_copies_that_follow_each_other_pass_the_page_cache_together),
+    TEST(co_of_small_copies_only_those_fail_for_which_there_is_no_room),
     TEST(co_room_for_what_is_expected_is_made_ahead_and_what_is_left_given_back),
     TEST(co_refused_copies_go_through_a_buffer), TEST(co_neighbours_do_not_harm_each_other),
     TEST(co_any_number_may_be_in_flight), TEST(co_work_is_done_once),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The cache of pieces of tables by itself: reads that are shared, also when they fail; what is forgotten while it is on its way in
- * or out; budgets that pieces in use may exceed; neighbours that are written at once.
+ * or out; budgets that pieces in use may exceed; neighbours that are written at once; new tables.
  */
 #include "tests/unit/qcow2-rig.h"
 
@@ -197,6 +197,108 @@ static void neighbours_are_written_at_once_in_parts_of_a_mebibyte(void **state)
     io_sim_reset();
 }
 
+/* --- New tables --------------------------------------------------------------------------------------------------- */
+
+#define TABLE (4ull << 20) /* where nothing was ever written; a cluster is 64 KiB */
+#define CLUSTER 65536u
+
+/* So that zeroes can be told from what was not written. */
+static void spoil(uint64_t from, uint64_t to)
+{
+    for (; from < to; from += PIECE) {
+        io_sim_write(IMAGE, from, (uint8_t[]){ 0xee }, 1);
+    }
+}
+
+static void co_write_back(bool works, size_t pieces)
+{
+    const struct io_sim_fault fails = { .ops = IO_SIM_WRITE };
+    struct qcow2_frozen *f = qcow2_cache_freeze(cache);
+
+    assert_int_equal(qcow2_frozen_count(f), pieces);
+    if (!works) {
+        io_sim_fault(&fails);
+    }
+    assert_int_equal(co_qcow2_frozen_write(f), works ? 0 : -EIO);
+    io_sim_faults_clear();
+    qcow2_frozen_done(f, works);
+}
+
+static void expect_table(uint8_t third, uint8_t fifth, uint8_t others)
+{
+    for (unsigned i = 0; i < CLUSTER / PIECE; i++) {
+        assert_int_equal(on_disk(TABLE + i * PIECE), i == 3 ? third : i == 5 ? fifth : others);
+    }
+}
+
+static CO_ENTRY void co_new_table(void *arg)
+{
+    struct qcow2_piece *piece;
+    uint64_t before, reads;
+
+    co_begin(1 << 20);
+    spoil(TABLE - PIECE, TABLE + 2 * CLUSTER);
+    qcow2_cache_born(cache, TABLE, TABLE + 3 * PIECE);
+    reads = io_stats.reads;
+    piece = co_get(TABLE + 4 * PIECE); /* not what the disk says */
+    assert_true(bytes_are_zero(piece->data, PIECE));
+    assert_int_equal(io_stats.reads, reads);
+    qcow2_cache_put(cache, piece);
+    co_dirty(TABLE + 3 * PIECE, 3);
+    co_dirty(TABLE + 5 * PIECE, 5);
+    expect_table(0xee, 0xee, 0xee);
+
+    co_write_back(false, 2); /* what failed is tried again as a whole */
+    before = io_stats.writes;
+    co_write_back(true, 2);
+    assert_int_equal(io_stats.writes - before, 1);
+    expect_table(3, 5, 0);
+    assert_int_equal(on_disk(TABLE - PIECE), 0xee);
+    assert_int_equal(on_disk(TABLE + CLUSTER), 0xee);
+
+    spoil(TABLE + 6 * PIECE, TABLE + CLUSTER); /* from now on it is like any other */
+    co_dirty(TABLE + 5 * PIECE, 6);
+    co_write_back(true, 1);
+    assert_int_equal(on_disk(TABLE + 5 * PIECE), 6);
+    assert_int_equal(on_disk(TABLE + 6 * PIECE), 0xee);
+    co_end();
+}
+
+static void a_new_table_is_written_once_and_whole_by_its_first_generation(void **state)
+{
+    io_sim_reset();
+    loop_run_co(co_new_table, NULL);
+    io_sim_reset();
+}
+
+static CO_ENTRY void co_neighbouring_tables(void *arg)
+{
+    uint64_t before;
+
+    co_begin(1 << 20);
+    spoil(TABLE, TABLE + 4 * CLUSTER);
+    co_dirty(TABLE - PIECE, 1);
+    qcow2_cache_born(cache, TABLE + CLUSTER, TABLE + CLUSTER + 15 * PIECE);
+    qcow2_cache_born(cache, TABLE, TABLE);
+    qcow2_cache_born(cache, TABLE + 3 * CLUSTER, TABLE + 3 * CLUSTER + PIECE);
+    qcow2_cache_forget(cache, TABLE + 3 * CLUSTER, CLUSTER); /* it is not needed after all */
+    co_dirty(TABLE + 2 * CLUSTER, 2);
+    before = io_stats.writes;
+    co_write_back(true, 4);
+    assert_int_equal(io_stats.writes - before, 1);
+    for (unsigned i = 0; i < 4 * CLUSTER / PIECE; i++) {
+        assert_int_equal(on_disk(TABLE + i * PIECE), i < 32 ? 0 : i == 32 ? 2 : 0xee);
+    }
+    co_end();
+}
+
+static void new_tables_side_by_side_are_one_write(void **state)
+{
+    io_sim_reset();
+    loop_run_co(co_neighbouring_tables, NULL);
+    io_sim_reset();
+}
+
 /* --- Budgets ------------------------------------------------------------------------------------------------------ */
 
 static CO_ENTRY void co_budgets(void *arg)
@@ -238,12 +340,42 @@ static void budgets_take_the_least_recently_used_and_nothing_in_use(void **state
     io_sim_reset();
 }
 
+static CO_ENTRY void co_loan(void *arg)
+{
+    size_t shared = table_counters.shared_budget;
+
+    co_begin(3 * (PIECE + 512));
+    qcow2_cache_share(cache);
+    qcow2_cache_lend(cache, 4 * (PIECE + 512));
+    for (unsigned i = 0; i < 6; i++) {
+        qcow2_cache_put(cache, co_get((i + 1) * PIECE));
+    }
+    assert_true(qcow2_cache_bytes(cache) >= 6 * PIECE);
+    assert_int_equal(table_counters.shared_budget, shared + 4 * (PIECE + 512));
+    qcow2_cache_lend(cache, 0);
+    assert_true(qcow2_cache_bytes(cache) <= 3 * (PIECE + 512));
+    assert_int_equal(table_counters.shared_budget, shared);
+    qcow2_cache_lend(cache, PIECE); /* who is gone has given it back */
+    co_end();
+    assert_int_equal(table_counters.shared_budget, shared);
+}
+
+static void a_loan_raises_both_budgets_until_it_is_given_back(void **state)
+{
+    io_sim_reset();
+    loop_run_co(co_loan, NULL);
+    io_sim_reset();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_read_and_its_error_are_shared),
         cmocka_unit_test(what_is_forgotten_on_its_way_out_is_not_written_and_not_dirty_again),
         cmocka_unit_test(neighbours_are_written_at_once_in_parts_of_a_mebibyte),
+        cmocka_unit_test(a_new_table_is_written_once_and_whole_by_its_first_generation),
+        cmocka_unit_test(new_tables_side_by_side_are_one_write),
+        cmocka_unit_test(a_loan_raises_both_budgets_until_it_is_given_back),
         cmocka_unit_test(budgets_take_the_least_recently_used_and_nothing_in_use),
     };
 
