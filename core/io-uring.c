@@ -214,7 +214,6 @@ bool io_ring_init(void)
         io_uring_queue_exit(&ring);
         return false;
     }
-    fcntl(ring.ring_fd, F_SETFD, FD_CLOEXEC);
     watch = loop_watch(ring.ring_fd, LOOP_READ, ring_ready, NULL);
     poller.submit = end_of_turn;
     loop_poller_add(&poller);

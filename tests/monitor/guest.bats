@@ -101,3 +101,15 @@ setup() {
     assert_output "    I/O status:       failed"
     assert_output "    Detect zeroes:    unmap"
 }
+
+@test "guests of both IDE channels, first and second drives, work and see what they wrote" {
+    local i disks=()
+    for i in 0 1 2 3; do
+        qemu-img create -q -f raw ide$i.img 8M
+        disks+=(-drive "file=ide$i.img,if=ide,index=$i,format=raw")
+    done
+    run mg --clock virtual "${disks[@]}" -guest profile=stamp,rw=randrw,flush_every=8 -c 'sleep 2s' -c 'expect guest clean' -c 'info guest'
+    assert_status 0
+    [ "$(grep -cE '^ide[01]-hd[01]: profile=stamp reads=[1-9].* verified=[1-9][0-9]* mismatches=0 errors=0 ' <<<"$output")" = 4 ] ||
+        fail "$output"
+}
