@@ -71,7 +71,7 @@ bool device_flag(const struct device *dev, const char *property)
     if (value) {
         return json_is_true(value);
     }
-    return row && row->fallback && !strcmp(row->fallback, "true");
+    return row && !strcmp(row->fallback, "true"); /* each switch has one */
 }
 
 static bool is_iothread(const char *id)
@@ -171,9 +171,9 @@ static int set_size(struct setting *s)
 static bool is_pci_address(const char *text)
 {
     char *end;
-    unsigned long slot = text ? strtoul(text, &end, 16) : 0, function = 0;
+    unsigned long slot = strtoul(text, &end, 16), function = 0;
 
-    if (!text || end == text) {
+    if (end == text) {
         return false;
     }
     if (*end == '.') {

@@ -88,14 +88,15 @@ struct object *object_find(const char *id)
     return NULL;
 }
 
+/* One of those in object_tree, which the properties were checked against. */
 static const struct object_type *type_find(const char *name)
 {
     const struct object_type *type = object_kinds;
 
-    while (type->name && strcmp(type->name, name)) {
+    while (strcmp(type->name, name)) {
         type++;
     }
-    return type->name ? type : NULL;
+    return type;
 }
 
 static void object_free(struct object *object)
@@ -125,7 +126,7 @@ int object_add(const json_t *tree, struct error *err)
     object->properties = json_copy((json_t *)tree);
     json_object_del(object->properties, "qom-type");
     json_object_del(object->properties, "id");
-    if (object->type->add && object->type->add(object, err) < 0) {
+    if (object->type->add(object, err) < 0) {
         object_free(object);
         return -EINVAL;
     }

@@ -24,8 +24,8 @@ struct object {
 struct object_type {
     const char *name;
     const struct block_key *keys; /* ends at name == NULL */
-    int (*add)(const struct object *object, struct error *err); /* may be NULL */
-    int (*del)(const char *id, struct error *err);              /* may be NULL */
+    int (*add)(const struct object *object, struct error *err);
+    int (*del)(const char *id, struct error *err); /* may be NULL */
     json_t *(*get)(const char *id, const char *property);       /* instead of `properties`; NULL: those */
 };
 TAILQ_HEAD(object_list, object);

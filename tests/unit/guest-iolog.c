@@ -121,6 +121,9 @@ static void bad_logs_are_refused_with_the_line(void **state)
     refused(HEAD "/dev/sda add\n/dev/sda close\n", "Iolog 'log', line 3: '/dev/sda' is not open");
     refused(HEAD "/dev/sda add\n/dev/sda read 0 4096\n",
             "Iolog 'log', line 3: '/dev/sda' is not open");
+    refused(HEAD "/dev/sda add\n/dev/sdb read 0 4096\n",
+            "Iolog 'log', line 3: '/dev/sdb' is not open");
+    refused(HEAD "/dev/sda add\n/dev/sda add\n/dev/sda close\n", "Iolog 'log', line 4: '/dev/sda' is not open");
     refused(OPEN "/dev/sda close\n/dev/sda read 0 4096\n",
             "Iolog 'log', line 5: '/dev/sda' is not open");
     refused(OPEN "/dev/sda open now\n", "Iolog 'log', line 4: 'open' takes nothing more");
