@@ -84,7 +84,8 @@ END
     grep -q history trace
     # What readline opens it closes again at once.
     [ -z "$(leaky trace | grep -vE '(history|terminfo/[a-z0-9]/[a-z0-9-]*|inputrc)", O_(RDONLY|WRONLY.O_APPEND)\)')" ] || fail "$(leaky trace)"
-    traced -drive file=disk.img,if=virtio,format=qcow2 -daemonize -pidfile pidfile &
+    # A socket that nobody listens at any more is looked at, and replaced.
+    traced -drive file=disk.img,if=virtio,format=qcow2 -daemonize -pidfile pidfile -monitor unix:theirs,server=on,wait=off &
     pid=$!
     for ((i = 0; i < 200; i++)); do
         [ ! -S qmp ] || break
