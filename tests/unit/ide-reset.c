@@ -90,6 +90,26 @@ static void a_drive_is_busy_until_the_host_is_done(void **state)
     assert_alive();
 }
 
+/* A diagnosis is heard by the second drive although the first one is selected, which is not there. */
+static void a_second_drive_alone_begins_nothing_during_a_reset(void **state)
+{
+    disk_make(1, DISK_SECTORS, true);
+    rig.dev[1] = ide_disk_new(&disk1.disk, 1, 1, NULL);
+    irq_attach(rig.dev[1]->irq, rig_interrupt, NULL);
+    rig.channel = 1;
+    rig.interrupts = commands_seen[IDE_CMD_DIAGNOSTIC] = 0;
+    control(IDE_CTL_SRST);
+    out(IDE_COMMAND, IDE_CMD_DIAGNOSTIC);
+    settle();
+    control(0);
+    settle();
+    assert_int_equal(commands_seen[IDE_CMD_DIAGNOSTIC], 0);
+    assert_int_equal(rig.interrupts, 0);
+    out(IDE_COMMAND, IDE_CMD_DIAGNOSTIC);
+    settle();
+    assert_int_equal(commands_seen[IDE_CMD_DIAGNOSTIC], 1);
+}
+
 static void a_reset_takes_the_interrupt_back(void **state)
 {
     run28(IDE_CMD_FLUSH, 0, 0);
@@ -674,6 +694,7 @@ int main(void)
         ONE(a_drive_is_busy_while_srst_is_set),
         TWO(a_software_reset_selects_the_first_drive),
         ONE(a_drive_is_busy_until_the_host_is_done),
+        ONE(a_second_drive_alone_begins_nothing_during_a_reset),
         ONE(a_reset_takes_the_interrupt_back),
         ONE(a_reset_before_the_command_began),
         ONE(many_resets_are_one),
