@@ -181,8 +181,13 @@ static void nobody_answers_with_ones(void **state)
 
 static void ports_are_a_space_of_their_own(void **state)
 {
-    struct bank low = { 0 }, high = { 0 };
+    struct bank low = { 0 }, high = { 0 }, small = { 0 };
 
+    machine_add_ports(0x3f6, 1, &bank_ops, &small);
+    assert_int_equal(machine_port_in(0x3f6, 4), UINT32_MAX); /* more than there is */
+    machine_port_out(0x3f6, 1, 2);
+    assert_int_equal(small.writes, 0);
+    machine_remove_regions(&small);
     machine_add_ports(0x1f0, 8, &bank_ops, &low);
     machine_add_ports(0xfff8, 8, &bank_ops, &high);
     machine_port_out(0x1f7, 0xa5, 1);
