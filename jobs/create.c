@@ -246,7 +246,7 @@ int co_create_start(const struct create_args *args, struct error *err)
         error_set(err, "Driver does not support blockdev-create");
         return -ENOTSUP;
     }
-    job = job_new(args->job_id, &create_kind, 0, JOB_ON_ERROR_REPORT, err);
+    job = job_new(args->job_id, &create_kind, JOB_ON_ERROR_REPORT, err);
     if (!job) {
         return -EINVAL;
     }

@@ -109,8 +109,7 @@ static void on_timer(void *arg)
     job_kick(arg);
 }
 
-struct job *job_new(const char *id, const struct job_kind *kind, uint64_t speed, enum job_on_error on_error,
-                    struct error *err)
+struct job *job_new(const char *id, const struct job_kind *kind, enum job_on_error on_error, struct error *err)
 {
     struct job *job;
 
@@ -134,10 +133,6 @@ struct job *job_new(const char *id, const struct job_kind *kind, uint64_t speed,
     latency_control_init(&job->latency, 0, 0);
     TAILQ_INSERT_HEAD(&all_jobs, job, link);
     set_status(job, JOB_CREATED);
-    if (job_set_speed(job, (int64_t)speed, err) < 0) {
-        job_abandon(job);
-        return NULL;
-    }
     return job;
 }
 

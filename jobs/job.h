@@ -92,8 +92,7 @@ TAILQ_HEAD(job_list, job);
 extern struct job_list all_jobs; /* the newest first, as QEMU lists them */
 
 /* Make a job in state created; id must be well-formed (QEMU's rules) and free.  NULL with QEMU's words in err. */
-struct job *job_new(const char *id, const struct job_kind *kind, uint64_t speed, enum job_on_error on_error,
-                    struct error *err);
+struct job *job_new(const char *id, const struct job_kind *kind, enum job_on_error on_error, struct error *err);
 void job_start(struct job *job);
 /* Undo job_new() before job_start(). */
 void job_abandon(struct job *job);

@@ -567,7 +567,7 @@ int co_stream_start(const struct stream_args *args, struct error *err)
         stream_free(s);
         return -EINVAL;
     }
-    job = job_new(id ? id : disk->id, &stream_kind, 0, args->on_error, err);
+    job = job_new(id ? id : disk->id, &stream_kind, args->on_error, err);
     if (job && ((args->has_speed && job_set_speed(job, args->speed, err) < 0) ||
                 job_set_latency(job, args->latency, err) < 0)) {
         job_abandon(job);

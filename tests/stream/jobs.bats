@@ -143,3 +143,35 @@ classes() {
     *) classes "$pid" | grep -q '|1$' ;;
     esac
 }
+
+@test "a job that ended while it was paused is neither resumed nor changed" {
+    make_chain file-A.img file-B.img
+    mg_start -drive "$(chain_drive A B)" -guest profile=none
+    run qmp '{"execute": "block-stream", "arguments": {"device": "virtio0", "job-id": "j", "speed": 4096, "auto-dismiss": false}}' \
+        '{"execute": "job-pause", "arguments": {"id": "j"}}' \
+        '{"execute": "block-job-cancel", "arguments": {"device": "j", "force": true}}'
+    refute_output error
+    for ((i = 0; i < 100; i++)); do
+        run qmp '{"execute": "query-jobs"}'
+        [[ $output != *concluded* ]] || break
+        sleep 0.05
+    done
+    local verb
+    for verb in resume set-speed set-latency cancel pause; do
+        local more=
+        case $verb in
+        set-speed) more=', "speed": 1' ;;
+        set-latency) more=', "latency": 1' ;;
+        esac
+        case $verb in
+        set-speed) run qmp '{"execute": "block-job-set-speed", "arguments": {"device": "j"'"$more"'}}' ;;
+        *) run qmp '{"execute": "job-'$verb'", "arguments": {"id": "j"'"$more"'}}' ;;
+        esac
+        assert_output error
+        echo "$verb: $output" >>answers
+    done
+    cat answers
+    [ "$(grep -c "Job 'j' in state 'concluded' cannot accept command verb '\(resume\|set-speed\|set-latency\|cancel\)'" answers)" = 4 ]
+    run qmp '{"execute": "job-dismiss", "arguments": {"id": "j"}}'
+    refute_output error
+}

@@ -39,7 +39,7 @@ static const struct job_kind mirror = { .name = "mirror", .co_run = co_mirror_ru
 static struct job *begin(void)
 {
     struct error err = ERROR_INIT;
-    struct job *job = job_new("m", &mirror, 0, JOB_ON_ERROR_REPORT, &err);
+    struct job *job = job_new("m", &mirror, JOB_ON_ERROR_REPORT, &err);
 
     *heard = '\0';
     decided = JOB_UNDECIDED;

@@ -92,7 +92,7 @@ static const struct job_kind planned = { .name = "mirror", .co_run = co_planned_
 static struct job *begin(const char *id, struct plan *plan)
 {
     struct error err = ERROR_INIT;
-    struct job *job = job_new(id, &planned, 0, JOB_ON_ERROR_STOP, &err);
+    struct job *job = job_new(id, &planned, JOB_ON_ERROR_STOP, &err);
 
     assert_non_null(job);
     job->state = plan;
@@ -167,7 +167,7 @@ CO_TEST(a_job_that_may_not_finalize_by_itself_is_waited_for_in_vain)
 {
     struct plan plan = { .ret = 0 };
     struct error err = ERROR_INIT;
-    struct job *job = job_new("m", &planned, 0, JOB_ON_ERROR_STOP, &err), *other;
+    struct job *job = job_new("m", &planned, JOB_ON_ERROR_STOP, &err), *other;
 
     job->state = &plan;
     job->auto_finalize = false;
