@@ -82,6 +82,30 @@ static void the_law_finds_what_the_guest_allows(void **state)
     }
 }
 
+static void what_the_guest_allows_may_grow(void **state)
+{
+    struct latency_control c;
+    uint64_t now = 0, all = 0, above = 0, since;
+
+    latency_control_init(&c, 2 * NS_PER_MS, 0);
+    for (unsigned i = 0; i < 3000; i++) {
+        uint64_t limit = i < 600 ? 3 * MIB : 300 * MIB;
+
+        now += LATENCY_PERIOD_NS;
+        if (now > c.since_ns) {
+            all += 100;
+            above += c.pace > limit ? 30 : 0;
+        }
+        since = c.since_ns;
+        latency_control_decide(&c, now, all, above, 100);
+        if (c.since_ns != since) {
+            all = above = 0;
+        }
+        assert_true(i != 599 || c.pace <= 6 * MIB);
+    }
+    assert_true(c.pace > 60 * MIB);
+}
+
 static void the_pace_never_falls_below_the_floor(void **state)
 {
     struct latency_control c;
@@ -235,6 +259,7 @@ int main(void)
         cmocka_unit_test(percentiles_are_right_within_their_classes),
         cmocka_unit_test(the_window_forgets_after_five_seconds),
         cmocka_unit_test(the_law_finds_what_the_guest_allows),
+        cmocka_unit_test(what_the_guest_allows_may_grow),
         cmocka_unit_test(the_pace_never_falls_below_the_floor),
         cmocka_unit_test(the_floor_is_a_hundredth_of_what_the_medium_moves),
         cmocka_unit_test(an_idle_guest_frees_the_job_and_its_return_binds_it_again),

@@ -162,6 +162,23 @@ static void accesses_find_their_region(void **state)
     assert_int_equal(machine_mmio_read(MACHINE_MMIO_BASE, 4), UINT32_MAX);
 }
 
+static void any_number_of_regions_is_there(void **state)
+{
+    struct bank banks[40] = { 0 };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(banks); i++) {
+        machine_add_mmio(MACHINE_MMIO_BASE + 0x100 * (i * 7 % ARRAY_SIZE(banks)), 0x100, &bank_ops, &banks[i]);
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(banks); i++) {
+        machine_mmio_write(MACHINE_MMIO_BASE + 0x100 * (i * 7 % ARRAY_SIZE(banks)) + 0x10, i, 4);
+        assert_int_equal(banks[i].value, i);
+        assert_int_equal(banks[i].writes, 1);
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(banks); i++) {
+        machine_remove_regions(&banks[i]);
+    }
+}
+
 static void nobody_answers_with_ones(void **state)
 {
     struct bank a = { 0 };
@@ -368,6 +385,7 @@ int main(void)
         TEST(pages_are_given_once_and_never_page_0),
         TEST(freed_neighbours_join_in_any_order),
         TEST(accesses_find_their_region),
+        TEST(any_number_of_regions_is_there),
         TEST(nobody_answers_with_ones),
         TEST(ports_are_a_space_of_their_own),
         TEST(a_raised_line_calls_the_handler_once_and_later),

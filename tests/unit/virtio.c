@@ -204,6 +204,9 @@ static void the_id_is_the_disks_name(void **state)
     assert_int_equal(request(VIRTIO_BLK_T_GET_ID, 0, VIRTIO_BLK_ID_BYTES, true), VIRTIO_BLK_S_OK);
     assert_memory_equal(rig.data_p, "a-name-that-is-longer", 20);
     assert_int_equal(rig.data_p[20], 0xff);
+    rig.dev->identity.serial = "S-1";
+    assert_int_equal(request(VIRTIO_BLK_T_GET_ID, 0, VIRTIO_BLK_ID_BYTES, true), VIRTIO_BLK_S_OK);
+    assert_memory_equal(rig.data_p, "S-1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20);
 }
 
 static void put_segment(unsigned at, uint64_t sector, uint32_t sectors, uint32_t flags)
@@ -586,6 +589,27 @@ static void a_resize_is_told_and_counts(void **state)
     assert_int_equal(request(VIRTIO_BLK_T_IN, 1, 512, true), VIRTIO_BLK_S_OK);
 }
 
+static void nobody_acknowledges(void *arg)
+{
+    rig.interrupts++;
+}
+
+static void the_line_is_up_until_the_last_cause_is_acknowledged(void **state)
+{
+    irq_attach(rig.mmio->irq, nobody_acknowledges, NULL);
+    put_header(VIRTIO_BLK_T_IN, 1);
+    offer(0, chain(0, 0, rig.data, 512, true));
+    kick(0);
+    settle();
+    fake.disk.on_resize(&fake.disk, fake.disk.dev_arg);
+    settle();
+    assert_int_equal(reg(VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_INTERRUPT_USED | VIRTIO_INTERRUPT_CONFIG);
+    set_reg(VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_INTERRUPT_USED);
+    assert_true(rig.mmio->irq->level);
+    set_reg(VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_INTERRUPT_CONFIG);
+    assert_false(rig.mmio->irq->level);
+}
+
 /* A driver that is being reset hears of it when it reads the configuration again. */
 static void a_resize_during_a_reset_interrupts_nobody(void **state)
 {
@@ -737,6 +761,7 @@ int main(void)
         TEST(a_queue_without_requests_is_stopped_at_once),
         TEST(a_queue_of_two_requests_is_stopped_after_the_second),
         TEST(a_resize_during_a_reset_interrupts_nobody),
+        TEST(the_line_is_up_until_the_last_cause_is_acknowledged),
         TEST(a_queue_is_stopped_when_its_last_request_is_done),
         TEST(a_reset_waits_for_the_host_and_drops_the_results),
         TEST(results_that_were_not_shown_yet_are_dropped_as_well),
