@@ -64,7 +64,7 @@ static int co_check(struct node *node, uint64_t offset, uint64_t len, enum blkde
 
     TAILQ_FOREACH(rule, &s->rules, link) {
         bool there = rule->offset == -1 ||
-                     (len && rule->offset >= 0 && (uint64_t)rule->offset >= offset && (uint64_t)rule->offset - offset < len);
+                     (rule->offset >= 0 && (uint64_t)rule->offset >= offset && (uint64_t)rule->offset - offset < len);
 
         if (rule->armed && there && rule->iotypes & 1u << iotype) {
             break;

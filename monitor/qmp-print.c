@@ -83,6 +83,7 @@ static void put_text(struct text *t, const char *text)
     put(t, text, strlen(text));
 }
 
+/* What cannot stand for itself. */
 static void put_code_point(struct text *t, int32_t cp)
 {
     static const char codes[] = "\"\\\b\f\n\r\t", letters[] = "\"\\bfnrt";
@@ -91,8 +92,6 @@ static void put_code_point(struct text *t, int32_t cp)
 
     if (code) {
         snprintf(buf, sizeof(buf), "\\%c", letters[code - codes]);
-    } else if (cp >= 0x20 && cp < 0x7f) {
-        snprintf(buf, sizeof(buf), "%c", (char)cp);
     } else if (cp < 0x10000) {
         snprintf(buf, sizeof(buf), "\\u%04X", (unsigned)(cp < 0 ? 0xfffd : cp));
     } else {

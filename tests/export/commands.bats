@@ -186,3 +186,11 @@ END
     assert_status 3
     assert_output "Error: 'localhost:10809': NBD over TCP is not supported by merganser"
 }
+
+@test "what is exported and ejected is exported no more" {
+    qemu-img create -q -f raw disc.iso 1M
+    run mg -cdrom disc.iso -guest profile=none -c 'nbd_server_start unix:s' -c 'nbd_server_add ide1-cd0' \
+        -c 'eject ide1-cd0' -c '!nbd_server_remove ide1-cd0' -c nbd_server_stop
+    assert_status 0
+    assert_output "Export 'ide1-cd0' is not found"
+}

@@ -116,3 +116,12 @@ quiet() {
     refute_output stream
     assert_output "job j"
 }
+
+@test "a job on another disk's chain is not drawn" {
+    make_chain file-A.img file-B.img
+    qemu-img create -q -f qcow2 -b file-A.img -F qcow2 other.img
+    run quiet -drive "$(chain_drive A B)" -drive file=other.img,if=virtio,format=qcow2 -c 'block_stream virtio1 4k' \
+        -c 'info chain virtio0' -c 'block_job_cancel -f virtio1'
+    assert_status 0
+    [ "$(grep -c stream <<<"$output")" = 1 ] || fail "$output" # the command
+}

@@ -317,3 +317,29 @@ conn.connect("hmp")
 assert b"monitor - type" in conn.recv(1000)
 END
 }
+
+@test "what is printed for people is the same JSON, whatever its strings hold" {
+    mg_start -S -drive file=disk.img,if=virtio,format=qcow2 -qmp-pretty unix:pretty,server=on,wait=off
+    client <<'END'
+import json
+import socket
+conn = socket.socket(socket.AF_UNIX)
+conn.settimeout(30)
+conn.connect("pretty")
+stream = conn.makefile("r")
+def answer():
+    text = ""
+    while True:
+        text += stream.readline()
+        try:
+            return json.loads(text), text
+        except ValueError:
+            pass
+answer()
+for word in ('a "quoted" one', "back\\slash", "\\\"", "brackets [{,:}]", "tab\t"):
+    conn.sendall(json.dumps({"execute": "qmp_capabilities", "id": {"x": [word]}}).encode())
+    got, text = answer()
+    assert got["id"] == {"x": [word]}, text
+    assert text.count("\n") > 3, text
+END
+}

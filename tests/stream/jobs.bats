@@ -175,3 +175,12 @@ classes() {
     run qmp '{"execute": "job-dismiss", "arguments": {"id": "j"}}'
     refute_output error
 }
+
+@test "a name for the node that QEMU would put above is taken" {
+    make_chain file-A.img file-B.img
+    mg_start -drive "$(chain_drive A B)" -guest profile=none
+    run qmp '{"execute": "block-stream", "arguments": {"device": "virtio0", "filter-node-name": "above"}}'
+    refute_output error
+    hmp 'wait virtio0 done 20s' >/dev/null
+    hmp 'expect chain virtio0 = B'
+}

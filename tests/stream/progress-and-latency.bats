@@ -108,6 +108,26 @@ virtual() {
     [ "$(jq '."longest-ns" >= 0 and .holds < 100 and .turns >= 0' json)" = true ]
 }
 
+@test "info counters tells what the caches hold and what the host was asked for" {
+    half_full
+    run mg -guest profile=none -drive $DISK -c 'qemu-io virtio0 "read 0 1M"' -c 'info counters' -c 'info counters -json'
+    assert_status 0
+    grep -qE '^  reads +[1-9]' <<<"$output"
+    for word in chain-map tables host; do
+        grep -qx "$word" <<<"$output"
+    done
+    sed '1,/^(qemu) info counters -json/d' <<<"$output" >json
+    [ "$(jq '.host.reads > 0' json)" = true ]
+}
+
+@test "a job whose guest would wait too long says that it is held back, and to what" {
+    half_full
+    run mg -guest profile=preserve,rw=randread -drive $DISK -c 'block_stream -l 1us virtio0 20M' -c 'sleep 700ms' \
+        -c 'info block-jobs -v' -c 'block_job_cancel -f virtio0'
+    assert_status 0
+    [[ $output =~ "latency target 1 us, the guest's p99 is "[0-9.]+" "[mu]"s, held back to "[0-9.]+" "[KM]iB/s ]] || fail "$output"
+}
+
 @test "the caches of an image share what cache-size gives" {
     half_full
     run mg -guest profile=none -drive $DISK,cache-size=1M,l2-cache-size=2M
