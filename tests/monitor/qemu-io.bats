@@ -194,3 +194,15 @@ same() {
         -guest profile=stamp,rate_iops=5000,iodepth=16,size=16M -f script
     assert_status 0
 }
+
+@test "zeroes that are written where a backing file was left out are there when it is back" {
+    qemu-img create -q -f qcow2 base.img 1M
+    qemu-io -f qcow2 -c 'write -q -P 170 0 1M' base.img
+    qemu-img create -q -f qcow2 -b base.img -F qcow2 top.img
+    run mg -blockdev qcow2,node-name=n,file.driver=file,file.filename=top.img,backing= -c 'qemu-io n "read -P 0 0 64k"' \
+        -c 'qemu-io n "write -z 1k 1k"' -c 'qemu-io n "write -z 64k 64k"'
+    assert_status 0
+    refute_output failed
+    qemu-io -f qcow2 -c 'read -P 0 1k 1k' -c 'read -P 0 64k 64k' -c 'read -P 170 128k 64k' top.img >out
+    ! grep -q failed out || fail "$(cat out)"
+}

@@ -212,6 +212,11 @@ for kind in ("throttle", "copy-on-read", "blkdebug", "raw"):
         assert add(i) == {"return": {}}, i
     refused(add(101))
     assert "wrote 65536/65536" in ask(f'qemu-io {kind}100 "write 0 64k"')
+# Nor does an image that is there get such a backing file.
+over = {"driver": "qcow2", "node-name": "over", "file": {"driver": "file", "filename": "under.img"}}
+assert c.ask("blockdev-add", **over, backing=None) == {"return": {}}
+refused(c.ask("blockdev-reopen", options=[{**over, "backing": "copy-on-read100"}]))
+assert c.ask("blockdev-reopen", options=[{**over, "backing": "copy-on-read99"}]) == {"return": {}}
 # Images between them: each filter's image is a level, and so is what its overlay stands on.
 below, names = None, []
 for i in range(60):
