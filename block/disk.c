@@ -35,6 +35,7 @@ struct disk *disk_new(const char *id, struct node *root)
     disk->werror = DISK_ENOSPC;
     disk->rerror = DISK_REPORT;
     co_queue_init(&disk->stopped);
+    LIST_INIT(&disk->followers);
     if (root) {
         disk->root = root;
         disk->read_only = root->read_only;
@@ -44,17 +45,38 @@ struct disk *disk_new(const char *id, struct node *root)
     return disk;
 }
 
-void co_disk_free(struct disk *disk)
+void disk_hold(struct disk *disk)
 {
-    assert(disk->in_flight == 0);
-    throttle_member_leave(&disk->throttle);
-    TAILQ_REMOVE(&all_disks, disk, link);
-    chain_map_put(disk->map);
-    co_node_unref(disk->root);
+    disk->holders++;
+}
+
+void disk_release(struct disk *disk)
+{
+    assert(disk->holders > 0);
+    if (--disk->holders > 0 || !disk->gone) {
+        return;
+    }
     free(disk->id);
     free(disk->label);
     free(disk->qdev);
     free(disk);
+}
+
+void co_disk_free(struct disk *disk)
+{
+    struct disk_follower *f;
+
+    assert(disk->in_flight == 0 && !disk->gone);
+    while ((f = LIST_FIRST(&disk->followers))) {
+        LIST_REMOVE(f, link);
+        f->gone(f);
+    }
+    throttle_member_leave(&disk->throttle);
+    TAILQ_REMOVE(&all_disks, disk, link);
+    disk_hold(disk);
+    disk->gone = true;
+    co_disk_take_medium(disk);
+    disk_release(disk);
 }
 
 int disk_set_limits(struct disk *disk, const char *group, const json_t *limits, struct error *err)
@@ -157,20 +179,26 @@ void disk_set_root(struct disk *disk, struct node *root)
     disk->root = root;
 }
 
+/* While the requests end a snapshot may give it another root, or somebody else be faster. */
 void co_disk_take_medium(struct disk *disk)
 {
-    struct node *root = disk->root;
     struct node_drain *drain;
+    struct node *root;
 
-    if (!root) {
-        return;
+    disk_hold(disk);
+    while ((root = disk->root)) {
+        drain = co_node_drain_begin(root);
+        if (disk->root != root) {
+            co_node_drain_end(drain);
+            continue;
+        }
+        disk->root = NULL;
+        chain_map_put(disk->map);
+        disk->map = NULL;
+        co_node_drain_end(drain); /* whoever waited finds that there is none */
+        co_node_unref(root);
     }
-    drain = co_node_drain_begin(root);
-    disk->root = NULL;
-    chain_map_put(disk->map);
-    disk->map = NULL;
-    co_node_drain_end(drain); /* whoever waited finds that there is none */
-    co_node_unref(root);
+    disk_release(disk);
 }
 
 void disk_put_medium(struct disk *disk, struct node *root)

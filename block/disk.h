@@ -21,8 +21,17 @@ struct disk_stats {
     uint64_t longest_ns; /* the slowest request so far */
 };
 
+/* Who wants to hear that the disk goes: while its medium is still there, and may take a reference to that.  Does not suspend. */
+struct disk_follower {
+    LIST_ENTRY(disk_follower) link;
+    void (*gone)(struct disk_follower *follower);
+};
+
 struct disk {
     TAILQ_ENTRY(disk) link;
+    LIST_HEAD(, disk_follower) followers;
+    unsigned holders;          /* see disk_hold() */
+    bool gone;                 /* in no list any more */
     char *id;                  /* "virtio0" */
     char *qdev;                /* "/machine/peripheral-anon/device[0]" or the -device id; may be NULL */
     char *label;               /* what people call it: the id, or what its device is called when it has none (-blockdev) */
@@ -49,7 +58,12 @@ extern struct disk_list all_disks;
 
 /* Takes over the reference to `root`.  The id must be free (checked by the caller, who has the words). */
 struct disk *disk_new(const char *id, struct node *root);
+/* The disk goes, its medium first as with co_disk_take_medium(); its device has gone already.  Suspends. */
 void co_disk_free(struct disk *disk);
+/* Whoever suspends and looks at the disk again holds it: it may go meanwhile, and is `gone` and without a medium then, but still
+ * there to be looked at. */
+void disk_hold(struct disk *disk);
+void disk_release(struct disk *disk);
 struct disk *disk_find(const char *id); /* NULL for "" */
 /* Limits: as throttle_limits_set() has them, in the group of that name; all zero: none, and out of the group (the disk's requests that
  * wait go on).  0 or -EINVAL with QEMU's words. */

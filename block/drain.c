@@ -53,13 +53,42 @@ static void drain_add(struct node ***list, size_t *count, struct node *node)
     (*list)[(*count)++] = node_ref(node);
 }
 
+/* Stop all that reach `node` and have not been stopped yet: how many there are. */
+static size_t stop_those_above(struct node_drain *drain, const struct node *node)
+{
+    size_t before = drain->count;
+    struct node *n;
+
+    mark_reaching(node);
+    for (size_t i = 0; i < before; i++) {
+        drain->nodes[i]->marked = false;
+    }
+    TAILQ_FOREACH(n, &all_nodes, link) {
+        if (node_alive(n) && n->marked) {
+            drain_add(&drain->nodes, &drain->count, n);
+            n->drained++;
+        }
+    }
+    return drain->count - before;
+}
+
+static bool is_holder(const struct node_drain *drain, const struct node *n)
+{
+    for (size_t i = 0; i < drain->holder_count; i++) {
+        if (drain->holders[i] == n) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* A driver that holds requests up at its pleasure must not do so while somebody waits for their end. */
 static void tell_holders(struct node_drain *drain)
 {
     struct node *n;
 
     TAILQ_FOREACH(n, &all_nodes, link) {
-        if (!node_alive(n) || !n->driver->drained) {
+        if (!node_alive(n) || !n->driver->drained || is_holder(drain, n)) {
             continue;
         }
         mark_reaching(n);
@@ -73,22 +102,17 @@ static void tell_holders(struct node_drain *drain)
     }
 }
 
+/* While we wait for some, a snapshot may put an overlay on others that were at rest: its requests reach us, too. */
 struct node_drain *co_node_drain_begin(struct node *node)
 {
     struct node_drain *drain = mem_zalloc(sizeof(*drain));
-    struct node *n;
 
-    mark_reaching(node);
-    TAILQ_FOREACH(n, &all_nodes, link) {
-        if (node_alive(n) && n->marked) {
-            drain_add(&drain->nodes, &drain->count, n);
-            n->drained++;
-        }
-    }
-    tell_holders(drain);
-    for (size_t i = 0; i < drain->count; i++) {
-        while (drain->nodes[i]->in_flight > 0) {
-            co_queue_wait(&drain->nodes[i]->idle_queue);
+    while (stop_those_above(drain, node)) {
+        tell_holders(drain);
+        for (size_t i = 0; i < drain->count; i++) {
+            while (drain->nodes[i]->in_flight > 0) {
+                co_queue_wait(&drain->nodes[i]->idle_queue);
+            }
         }
     }
     return drain;

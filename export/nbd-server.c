@@ -178,6 +178,36 @@ static int check_spec(const struct nbd_export_spec *spec, struct error *err)
     return 0;
 }
 
+static CO_ENTRY void co_remove_by_id(void *arg)
+{
+    AUTOFREE char *id = arg;
+    struct nbd_export *e = nbd_export_find(id);
+
+    if (e) {
+        co_nbd_export_remove(e, true, NULL);
+    }
+}
+
+static void fix_node(struct nbd_export *e, struct node *node)
+{
+    e->node = node_ref(node);
+    e->map = chain_map_get(node);
+}
+
+static void disk_gone(struct disk_follower *follower)
+{
+    struct nbd_export *e = CONTAINER_OF(follower, struct nbd_export, follower);
+    struct disk *disk = e->disk;
+
+    e->disk = NULL;
+    if (disk->root) {
+        fix_node(e, disk->root);
+    }
+    if (*disk->id || !disk->root) {
+        co_start_later(co_remove_by_id, mem_strdup(e->id));
+    }
+}
+
 int nbd_export_add(const struct nbd_export_spec *spec, struct error *err)
 {
     const char *id = spec->id ? spec->id : spec->name;
@@ -198,9 +228,11 @@ int nbd_export_add(const struct nbd_export_spec *spec, struct error *err)
     e->name = mem_strdup(spec->name);
     e->description = mem_strdup(spec->description);
     e->disk = spec->disk;
-    if (!e->disk) {
-        e->node = node_ref(spec->node);
-        e->map = chain_map_get(e->node);
+    if (e->disk) {
+        e->follower.gone = disk_gone;
+        LIST_INSERT_HEAD(&e->disk->followers, &e->follower, link);
+    } else {
+        fix_node(e, spec->node);
     }
     e->writable = spec->writable;
     co_queue_init(&e->idle);
@@ -245,6 +277,9 @@ int co_nbd_export_remove(struct nbd_export *e, bool hard, struct error *err)
         co_queue_wait(&e->idle);
     }
     TAILQ_REMOVE(&nbd_exports, e, link);
+    if (e->disk) {
+        LIST_REMOVE(&e->follower, link);
+    }
     chain_map_put(e->map);
     if (e->node) {
         co_node_unref(e->node);
@@ -284,20 +319,15 @@ void nbd_export_took(struct nbd_export *e, uint64_t started_ns)
 
 struct node *co_nbd_export_root(struct nbd_export *e)
 {
-    struct disk *disk = e->disk;
-
-    if (!disk) {
-        return e->node;
+    while (e->disk && e->disk->root && e->disk->root->drained) {
+        co_queue_wait(&e->disk->root->drain_queue);
     }
-    while (disk->root && disk->root->drained) {
-        co_queue_wait(&disk->root->drain_queue);
-    }
-    return disk->root;
+    return e->disk ? e->disk->root : e->node;
 }
 
 uint64_t nbd_export_size(const struct nbd_export *e)
 {
-    return e->disk ? disk_size(e->disk) : e->node->size;
+    return e->disk ? disk_size(e->disk) : e->node ? e->node->size : 0;
 }
 
 uint16_t nbd_export_flags(const struct nbd_export *e, bool structured)

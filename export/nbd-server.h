@@ -9,7 +9,8 @@
  *     session (nbd-session.h) --------------------+   one per connection, several per export
  *
  * An export of a disk follows the disk's root, so snapshots and merges run underneath; an export of any other node holds
- * a reference to it.  A client's errors are reported to the client: neither the disk's error policy nor its statistics
+ * a reference to it.  When a disk goes, an export of its id goes as well; one of a node that the disk only happened to
+ * have goes on with the node.  A client's errors are reported to the client: neither the disk's error policy nor its statistics
  * are touched, for they belong to the guest.  Only the latency targets of jobs see how long a client waits.
  *
  * The socket is for its owner alone (mode 0600).  There is no TLS.
@@ -31,7 +32,8 @@ struct nbd_export {
     char *id;              /* unique among exports; QEMU's block export id */
     char *name;            /* what clients ask for; unique on the server */
     char *description;     /* NULL: none */
-    struct disk *disk;     /* follow this disk's root, or */
+    struct disk *disk;     /* follow this disk's root, as long as it is there, or */
+    struct disk_follower follower;
     struct node *node;     /* this very node (owned reference), */
     struct chain_map *map; /* whose map is kept filled */
     bool writable;

@@ -25,7 +25,7 @@ static CO_ENTRY void co_unplug(void *arg)
     struct device *dev = arg;
     AUTOFREE char *id = mem_strdup(dev->id), *path = mem_strdup(dev->path);
 
-    co_device_remove(dev);
+    co_device_remove(dev, true);
     if (listener) {
         listener(id, path);
     }

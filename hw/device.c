@@ -426,7 +426,7 @@ bool device_hotpluggable(const struct device *dev)
     return !strcmp(dev->model->bus, "PCI");
 }
 
-void co_device_remove(struct device *dev)
+void co_device_remove(struct device *dev, bool with_disk)
 {
     TAILQ_REMOVE(&all_devices, dev, link);
     if (dev->guest) {
@@ -437,7 +437,7 @@ void co_device_remove(struct device *dev)
     machine_let_go();
     free(dev->disk->qdev);
     dev->disk->qdev = NULL;
-    if (dev->own_disk) {
+    if (with_disk) {
         co_disk_free(dev->disk);
     }
     device_free(dev);

@@ -107,9 +107,9 @@ struct device *device_find(const char *id);
 struct device *device_find_any(const char *name);
 /* Is it on a bus from which it can be taken while the machine is there? */
 bool device_hotpluggable(const struct device *dev);
-/* Unplug: its guest goes down, the hardware goes, and the disk if it was the device's own.
- * Suspends. */
-void co_device_remove(struct device *dev);
+/* Unplug: its guest goes down, the hardware goes, and the disk as well: a -drive goes with its device.
+ * Without that the disk is the caller's.  Suspends. */
+void co_device_remove(struct device *dev, bool with_disk);
 /* device_del: ask the guest to let go of it.  It does when it runs, or at the next reset; then the device is removed and
  * the listener told.  0 or -errno with QEMU's words. */
 int device_unplug(struct device *dev, struct error *err);

@@ -230,15 +230,17 @@ static int co_drop_disk(struct disk *disk, struct error *err)
     if (disk->root && node_check_free(disk->root, err) < 0) {
         return -EBUSY;
     }
+    disk_hold(disk);
     co_nbd_end_exports_of(disk);
     co_disk_take_medium(disk);
-    if (!disk->qdev) {
+    if (!disk->gone && !disk->qdev) {
         co_disk_free(disk);
-        return 0;
+    } else if (!disk->gone) {
+        disk->id[0] = '\0';
+        disk_set_label(disk, disk->qdev);
+        disk->werror = disk->rerror = DISK_REPORT;
     }
-    disk->id[0] = '\0';
-    disk_set_label(disk, disk->qdev);
-    disk->werror = disk->rerror = DISK_REPORT;
+    disk_release(disk);
     return 0;
 }
 

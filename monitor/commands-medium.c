@@ -59,7 +59,8 @@ static void move_tray(struct disk *disk, bool open)
     }
 }
 
-static int open_tray(struct disk *disk, const char *name, struct error *err)
+/* The caller holds the disk. */
+static int co_take_out(struct disk *disk, const char *name, struct error *err)
 {
     if (!disk->removable) {
         error_set(err, "Device '%s' is not removable", name);
@@ -69,6 +70,8 @@ static int open_tray(struct disk *disk, const char *name, struct error *err)
         return -EBUSY;
     }
     move_tray(disk, true);
+    co_nbd_end_exports_of(disk);
+    co_disk_take_medium(disk);
     return 0;
 }
 
@@ -80,13 +83,15 @@ static const char *name_of(const json_t *args)
 int co_eject(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
     struct disk *disk = disk_of_args(args, err);
+    int ret;
 
-    if (!disk || open_tray(disk, name_of(args), err) < 0) {
+    if (!disk) {
         return -EINVAL;
     }
-    co_nbd_end_exports_of(disk);
-    co_disk_take_medium(disk);
-    return 0;
+    disk_hold(disk);
+    ret = co_take_out(disk, name_of(args), err);
+    disk_release(disk);
+    return ret;
 }
 
 static bool wants_read_only(const struct disk *disk, const json_t *args)
@@ -102,6 +107,7 @@ static struct node *co_open_medium(const struct disk *disk, const json_t *args, 
     json_t *options = json_pack("{s:b}", "read-only", wants_read_only(disk, args));
     const char *format = member_text(args, "format");
     const struct node *before = disk->root;
+    bool writethrough = before && before->writethrough;
     struct node *node;
 
     if (format) {
@@ -111,9 +117,9 @@ static struct node *co_open_medium(const struct disk *disk, const json_t *args, 
         json_object_set_new(options, "cache",
                             json_pack("{s:b, s:b}", "direct", before->cache_direct, "no-flush", before->no_flush));
     }
-    node = co_node_open(member_text(args, "filename"), options, err);
-    if (node && before) {
-        node->writethrough = before->writethrough;
+    node = co_node_open(member_text(args, "filename"), options, err); /* `disk` and `before` may be gone now */
+    if (node) {
+        node->writethrough = writethrough;
     }
     json_decref(options);
     return node;
@@ -123,25 +129,30 @@ int co_blockdev_change_medium(struct monitor *mon, json_t *args, json_t **result
 {
     struct disk *disk = disk_of_args(args, err);
     struct node *node = disk ? co_open_medium(disk, args, err) : NULL;
+    int ret;
 
     if (!node) {
         return -EINVAL;
     }
     disk = disk_of_args(args, err); /* opening took a while */
-    if (!disk || open_tray(disk, name_of(args), err) < 0) {
+    if (!disk) {
         co_node_unref(node);
         return -EINVAL;
     }
-    co_nbd_end_exports_of(disk);
-    co_disk_take_medium(disk);
-    if (disk->root) { /* another one was faster */
-        error_set(err, "There already is a medium in the device");
-        co_node_unref(node);
-        return -EEXIST;
+    disk_hold(disk);
+    ret = co_take_out(disk, name_of(args), err);
+    if (ret == 0 && disk->gone) {
+        error_set_class(err, ERROR_DEVICE_NOT_FOUND, "Device '%s' not found", name_of(args));
+        ret = -ENODEV;
     }
-    disk_put_medium(disk, node);
-    move_tray(disk, false);
-    return 0;
+    if (ret == 0) {
+        disk_put_medium(disk, node);
+        move_tray(disk, false);
+    } else {
+        co_node_unref(node);
+    }
+    disk_release(disk);
+    return ret;
 }
 
 const char *const read_only_modes[] = { "retain", "read-only", "read-write", NULL };

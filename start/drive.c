@@ -428,8 +428,7 @@ int co_drives_end(struct error *err)
     }
     co_devices_settle();
     while ((dev = TAILQ_LAST(&all_devices, device_list))) {
-        dev->own_disk = false; /* below, with the others */
-        co_device_remove(dev);
+        co_device_remove(dev, false); /* the disks go below, when they are flushed */
     }
     while ((disk = TAILQ_FIRST(&all_disks))) {
         ret = disk->root ? co_node_flush(disk->root) : 0;

@@ -194,3 +194,22 @@ END
     assert_status 0
     assert_output "Export 'ide1-cd0' is not found"
 }
+
+@test "an export of a drive goes when its device goes, one of a node goes on" {
+    qemu-io -f qcow2 -c 'write -q -P 7 0 1M' a.img
+    mg_start -drive file=b.img,if=none,id=spare -blockdev driver=qcow2,node-name=na,file.driver=file,file.filename=a.img
+    hmp 'device_add virtio-blk,drive=spare,id=x' 'device_add virtio-blk,drive=na,id=y' 'nbd_server_start unix:s' \
+        'nbd_server_add spare' 'nbd_server_add na' 'device_del x' 'device_del y'
+    for _ in {1..100}; do
+        run timeout -k 5 20 nbdinfo --list --json 'nbd+unix:///?socket=s'
+        [ "$(jq -r '[.exports[]."export-name"] | join(" ")' <<<"$output")" != na ] || break
+        sleep 0.02
+    done
+    run hmp 'info block'
+    [ -z "$output" ] || fail "$output"
+    timeout -k 5 20 qemu-io -r -f raw -c 'read -P 7 0 1M' 'nbd+unix:///na?socket=s'
+    run timeout -k 5 20 nbdinfo --list --json 'nbd+unix:///?socket=s'
+    [ "$(jq -r '[.exports[]."export-name"] | join(" ")' <<<"$output")" = na ] || fail "$output"
+    hmp quit
+    mg_wait
+}

@@ -113,3 +113,20 @@ setup() {
     [ "$(grep -cE '^ide[01]-hd[01]: profile=stamp reads=[1-9].* verified=[1-9][0-9]* mismatches=0 errors=0 ' <<<"$output")" = 4 ] ||
         fail "$output"
 }
+
+@test "a drive goes with its device, with its medium or without" {
+    qemu-img create -q -f qcow2 a.img 8M
+    mg_start -nodefaults
+    for gone in 'info version' 'drive_del d'; do
+        hmp 'drive_add 0 if=none,id=d,file=a.img' 'device_add virtio-blk,drive=d,id=x' "$gone" 'device_del x' >answers
+        for _ in {1..100}; do
+            run hmp 'info block'
+            [ -n "$output" ] || break
+            sleep 0.02
+        done
+        [ -z "$output" ] || fail "$output"
+        assert_clean a.img # nobody has it open
+    done
+    hmp quit
+    mg_wait
+}

@@ -97,7 +97,9 @@ static unsigned count_disks(void)
 static void co_remove_all(void)
 {
     while (!TAILQ_EMPTY(&all_devices)) {
-        co_device_remove(TAILQ_FIRST(&all_devices));
+        struct device *dev = TAILQ_FIRST(&all_devices);
+
+        co_device_remove(dev, dev->own_disk);
     }
     assert_true(TAILQ_EMPTY(&machine_devices));
 }

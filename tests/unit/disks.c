@@ -139,6 +139,66 @@ static void CO_ENTRY co_test_media(void *arg)
     block_set_listener(NULL);
 }
 
+static unsigned takers;
+
+static CO_ENTRY void co_taker(void *arg)
+{
+    co_disk_take_medium(arg);
+    takers--;
+}
+
+/* Two monitors eject, and a third one deletes the drive, while the guest's request is on its way. */
+static void CO_ENTRY co_test_takers(void *arg)
+{
+    struct disk *disk = co_begin();
+    struct request r = { .disk = disk, .op = DISK_WRITE };
+
+    for (takers = 0; takers < 2; takers++) {
+        if (takers == 0) {
+            co_start(co_request, &r);
+        }
+        co_start(co_taker, disk);
+    }
+    assert_false(r.ended);
+    assert_non_null(disk->root);
+    co_settle();
+    assert_true(r.ended && r.ret == 0);
+    assert_int_equal(takers, 0);
+    assert_null(disk->root);
+    assert_true(TAILQ_EMPTY(&all_nodes));
+    disk_put_medium(disk, co_open_raw("/f", false));
+    disk_hold(disk);
+    co_disk_free(disk);
+    assert_true(disk->gone && !disk->root && !disk_find("d"));
+    disk_release(disk);
+}
+
+/* A snapshot ends while the medium is about to go: the new root is what goes. */
+static void CO_ENTRY co_test_new_root(void *arg)
+{
+    struct disk *disk = co_begin();
+    struct request r = { .disk = disk, .op = DISK_WRITE };
+    json_t *options = json_pack("{s:s, s:n}", "driver", "qcow2", "backing");
+    struct error err = ERROR_INIT;
+    struct node *over;
+
+    co_rig_create("/over", "size=1M");
+    over = co_node_open("/over", options, &err);
+    assert_non_null(over);
+    json_decref(options);
+    co_node_set_backing_edge(over, disk->root);
+    co_start(co_request, &r);
+    takers = 1;
+    co_start(co_taker, disk);
+    disk_set_root(disk, over);
+    co_node_unref(over);
+    co_settle();
+    assert_true(r.ended && !takers);
+    assert_null(disk->root);
+    assert_true(TAILQ_EMPTY(&all_nodes));
+    co_disk_free(disk);
+}
+
 /* --- Errors -------------------------------------------------------------------------------------------------- */
 
 static const struct {
@@ -353,6 +413,8 @@ static void run(void (*co_test)(void *arg))
         run(co_test); \
     }
 TEST(a_disk_without_medium_or_with_a_protected_one_says_so, co_test_media)
+TEST(a_medium_that_several_take_goes_once, co_test_takers)
+TEST(a_medium_that_got_an_overlay_meanwhile_goes_with_it, co_test_new_root)
 TEST(an_error_is_treated_as_the_policy_says, co_test_policies)
 TEST(a_reset_forgets_what_waits_for_the_operator, co_test_cancel)
 TEST(errors_need_nobody_who_listens, co_test_nobody_listens)
@@ -363,6 +425,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_disk_without_medium_or_with_a_protected_one_says_so),
+        cmocka_unit_test(a_medium_that_several_take_goes_once),
+        cmocka_unit_test(a_medium_that_got_an_overlay_meanwhile_goes_with_it),
         cmocka_unit_test(an_error_is_treated_as_the_policy_says),
         cmocka_unit_test(a_reset_forgets_what_waits_for_the_operator),
         cmocka_unit_test(errors_need_nobody_who_listens),

@@ -444,6 +444,67 @@ static void CO_ENTRY co_test_drain(void *arg)
     co_node_unref(other);
 }
 
+static bool reading;
+
+/* Never at rest unless it is held up. */
+static CO_ENTRY void co_reader(void *arg)
+{
+    static uint8_t own[4096];
+    struct waiter *w = arg;
+
+    while (reading && w->ret == 0) {
+        w->ret = co_node_read_buf(w->node, 0, own, sizeof(own));
+    }
+    w->ended = true;
+}
+
+static struct drainer {
+    struct node *node, *above;
+    bool ended;
+} drainer;
+
+static CO_ENTRY void co_drainer(void *arg)
+{
+    struct node_drain *drain = co_node_drain_begin(drainer.node);
+
+    assert_int_equal(drainer.node->in_flight, 0);
+    assert_int_equal(drainer.above->in_flight, 0);
+    co_sleep_ns(NS_PER_MS);
+    assert_int_equal(drainer.above->in_flight, 0);
+    co_node_drain_end(drain);
+    drainer.ended = true;
+}
+
+/* A snapshot puts an overlay on a node while a drain of that waits for a request. */
+static void CO_ENTRY co_test_newcomer(void *arg)
+{
+    struct error err = ERROR_INIT;
+    json_t *options = json_pack("{s:s}", "size", "1M");
+    struct waiter first = { .what = READ }, second = { 0 };
+
+    drainer = (struct drainer){ .node = first.node = co_begin(RAW) };
+    assert_int_equal(driver_qcow2.co_create("/over", options, &err), 0);
+    json_decref(options);
+    drainer.above = second.node = co_open("{'driver':'qcow2','backing':null,'file':{'driver':'file','filename':'/over'}}");
+    co_start(co_request, &first);
+    co_start(co_drainer, NULL);
+    assert_false(first.ended || drainer.ended);
+    co_node_set_backing_edge(second.node, first.node);
+    reading = true;
+    co_start(co_reader, &second);
+    while (!drainer.ended) {
+        co_sleep_ns(NS_PER_MS);
+    }
+    assert_false(second.ended);
+    reading = false;
+    while (!second.ended) {
+        co_sleep_ns(NS_PER_MS);
+    }
+    assert_int_equal(first.ret + second.ret, 0);
+    co_node_unref(second.node);
+    co_node_unref(first.node);
+}
+
 /* --- Tests -------------------------------------------------------------------------------------------------------------------- */
 
 static void run(void (*co_test)(void *arg))
@@ -469,6 +530,7 @@ TEST(below_an_image_lies_its_backing_file_and_then_zeroes, co_test_below)
 TEST(a_read_of_many_pieces_fails_when_one_does, co_test_pieces)
 TEST(what_cannot_be_resized_says_so, co_test_sizes)
 TEST(a_drain_lets_go_of_the_limits_above_only, co_test_drain)
+TEST(a_drain_stops_who_comes_on_top_while_it_waits, co_test_newcomer)
 
 int main(void)
 {
@@ -483,6 +545,7 @@ int main(void)
         cmocka_unit_test(a_read_of_many_pieces_fails_when_one_does),
         cmocka_unit_test(what_cannot_be_resized_says_so),
         cmocka_unit_test(a_drain_lets_go_of_the_limits_above_only),
+        cmocka_unit_test(a_drain_stops_who_comes_on_top_while_it_waits),
     };
     return cmocka_run_group_tests_name("node-requests", tests, rig_setup, rig_teardown);
 }
