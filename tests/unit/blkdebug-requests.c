@@ -6,6 +6,7 @@
 #include "tests/unit/qcow2-rig.h"
 
 #include "block/filter.h"
+#include "tests/unit/co-test.h"
 #include "tests/unit/tree-rows.h"
 
 #define SIZE (1u << 20)
@@ -49,10 +50,7 @@ static struct node *co_begin(const char *more)
 {
     AUTOFREE char *text = mem_printf("{'driver':'blkdebug','node-name':'b','discard':'unmap',"
                                      "'image':{'driver':'file','filename':'/f','discard':'unmap'}%s%s}", *more ? "," : "", more);
-    struct error err = ERROR_INIT;
-    json_t *options = tree_of(text);
     struct random random;
-    struct node *node;
 
     random_seed(&random, 5);
     for (size_t i = 0; i < SIZE; i += 8) {
@@ -61,13 +59,7 @@ static struct node *co_begin(const char *more)
     io_sim_reset();
     io_sim_create("/f", SIZE);
     assert_int_equal(io_sim_write("/f", 0, content, SIZE), 0);
-    node = co_node_open(NULL, options, &err);
-    if (!node) {
-        print_message("%s: %s\n", text, err.text);
-    }
-    assert_non_null(node);
-    json_decref(options);
-    return node;
+    return co_tree_open(text);
 }
 
 /* The file holds what it is to hold, all of it. */
@@ -317,11 +309,6 @@ static void run(void (*co_test)(void *arg))
     assert_true(TAILQ_EMPTY(&all_nodes));
 }
 
-#define TEST(name, co_test) \
-    static void name(void **state) \
-    { \
-        run(co_test); \
-    }
 TEST(zeroes_are_rounded_and_cut_as_wished, co_zero_wishes)
 TEST(discards_are_rounded_and_cut_as_wished, co_discard_wishes)
 TEST(what_does_not_fit_is_read_modified_and_written, co_aligned)

@@ -6,6 +6,7 @@
 #include "tests/unit/qcow2-rig.h"
 
 #include "block/disk.h"
+#include "tests/unit/co-test.h"
 #include "tests/unit/tree-rows.h"
 
 #define KIB 1024u
@@ -407,11 +408,6 @@ static void run(void (*co_test)(void *arg))
     assert_true(TAILQ_EMPTY(&all_disks));
 }
 
-#define TEST(name, co_test) \
-    static void name(void **state) \
-    { \
-        run(co_test); \
-    }
 TEST(a_disk_without_medium_or_with_a_protected_one_says_so, co_test_media)
 TEST(a_medium_that_several_take_goes_once, co_test_takers)
 TEST(a_medium_that_got_an_overlay_meanwhile_goes_with_it, co_test_new_root)

@@ -6,6 +6,7 @@
 #include "tests/unit/qcow2-rig.h"
 
 #include "block/filter.h"
+#include "tests/unit/co-test.h"
 #include "tests/unit/tree-rows.h"
 
 #define KIB 1024u
@@ -377,11 +378,6 @@ static void run(void (*co_test)(void *arg))
     assert_true(TAILQ_EMPTY(&all_nodes));
 }
 
-#define TEST(name, co_test) \
-    static void name(void **state) \
-    { \
-        run(co_test); \
-    }
 TEST(a_file_that_cannot_be_opened_says_why_and_leaves_nothing, co_test_open)
 TEST(what_the_host_forbids_to_write_is_read_only_when_it_may_be, co_test_auto)
 TEST(holes_are_only_a_shortcut, co_test_maps)

@@ -6,25 +6,11 @@
 
 #include "block/filter.h"
 #include "block/throttle-group.h"
+#include "tests/unit/co-test.h"
+#include "tests/unit/tree-rows.h"
 
 static const struct driver *const drivers[] = { &driver_file,    &driver_raw,     &driver_qcow2,        &driver_throttle,
                                                 &driver_blkdebug, &driver_null_co, &driver_copy_on_read, NULL };
-
-static struct node *co_open(const char *text)
-{
-    struct error err = ERROR_INIT;
-    json_t *options = json_loads(text, 0, NULL);
-    struct node *node;
-
-    assert_non_null(options);
-    node = co_node_open(NULL, options, &err);
-    if (!node) {
-        print_message("%s: %s\n", text, err.text);
-    }
-    assert_non_null(node);
-    json_decref(options);
-    return node;
-}
 
 static void co_make(const char *path)
 {
@@ -58,7 +44,7 @@ static void co_test_content(void *arg)
 
     co_make("/a");
     group("{}");
-    t = co_open(CHAIN("t"));
+    t = co_tree_open(CHAIN("t"));
     q = node_find("q");
     memset(buf, 7, sizeof(buf));
     assert_int_equal(co_node_write_buf(t, 65536, buf, sizeof(buf)), 0);
@@ -89,7 +75,7 @@ static void co_test_discard(void *arg)
 
     co_make("/a");
     group("{}");
-    t = co_open(CHAIN("t"));
+    t = co_tree_open(CHAIN("t"));
     t->discard_unmap = true;
     memset(buf, 7, sizeof(buf));
     assert_int_equal(co_node_write_buf(t, 0, buf, sizeof(buf)), 0);
@@ -108,7 +94,7 @@ static void co_test_discard(void *arg)
 /* What a format sees of a node that is no host file. */
 static void co_test_stand_in(void *arg)
 {
-    struct node *node = co_open("{\"driver\": \"blkdebug\", \"discard\": \"unmap\", \"image\": {\"driver\": \"file\", "
+    struct node *node = co_tree_open("{\"driver\": \"blkdebug\", \"discard\": \"unmap\", \"image\": {\"driver\": \"file\", "
                                 "\"filename\": \"/plain\"}}");
     struct io_file *file = node_as_file(node);
     uint64_t size, bytes;
@@ -132,7 +118,7 @@ static void co_test_stand_in(void *arg)
         assert_int_equal(buf[i], zero ? 0 : 5);
     }
     co_node_unref(node);
-    node = co_open("{\"driver\": \"null-co\", \"size\": 65536}"); /* and of one below which there is none */
+    node = co_tree_open("{\"driver\": \"null-co\", \"size\": 65536}"); /* and of one below which there is none */
     file = node_as_file(node);
     assert_int_equal(co_io_truncate(file, 131072), -ENOTSUP);
     assert_int_equal(co_io_allocated(file, &bytes), 0);
@@ -159,7 +145,7 @@ static void co_test_drain(void *arg)
 
     co_make("/a");
     group("{\"bps-write\": 1}");
-    t = co_open(CHAIN("t"));
+    t = co_tree_open(CHAIN("t"));
     ended = 0;
     co_start(co_writer, t);
     co_start(co_writer, t);
@@ -195,7 +181,7 @@ static void co_test_exclusion(void *arg)
 
     co_make("/a");
     group("{}");
-    t = co_open(CHAIN("t"));
+    t = co_tree_open(CHAIN("t"));
     ended = 0;
     co_start_later(co_writer, t);
     assert_int_equal(co_node_populate(node_find("q"), 0, 65536, co_hold_up, NULL), 0);
@@ -207,7 +193,7 @@ static void co_test_exclusion(void *arg)
 
 static void co_test_null(void *arg)
 {
-    struct node *node = co_open("{\"driver\": \"null-co\", \"size\": 1024}");
+    struct node *node = co_tree_open("{\"driver\": \"null-co\", \"size\": 1024}");
 
     memset(buf, 0xab, 512);
     assert_int_equal(co_node_read_buf(node, 0, buf, 512), 0);
@@ -215,7 +201,7 @@ static void co_test_null(void *arg)
     assert_int_equal(buf[511], 0xab);
     assert_int_equal(co_node_read_buf(node, 1024, buf, 512), -EIO);
     co_node_unref(node);
-    node = co_open("{\"driver\": \"null-co\", \"read-zeroes\": true}");
+    node = co_tree_open("{\"driver\": \"null-co\", \"read-zeroes\": true}");
     assert_int_equal(co_node_read_buf(node, 0, buf, 512), 0);
     assert_true(bytes_are_zero(buf, 512));
     co_node_unref(node);
@@ -230,11 +216,6 @@ static void run(void (*co_test)(void *arg))
     assert_true(TAILQ_EMPTY(&all_nodes));
 }
 
-#define TEST(name, co_test) \
-    static void name(void **state) \
-    { \
-        run(co_test); \
-    }
 TEST(content_and_sizes_are_the_childs, co_test_content)
 TEST(discards_reach_the_host, co_test_discard)
 TEST(a_node_stands_in_for_a_file, co_test_stand_in)

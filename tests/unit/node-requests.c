@@ -9,6 +9,7 @@
 #include "block/filter.h"
 #include "block/throttle-group.h"
 #include "core/trace.h"
+#include "tests/unit/co-test.h"
 #include "tests/unit/tree-rows.h"
 
 #define KIB 1024u
@@ -16,20 +17,6 @@
 static const struct driver *const drivers[] = { &driver_file, &driver_raw, &driver_qcow2, &driver_throttle, &driver_blkdebug,
                                                 &driver_null_co, NULL };
 static uint8_t buf[8 << 20];
-
-static struct node *co_open(const char *text)
-{
-    struct error err = ERROR_INIT;
-    json_t *options = tree_of(text);
-    struct node *node = co_node_open(NULL, options, &err);
-
-    json_decref(options);
-    if (!node) {
-        print_message("%s: %s\n", text, err.text);
-    }
-    assert_non_null(node);
-    return node;
-}
 
 static void group(const char *name, const char *text)
 {
@@ -49,7 +36,7 @@ static struct node *co_begin(const char *text)
     io_sim_create("/f", 1 << 20);
     memset(buf, 0x55, 1 << 20);
     assert_int_equal(io_sim_write("/f", 0, buf, 1 << 20), 0);
-    return co_open(text);
+    return co_tree_open(text);
 }
 
 static struct {
@@ -222,7 +209,7 @@ static void CO_ENTRY co_test_turns(void *arg)
     io_sim_reset();
     assert_int_equal(driver_qcow2.co_create("/q", options, &err), 0);
     json_decref(options);
-    node = w.node = co_open("{'driver':'qcow2','file':{'driver':'file','filename':'/q'}}");
+    node = w.node = co_tree_open("{'driver':'qcow2','file':{'driver':'file','filename':'/q'}}");
     memset(buf, 1, sizeof(buf));
     co_node_read_buf(node, 0, buf, 512); /* its table is known now */
     co_start_later(co_request, &w);
@@ -315,11 +302,11 @@ static void CO_ENTRY co_test_below(void *arg)
     json_object_set_new(options, "backing_fmt", json_string("qcow2"));
     assert_int_equal(driver_qcow2.co_create("/top", options, &err), 0);
     json_decref(options);
-    node = co_open("{'driver':'qcow2','file':{'driver':'file','filename':'/low'}}");
+    node = co_tree_open("{'driver':'qcow2','file':{'driver':'file','filename':'/low'}}");
     memset(buf, 0x11, 512 * KIB);
     assert_int_equal(co_node_write_buf(node, 0, buf, 512 * KIB), 0);
     co_node_unref(node);
-    node = co_open("{'driver':'qcow2','file':{'driver':'file','filename':'/top'}}");
+    node = co_tree_open("{'driver':'qcow2','file':{'driver':'file','filename':'/top'}}");
     memset(buf, 0x22, 64 * KIB);
     for (uint64_t at = 0; at < 1 << 20; at += 128 * KIB) {
         assert_int_equal(co_node_write_buf(node, at, buf, 64 * KIB), 0);
@@ -334,7 +321,7 @@ static void CO_ENTRY co_test_below(void *arg)
     assert_int_equal(co_node_read_below(node, 512 * KIB, &iov, 1), 0);
     assert_true(bytes_are_zero(buf, 64 * KIB));
     co_node_unref(node);
-    node = co_open("{'driver':'qcow2','backing':null,'file':{'driver':'file','filename':'/top'}}");
+    node = co_tree_open("{'driver':'qcow2','backing':null,'file':{'driver':'file','filename':'/top'}}");
     memset(buf, 0x77, 64 * KIB);
     assert_int_equal(co_node_read_below(node, 0, &iov, 1), 0); /* nothing at all */
     assert_true(bytes_are_zero(buf, 64 * KIB));
@@ -352,7 +339,7 @@ static void CO_ENTRY co_test_pieces(void *arg)
     io_sim_reset();
     assert_int_equal(driver_qcow2.co_create("/q", options, &err), 0);
     json_decref(options);
-    node = co_open("{'driver':'qcow2','file':{'driver':'file','filename':'/q'}}");
+    node = co_tree_open("{'driver':'qcow2','file':{'driver':'file','filename':'/q'}}");
     for (unsigned i = 0; i < 200; i++) {
         memset(buf, i + 1, 4096);
         assert_int_equal(co_node_write_buf(node, i * 8192, buf, 4096), 0);
@@ -428,7 +415,7 @@ static void CO_ENTRY co_test_drain(void *arg)
     group("h", "{'limits':{'bps-write':1}}");
     above.node = co_begin("{'driver':'throttle','throttle-group':'g','file':{'driver':'raw','node-name':'r','file':"
                           "{'driver':'file','filename':'/f'}}}");
-    other = beside.node = co_open("{'driver':'throttle','throttle-group':'h','file':{'driver':'null-co'}}");
+    other = beside.node = co_tree_open("{'driver':'throttle','throttle-group':'h','file':{'driver':'null-co'}}");
     assert_int_equal(co_node_write_buf(above.node, 0, buf, 4096), 0); /* on credit */
     assert_int_equal(co_node_write_buf(other, 0, buf, 4096), 0);
     co_start(co_slow_writer, &above);
@@ -485,7 +472,7 @@ static void CO_ENTRY co_test_newcomer(void *arg)
     drainer = (struct drainer){ .node = first.node = co_begin(RAW) };
     assert_int_equal(driver_qcow2.co_create("/over", options, &err), 0);
     json_decref(options);
-    drainer.above = second.node = co_open("{'driver':'qcow2','backing':null,'file':{'driver':'file','filename':'/over'}}");
+    drainer.above = second.node = co_tree_open("{'driver':'qcow2','backing':null,'file':{'driver':'file','filename':'/over'}}");
     co_start(co_request, &first);
     co_start(co_drainer, NULL);
     assert_false(first.ended || drainer.ended);
@@ -515,11 +502,6 @@ static void run(void (*co_test)(void *arg))
     assert_true(TAILQ_EMPTY(&all_nodes));
 }
 
-#define TEST(name, co_test) \
-    static void name(void **state) \
-    { \
-        run(co_test); \
-    }
 TEST(a_request_that_waited_is_judged_by_what_is_then, co_test_waiting)
 TEST(a_damaged_image_takes_no_write_that_was_on_its_way, co_test_damage)
 TEST(nothing_is_done_for_no_bytes_and_refused_beyond_the_end, co_test_ranges)

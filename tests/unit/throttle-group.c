@@ -12,6 +12,7 @@
 
 #include "block/throttle-group.h"
 #include "core/loop.h"
+#include "tests/unit/co-test.h"
 
 #define MEMBERS 3
 
@@ -194,11 +195,6 @@ static void run(void (*co_test)(void *arg))
     loop_fini();
 }
 
-#define TEST(name, co_test) \
-    static void name(void **state) \
-    { \
-        run(co_test); \
-    }
 TEST(members_take_turns, co_fair)
 TEST(a_drained_member_is_let_through_and_the_others_are_not, co_drain)
 TEST(reads_do_not_wait_for_writes, co_directions)

@@ -46,7 +46,22 @@ static inline void judge(const struct row *row, struct error *err)
     error_clear(err);
 }
 
-/* A node from a tree in words; it must come up. */
+/* A node that is the caller's alone, as a drive's; it must come up. */
+static inline struct node *co_tree_open(const char *text)
+{
+    struct error err = ERROR_INIT;
+    json_t *tree = tree_of(text);
+    struct node *node = co_node_open(NULL, tree, &err);
+
+    json_decref(tree);
+    if (!node) {
+        print_message("%s: %s\n", text, err.text);
+    }
+    assert_non_null(node);
+    return node;
+}
+
+/* A node that the monitor has; it must come up. */
 static inline struct node *co_tree_add(const char *text)
 {
     struct error err = ERROR_INIT;
