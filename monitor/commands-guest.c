@@ -76,7 +76,7 @@ static json_t *guest_of(const char *id)
 
 static int check_disk(const char *id, struct error *err)
 {
-    if (!disk_find(id)) {
+    if (!disk_find_label(id)) {
         error_set_class(err, ERROR_DEVICE_NOT_FOUND, "Device '%s' not found", id);
         return -ENODEV;
     }
@@ -200,7 +200,7 @@ const struct command guest_commands[] = {
     {
         .name = "guest",
         .args = {
-            { "device", ARG_DEVICE, .doc = "the disk whose guest it is" },
+            { "device", ARG_GUEST, .doc = "the disk whose guest it is" },
             { "settings", ARG_REST, .optional = true, .choices = settings_words, .keys = guest_setting_names,
               .doc = "start, stop, or fio's words: profile=preserve|stamp|replay|none rw= rwmixread= bs= iodepth= rate_iops="
                      " size= offset= flush_every= seed= iolog=" },
@@ -221,7 +221,7 @@ const struct command guest_topics[] = {
         .name = "guest",
         .args = {
             { "verbose", ARG_FLAG, .letter = 'v', .doc = "also its settings, and what it found wrong" },
-            { "device", ARG_DEVICE, .optional = true, .doc = "only this disk's" },
+            { "device", ARG_GUEST, .optional = true, .doc = "only this disk's" },
         },
         .params = "[-v] [device]",
         .help = "show what the guest has done with each disk, and whether its data was right",

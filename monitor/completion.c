@@ -67,13 +67,13 @@ static void offer_row(void *arg, const struct command *cmd)
     }
 }
 
-static void offer_disks(struct search *s)
+static void offer_disks(struct search *s, bool labels)
 {
     struct disk *disk;
 
     TAILQ_FOREACH(disk, &all_disks, link) {
-        if (*disk->id) {
-            offer(s, disk->id);
+        if (labels || *disk->id) {
+            offer(s, labels ? disk->label : disk->id);
         }
     }
 }
@@ -133,10 +133,11 @@ static void offer_kind(struct search *s, const struct command *cmd, const struct
 
     switch (arg->kind) {
     case ARG_DEVICE:
-        offer_disks(s);
+    case ARG_GUEST:
+        offer_disks(s, arg->kind == ARG_GUEST);
         break;
     case ARG_DEVICE_OR_NODE:
-        offer_disks(s);
+        offer_disks(s, false);
         offer_nodes(s);
         break;
     case ARG_JOB:
@@ -166,7 +167,7 @@ static void offer_kind(struct search *s, const struct command *cmd, const struct
         }
         if (cmd->flags & COMMAND_SCRIPT) { /* wait, expect: words and names in many orders */
             offer_jobs(s);
-            offer_disks(s);
+            offer_disks(s, false);
         }
         break;
     default:

@@ -243,17 +243,25 @@ void hint_command(struct error *err, const struct command *const *tables, const 
 
 /* --- What exists ----------------------------------------------------------------------------------------------------- */
 
-static void hint_devices(struct error *err, const char *word, bool nodes)
+static bool names_device(const char *word, enum arg_kind kind)
 {
+    return disk_find(word) || (kind == ARG_DEVICE_OR_NODE && node_find(word)) || (kind == ARG_GUEST && disk_find_label(word));
+}
+
+static void hint_devices(struct error *err, const char *word, enum arg_kind kind)
+{
+    bool labels = kind == ARG_GUEST, nodes = kind == ARG_DEVICE_OR_NODE;
     struct name_list disks = { 0 }, images = { 0 };
     struct near near = near_to(word);
     struct disk *disk;
     struct node *node;
 
     TAILQ_FOREACH(disk, &all_disks, link) {
-        if (*disk->id) {
-            name_add(&disks, disk->id);
-            consider_word(&near, disk->id);
+        const char *name = labels ? disk->label : disk->id;
+
+        if (*name) {
+            name_add(&disks, name);
+            consider_word(&near, name);
         }
     }
     TAILQ_FOREACH(node, &all_nodes, link) {
@@ -293,7 +301,7 @@ void hint_chain(struct error *err, const char *device)
     AUTOFREE char *images = top ? chain_candidates(top) : NULL;
 
     if (!disk && !top) {
-        hint_devices(err, device, true);
+        hint_devices(err, device, ARG_DEVICE_OR_NODE);
     } else if (images) {
         error_hint(err, "The images below '%s' are: %s.", device, images);
     } else {
@@ -328,11 +336,11 @@ void hint_arguments(struct error *err, const struct monitor *mon, const struct c
         if (!value) {
             continue;
         }
-        if (arg->kind == ARG_DEVICE || arg->kind == ARG_DEVICE_OR_NODE) {
+        if (arg->kind == ARG_DEVICE || arg->kind == ARG_DEVICE_OR_NODE || arg->kind == ARG_GUEST) {
             device = value;
-            if (!disk_find(value) && (arg->kind == ARG_DEVICE || !node_find(value))) {
+            if (!names_device(value, arg->kind)) {
                 hint_word(err, mon, value);
-                hint_devices(err, value, arg->kind != ARG_DEVICE);
+                hint_devices(err, value, arg->kind);
                 return;
             }
         } else if (arg->kind == ARG_JOB && !job_find(value)) {

@@ -190,6 +190,7 @@ static const char *expected(enum arg_kind kind)
     switch (kind) {
     case ARG_DEVICE:
     case ARG_DEVICE_OR_NODE:
+    case ARG_GUEST:
     case ARG_JOB:
         return "block device name expected";
     case ARG_FILE:

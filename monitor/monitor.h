@@ -43,6 +43,7 @@
 enum arg_kind {
     ARG_DEVICE,    /* a disk's id */
     ARG_DEVICE_OR_NODE,
+    ARG_GUEST,     /* a disk by its id, or by its label if it has none: whose guest it is */
     ARG_JOB,
     ARG_BASE,      /* an image of the chain of the device before it; may stand in the place of an ARG_SIZE before it */
     ARG_FORMAT,    /* qcow2, raw, ... */

@@ -154,7 +154,7 @@ static struct guest_hold *co_hold_guest(const struct io_run *run, uint64_t offse
 {
     struct disk *disk = disk_of_root(run->node);
 
-    return disk && len ? co_guest_hold(disk->id, offset, len) : NULL;
+    return disk && len ? co_guest_hold(disk->label, offset, len) : NULL;
 }
 
 static int co_write_pieces(struct io_run *run, uint64_t offset, uint64_t len)

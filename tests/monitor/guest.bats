@@ -130,3 +130,14 @@ setup() {
     hmp quit
     mg_wait
 }
+
+@test "a disk of -blockdev and -device has a guest like any other: it is commanded, and told of what is written behind its back" {
+    qemu-img create -q -f qcow2 a.img 1M
+    run mg --clock virtual -blockdev driver=qcow2,node-name=n,file.driver=file,file.filename=a.img \
+        -device virtio-blk,drive=n,id=v \
+        -guest profile=preserve,rate_iops=0,bs=64k,iodepth=1 -c 'sleep 100ms' -c 'guest v stop' -c 'qemu-io n "write -P 7 0 1M"' \
+        -c 'guest v start' -c 'sleep 100ms' -c 'expect guest clean' -c 'info guest v' -c '!guest w stop'
+    assert_status 0
+    assert_output "v: profile=preserve"
+    assert_output "The devices are: v."
+}
