@@ -15,6 +15,21 @@
 #include "monitor/chain-names.h"
 #include "monitor/members.h"
 
+struct node *chain_root(const char *name, struct disk **disk, struct error *err)
+{
+    *disk = disk_find(name);
+    if (!*disk && !node_find(name)) {
+        *disk = disk_find_label(name);
+    }
+    if (!*disk) {
+        return disk_or_node(name, err);
+    }
+    if (!(*disk)->root) {
+        error_set(err, "Device '%s' has no medium", name);
+    }
+    return (*disk)->root;
+}
+
 /* --- The tree ----------------------------------------------------------------------------------------------------- */
 
 static void set(json_t *tree, const char *key, json_t *value)

@@ -18,6 +18,9 @@
 #include "block/disk.h"
 #include "monitor/monitor.h"
 
+/* The root of the chain that a name means, and its disk (NULL: none): a disk's id, a node-name, or else the label of a disk that
+ * has no id.  NULL with words in err, a drive without a medium included. */
+struct node *chain_root(const char *name, struct disk **disk, struct error *err);
 /* The chain from `root` down (NULL: an empty drive); `disk` may be NULL.  New reference; suspends.
  *   {"device": "virtio0", "size": bytes,
  *    "layers": [{"name": "A", "node-name", "file", "format", "size", "holds", "seen", "read-only", "writers": [...]}, ...],

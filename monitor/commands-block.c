@@ -173,17 +173,19 @@ int co_query_chain(struct monitor *mon, json_t *args, json_t **result, struct er
     json_t *ids, *id;
     size_t i;
 
-    if (name && !disk_find(name) && !node_find(name)) {
-        error_set(err, "Cannot find device='%s' nor node-name='%s'", name, name);
-        return -ENODEV;
-    }
-    *result = json_array();
     if (name) {
-        struct disk *disk = disk_find(name);
+        struct disk *disk;
+        struct node *root = chain_root(name, &disk, err);
 
-        json_array_append_new(*result, co_chain_tree(disk, disk ? disk->root : node_find(name)));
+        if (!root && !disk) {
+            return -ENODEV;
+        }
+        error_clear(err); /* an empty drive can be drawn */
+        *result = json_array();
+        json_array_append_new(*result, co_chain_tree(disk, root));
         return 0;
     }
+    *result = json_array();
     ids = disk_labels();
     json_array_foreach(ids, i, id) {
         struct disk *disk = disk_find_label(json_string_value(id));

@@ -12,6 +12,7 @@
 #include "core/size.h"
 #include "hw/guest.h"
 #include "monitor/chain-names.h"
+#include "monitor/chain-view.h"
 #include "monitor/handlers.h"
 #include "monitor/hmp.h"
 #include "monitor/members.h"
@@ -254,6 +255,7 @@ static int expect_chain(struct monitor *mon, const char *text, struct error *err
     AUTOFREE char *device = hmp_word(&text, NULL);
     AUTOFREE char *equals = hmp_word(&text, NULL);
     struct node *top;
+    struct disk *disk;
     char **names;
     size_t count;
     bool fits;
@@ -261,7 +263,7 @@ static int expect_chain(struct monitor *mon, const char *text, struct error *err
     if (!device || !equals || strcmp(equals, "=") || !text[strspn(text, " \t")]) {
         return bad_expect(err, "chain DISK = BASE <- ... <- TOP");
     }
-    top = disk_or_node(device, err);
+    top = chain_root(device, &disk, err);
     if (!top) {
         return -ENODEV;
     }
@@ -363,6 +365,7 @@ static int co_expect_read(struct monitor *mon, const char *text, struct error *e
     AUTOFREE char *byte_text = hmp_word(&text, NULL);
     uint64_t offset, len;
     struct node *node;
+    struct disk *disk;
     char *end;
     long byte;
     int ret;
@@ -376,7 +379,7 @@ static int co_expect_read(struct monitor *mon, const char *text, struct error *e
         error_set(err, "'%s' is not a valid pattern byte", byte_text);
         return -EINVAL;
     }
-    node = disk_or_node(device, err);
+    node = chain_root(device, &disk, err);
     if (!node) {
         return -ENODEV;
     }
