@@ -385,11 +385,14 @@ static void CO_ENTRY co_test_sizes(void *arg)
         assert_int_equal(node->size, rows[i].text ? before : 2 << 20);
         co_node_unref(node);
     }
-    node = co_begin("{'driver':'raw','offset':65536,'file':{'driver':'file','filename':'/f'}}");
-    assert_int_equal(co_node_truncate(node, (uint64_t)INT64_MAX - 511, &err), -EINVAL);
+    io_sim_create("/g", 3ull << 30);
+    node = co_tree_open("{'driver':'raw','offset':2147483648,'file':{'driver':'file','filename':'/g'}}");
+    assert_int_equal(co_node_truncate(node, NODE_SIZE_MAX, &err), -EINVAL);
     assert_string_equal(err.text, "Disk size too large for the chosen offset");
     error_clear(&err);
-    assert_int_equal(node->size, (1 << 20) - 65536);
+    assert_int_equal(co_node_truncate(node, NODE_SIZE_MAX + 512, &err), -EFBIG);
+    error_clear(&err);
+    assert_int_equal(node->size, 1ull << 30);
     co_node_unref(node);
 }
 
