@@ -23,10 +23,9 @@ virtual() {
     run virtual -c 'block_stream virtio0 4M' -c 'sleep 4s' -c 'info block-jobs -v'
     assert_status 0
     assert_output 'Streaming device virtio0: Completed'
-    assert_output '[###########             ]  49.'
-    assert_output 'of 32 MiB of data'
-    assert_output 'running for 4 s, 3.9'
-    assert_output 'about 4.1'
+    # Half of it, but for the piece that is on its way.
+    grep -qE '\[#{11,12} +\]  (49|50)\.[0-9]%  1[56]\.?[0-9]* MiB of 32 MiB of data$' <<<"$output" || fail "$output"
+    grep -qE 'running for 4 s, (3\.9|4\.0).* MiB/s, about (3\.9|4|4\.1).* s left$' <<<"$output" || fail "$output"
 }
 
 @test "QEMU's line stays the first, and alone without -v" {
