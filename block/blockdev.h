@@ -2,7 +2,7 @@
 /*
  * Nodes made from QEMU's option tree: what -blockdev, blockdev-add and blockdev-reopen have in common.
  *
- *      text                 key=value,...  {"json": ...}      start/words.h makes a tree of it
+ *      text                 key=value,...  {"json": ...}      monitor/words.h makes a tree of it
  *      co_blockdev_add()    blockdev_check(), then co_node_open(); the node belongs to the monitor
  *      co_blockdev_del()    and back
  *

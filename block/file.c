@@ -380,7 +380,7 @@ static int co_file_truncate(struct node *node, uint64_t size, struct error *err)
     int ret = co_io_truncate(file_io(node), size);
 
     if (ret < 0) {
-        error_set_errno(err, ret, "Failed to resize file");
+        error_set_errno(err, ret, "Could not resize file");
         return ret;
     }
     node->size = ROUND_UP(size, NODE_SECTOR);

@@ -134,7 +134,7 @@ static int check_filename(const char *filename, struct error *err)
         return -EINVAL;
     }
     if (!*filename) {
-        error_set(err, "A block device must be specified for \"file\"");
+        error_set(err, "The 'file' block driver requires a file name");
         return -EINVAL;
     }
     return 0;
@@ -210,7 +210,8 @@ static struct node *co_open_file_child(const struct open_request *req, json_t *o
         filename = own;
     }
     if (!filename) {
-        error_set(err, json_object_get(options, "driver")
+        error_set(err, json_object_get(child, "driver") ? "The 'file' block driver requires a file name"
+                       : json_object_get(options, "driver")
                            ? "A block device must be specified for \"%s\""
                            : "Must specify either driver or file", key);
         json_decref(child);
@@ -316,12 +317,14 @@ static struct node *co_open_format(const struct open_request *req, json_t *optio
 static json_t *parse_json_name(const char *text, struct error *err)
 {
     json_error_t why;
-    json_t *tree = json_loads(text, 0, &why), *nested = NULL;
+    json_t *tree = json_loads(text, JSON_DECODE_ANY, &why), *nested = NULL;
 
     if (json_is_object(tree)) {
         nested = keyval_nest(tree, err);
+    } else if (tree) {
+        error_set(err, "Invalid JSON object given");
     } else {
-        error_set(err, "Could not parse the JSON options: %s", tree ? "Invalid JSON object given" : why.text);
+        error_set(err, "Could not parse the JSON options: %s", *text ? why.text : "Expecting a JSON value");
     }
     json_decref(tree);
     return nested;

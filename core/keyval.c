@@ -33,6 +33,26 @@ static char *take_item(const char **p)
     return out;
 }
 
+/* "noKEY" is KEY=off. */
+static bool flag_is_on(const char *flag)
+{
+    return strncmp(flag, "no", 2) != 0 || !flag[2];
+}
+
+void keyval_each_flag(const char *text, bool implied,
+                      void (*say)(const char *flag, const char *key, bool on, void *arg), void *arg)
+{
+    for (bool first = true; *text; first = false) {
+        AUTOFREE char *item = take_item(&text);
+
+        if (*item && !strchr(item, '=') && !(first && implied)) {
+            bool on = flag_is_on(item);
+
+            say(item, on ? item : item + 2, on, arg);
+        }
+    }
+}
+
 json_t *keyval_parse(const char *text, const char *implied, struct error *err)
 {
     json_t *out = json_object();
@@ -56,9 +76,9 @@ json_t *keyval_parse(const char *text, const char *implied, struct error *err)
         } else if (first && implied) {
             json_object_set_new_nocheck(out, implied, json_stringn_nocheck(item, strlen(item)));
         } else if (*item) {
-            bool off = strncmp(item, "no", 2) == 0 && item[2];
-            json_object_set_new_nocheck(out, off ? item + 2 : item,
-                                        json_string(off ? "off" : "on"));
+            bool on = flag_is_on(item);
+
+            json_object_set_new_nocheck(out, on ? item : item + 2, json_string(on ? "on" : "off"));
         }
         first = false;
     }

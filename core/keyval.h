@@ -15,6 +15,10 @@
 /* Flat object of strings in the order given; a key that comes twice counts the last time. `implied`
  * may be NULL.  NULL with err on an empty key. */
 json_t *keyval_parse(const char *text, const char *implied, struct error *err);
+/* For each flag without '=' (which QEMU deprecates): the item as it was written, the key and the value that it means.  With
+ * `implied` the first item may be a value. */
+void keyval_each_flag(const char *text, bool implied,
+                      void (*say)(const char *flag, const char *key, bool on, void *arg), void *arg);
 /* {"a.b": "x", "a.c": "y"} -> {"a": {"b": "x", "c": "y"}}; new reference; NULL with err when a key
  * is a value and an object at once. */
 json_t *keyval_nest(json_t *flat, struct error *err);

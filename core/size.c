@@ -19,7 +19,6 @@
 struct number {
     uint64_t whole;
     uint64_t fraction;
-    bool has_point;
     bool hex;
 };
 
@@ -41,8 +40,7 @@ static int parse_whole(const char **at, unsigned base, uint64_t *out)
     return 0;
 }
 
-/* Decimal with an optional fraction (either side of the point may be empty, not both), or 0x
- * hex. */
+/* A plus sign, then decimal with an optional fraction (which may be empty; what is before the point not), or 0x hex. */
 static int parse_number(const char **at, struct number *number)
 {
     const char *p = *at;
@@ -52,6 +50,7 @@ static int parse_number(const char **at, struct number *number)
     while (isspace((unsigned char)*p)) {
         p++;
     }
+    p += *p == '+';
     if (p[0] == '0' && (p[1] == 'x' || p[1] == 'X') && isxdigit((unsigned char)p[2])) {
         p += 2;
         number->hex = true;
@@ -66,27 +65,24 @@ static int parse_number(const char **at, struct number *number)
     if (ret) {
         return ret;
     }
-    size_t digits = p - start;
-
+    if (p == start) {
+        return -EINVAL;
+    }
     if (*p == '.') {
-        number->has_point = true;
         p++;
-        for (uint64_t unit = FRACTION_UNIT / 10; isdigit((unsigned char)*p); p++, digits++) {
+        for (uint64_t unit = FRACTION_UNIT / 10; isdigit((unsigned char)*p); p++) {
             number->fraction += unit * (*p - '0');
             unit /= 10;
         }
-    }
-    if (!digits) {
-        return -EINVAL;
     }
     *at = p;
     return 0;
 }
 
-/* number * factor, the fraction of a unit cut off. */
+/* number * factor, rounded to the nearest unit as QEMU does. */
 static int scale(const struct number *number, uint64_t factor, uint64_t *out)
 {
-    unsigned __int128 part = (unsigned __int128)number->fraction * factor / FRACTION_UNIT;
+    unsigned __int128 part = ((unsigned __int128)number->fraction * factor + FRACTION_UNIT / 2) / FRACTION_UNIT;
     uint64_t whole;
 
     if (__builtin_mul_overflow(number->whole, factor, &whole) ||
@@ -118,7 +114,7 @@ int size_parse(const char *text, uint64_t unit, uint64_t *out, const char **end)
             return -EINVAL; /* 1e3 is not understood as an exponent, nor as 1 EiB and a 3 */
         }
     }
-    if (number.has_point && factor == 1) {
+    if (number.fraction && factor == 1) {
         return -EINVAL; /* there are no parts of a byte */
     }
     if (!end && *p) {

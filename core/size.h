@@ -13,10 +13,10 @@
 #define SIZE_SUFFIXES_HINT \
     "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\nand exabytes, respectively."
 
-/* Parse a size as QEMU's options and monitor do: decimal or 0x hex; optional fraction (decimal only); optional
- * suffix b k m g t p e in either case, powers of 1024; `unit` is the factor when no suffix is given
- * (1 for bytes, 1 << 20 for megabytes).  The whole string must be consumed when `end` is NULL;
- * otherwise *end is set behind the number.  Returns 0, -EINVAL or -ERANGE. */
+/* Parse a size as QEMU's options and monitor do: an optional plus sign; decimal or 0x hex; optional fraction (decimal
+ * only, rounded); optional suffix b k m g t p e in either case, powers of 1024; `unit` is the factor when no suffix is
+ * given (1 for bytes, 1 << 20 for megabytes).  The whole string must be consumed when `end` is NULL; otherwise *end is set
+ * behind the number.  Returns 0, -EINVAL or -ERANGE. */
 int size_parse(const char *text, uint64_t unit, uint64_t *out, const char **end);
 /* Parse a time into nanoseconds: number (fractions allowed) and suffix ns us ms s m h; without a suffix
  * seconds.  Returns 0, -EINVAL or -ERANGE. */

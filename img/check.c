@@ -119,7 +119,7 @@ static int co_check(const struct check *k, struct node *node)
         img_complain_error(&err);
         return CHECK_FAILED;
     }
-    if (k->json) {
+    if (k->json && !k->quiet) {
         print_json(&k->open, node, &r);
     } else if (!k->quiet) {
         print_human(&r);
@@ -127,32 +127,19 @@ static int co_check(const struct check *k, struct node *node)
     return r.corruptions ? CHECK_CORRUPT : r.leaks ? CHECK_LEAKS : 0;
 }
 
-static int take_repair(const struct img_args *args, unsigned *fix)
+static unsigned what_to_fix(const char *word)
 {
-    const char *word = img_value(args, "r");
-
-    *fix = 0;
-    if (!word) {
-        return 0;
-    }
-    if (strcmp(word, "leaks") && strcmp(word, "all")) {
-        return img_complain_usage("Unknown option value for -r (expecting 'leaks' or 'all'): %s", word);
-    }
-    *fix = QCOW2_FIX_LEAKS | (word[0] == 'a' ? QCOW2_FIX_ERRORS : 0);
-    return 0;
+    return !word ? 0 : !strcmp(word, "all") ? QCOW2_FIX_LEAKS | QCOW2_FIX_ERRORS : QCOW2_FIX_LEAKS;
 }
 
 int co_img_check(const struct img_args *args)
 {
-    struct check k = { .quiet = img_has(args, "q") };
+    struct check k = { .quiet = img_has(args, "q"), .fix = what_to_fix(img_value(args, "r")) };
 
-    if (take_repair(args, &k.fix)) {
-        return 1;
-    }
     if (args->n_operands != 1) {
         return img_complain_usage("Expecting one image file name");
     }
-    k.open = (struct img_open){ .filename = args->operands[0], .cache = img_value(args, "T"), .no_backing = true };
+    k.open = (struct img_open){ .filename = args->operands[0], .cache = img_value(args, "T") };
     if (img_take_output(args, &k.json) < 0 || img_open_args(args, &k.open) < 0) {
         return 1;
     }

@@ -13,56 +13,68 @@
 
 /* --- The table ---------------------------------------------------------------------------------------------------- */
 
-#define HELP { 'h', "help", NULL }
-#define QUIET { 'q', "quiet", NULL }
-#define FORMAT { 'f', "format", "fmt" }
-#define IMAGE_OPTS { 0, "image-opts", NULL }
-#define OUTPUT { 0, "output", "ofmt" }
-#define SHARE { 'U', "force-share", NULL }
-#define OBJECT { 0, "object", "objectdef" }
-#define SNAPSHOT_PARAM { 'l', NULL, "snapshot_param" }
-#define END { 0, NULL, NULL }
+#define HELP { 'h', "help", NULL, NULL }
+#define QUIET { 'q', "quiet", NULL, NULL }
+#define FORMAT { 'f', "format", "fmt", NULL }
+#define IMAGE_OPTS { 0, "image-opts", NULL, NULL }
+#define OUTPUT { 0, "output", "ofmt", NULL }
+#define SHARE { 'U', "force-share", NULL, NULL }
+#define OBJECT { 0, "object", "objectdef", img_check_object }
+#define SNAPSHOT_PARAM { 'l', NULL, "snapshot_param", img_check_snapshot_param }
+#define FLAG(letter) { letter, NULL, NULL, NULL }
+#define LONG_FLAG(name) { 0, name, NULL, NULL }
+#define TAKES(letter, value) { letter, NULL, value, NULL }
+#define END { 0, NULL, NULL, NULL }
 
 static const struct img_option check_options[] = {
-    HELP, OBJECT, IMAGE_OPTS, { 'q', NULL, NULL }, FORMAT, OUTPUT, { 'r', "repair", "leaks|all" }, { 'T', NULL, "src_cache" }, SHARE,
-    END,
+    HELP, OBJECT, IMAGE_OPTS, FLAG('q'), FORMAT, OUTPUT, { 'r', "repair", "leaks|all", img_check_repair },
+    TAKES('T', "src_cache"), SHARE, END,
 };
+/* A wrong object is no difference. */
+static int check_object_for_compare(const char *text)
+{
+    int code = img_check_object(text);
+
+    return code == 1 ? 2 : code;
+}
 static const struct img_option compare_options[] = {
-    HELP, OBJECT, IMAGE_OPTS, FORMAT, { 'F', NULL, "fmt" }, { 'T', NULL, "src_cache" }, { 'p', NULL, NULL }, { 'q', NULL, NULL },
-    { 's', NULL, NULL }, SHARE, END,
+    HELP, { 0, "object", "objectdef", check_object_for_compare }, IMAGE_OPTS, FORMAT, TAKES('F', "fmt"),
+    TAKES('T', "src_cache"), FLAG('p'), FLAG('q'), FLAG('s'), SHARE, END,
 };
 static const struct img_option convert_options[] = {
-    HELP, OBJECT, IMAGE_OPTS, { 0, "target-image-opts", NULL }, { 0, "target-is-zero", NULL }, { 0, "bitmaps", NULL },
-    { 0, "skip-broken-bitmaps", NULL }, SHARE, { 'C', NULL, NULL }, { 'c', NULL, NULL }, { 'p', NULL, NULL }, { 'q', NULL, NULL },
-    { 'n', NULL, NULL }, { 'f', NULL, "fmt" }, { 't', NULL, "cache" }, { 'T', NULL, "src_cache" }, { 'O', NULL, "output_fmt" },
-    { 'B', NULL, "backing_file" }, { 'F', NULL, "backing_fmt" }, { 'o', NULL, "options" }, SNAPSHOT_PARAM,
-    { 'S', NULL, "sparse_size" }, { 'r', NULL, "rate_limit" }, { 'm', NULL, "num_coroutines" }, { 'W', NULL, NULL },
-    { 0, "salvage", NULL }, END,
+    HELP, OBJECT, IMAGE_OPTS, LONG_FLAG("target-image-opts"), LONG_FLAG("target-is-zero"), LONG_FLAG("bitmaps"),
+    LONG_FLAG("skip-broken-bitmaps"), SHARE, FLAG('C'), FLAG('c'), FLAG('p'), FLAG('q'), FLAG('n'), TAKES('f', "fmt"),
+    TAKES('t', "cache"), TAKES('T', "src_cache"), TAKES('O', "output_fmt"), TAKES('B', "backing_file"),
+    TAKES('F', "backing_fmt"), { 'o', NULL, "options", img_check_list }, SNAPSHOT_PARAM,
+    { 'S', NULL, "sparse_size", img_check_sparse }, { 'r', NULL, "rate_limit", img_check_rate },
+    { 'm', NULL, "num_coroutines", img_check_workers }, FLAG('W'), LONG_FLAG("salvage"), END,
 };
 static const struct img_option create_options[] = {
-    HELP, OBJECT, { 'q', NULL, NULL }, { 'f', NULL, "fmt" }, { 'b', NULL, "backing_file" }, { 'F', NULL, "backing_fmt" },
-    { 'u', NULL, NULL }, { 'o', NULL, "options" }, END,
+    HELP, OBJECT, FLAG('q'), TAKES('f', "fmt"), TAKES('b', "backing_file"), TAKES('F', "backing_fmt"), FLAG('u'),
+    { 'o', NULL, "options", img_check_list }, END,
 };
 static const struct img_option info_options[] = {
-    HELP, OBJECT, IMAGE_OPTS, FORMAT, OUTPUT, { 0, "backing-chain", NULL }, SHARE, END,
+    HELP, OBJECT, IMAGE_OPTS, FORMAT, OUTPUT, LONG_FLAG("backing-chain"), SHARE, END,
 };
 static const struct img_option map_options[] = {
-    HELP, OBJECT, IMAGE_OPTS, FORMAT, { 's', "start-offset", "offset" }, { 'l', "max-length", "len" }, OUTPUT, SHARE, END,
+    HELP, OBJECT, IMAGE_OPTS, FORMAT, { 's', "start-offset", "offset", img_check_start },
+    { 'l', "max-length", "len", img_check_length }, OUTPUT, SHARE, END,
 };
 static const struct img_option measure_options[] = {
-    HELP, OBJECT, IMAGE_OPTS, FORMAT, { 'o', NULL, "options" }, { 'O', NULL, "output_fmt" }, OUTPUT, { 0, "size", "N" },
-    SNAPSHOT_PARAM, SHARE, END,
+    HELP, OBJECT, IMAGE_OPTS, FORMAT, { 'o', NULL, "options", img_check_list }, TAKES('O', "output_fmt"),
+    { 0, "output", "ofmt", img_check_form }, { 0, "size", "N", img_check_image_size }, SNAPSHOT_PARAM, SHARE, END,
 };
 static const struct img_option rebase_options[] = {
-    HELP, OBJECT, IMAGE_OPTS, SHARE, { 'q', NULL, NULL }, FORMAT, { 't', NULL, "cache" }, { 'T', NULL, "src_cache" },
-    { 'p', NULL, NULL }, { 'u', NULL, NULL }, { 'b', NULL, "backing_file" }, { 'F', NULL, "backing_fmt" }, END,
+    HELP, OBJECT, IMAGE_OPTS, SHARE, FLAG('q'), FORMAT, TAKES('t', "cache"), TAKES('T', "src_cache"), FLAG('p'),
+    FLAG('u'), TAKES('b', "backing_file"), TAKES('F', "backing_fmt"), END,
 };
 static const struct img_option resize_options[] = {
-    HELP, OBJECT, IMAGE_OPTS, FORMAT, { 'q', NULL, NULL }, { 0, "preallocation", "prealloc" }, { 0, "shrink", NULL }, END,
+    HELP, OBJECT, IMAGE_OPTS, FORMAT, FLAG('q'), { 0, "preallocation", "prealloc", img_check_preallocation },
+    LONG_FLAG("shrink"), END,
 };
 static const struct img_option snapshot_options[] = {
-    HELP, OBJECT, IMAGE_OPTS, SHARE, { 'q', NULL, NULL }, { 'l', NULL, NULL }, { 'a', NULL, "snapshot" }, { 'c', NULL, "snapshot" },
-    { 'd', NULL, "snapshot" }, END,
+    HELP, OBJECT, IMAGE_OPTS, SHARE, FLAG('q'), FLAG('l'), TAKES('a', "snapshot"), TAKES('c', "snapshot"),
+    TAKES('d', "snapshot"), END,
 };
 
 static const struct img_command commands[] = {
@@ -292,18 +304,6 @@ static const struct img_option *option_of(const struct img_command *command, int
     return o;
 }
 
-static int check_objects(const struct img_args *args)
-{
-    for (size_t i = 0; i < args->n_given; i++) {
-        const char *name = args->given[i].option->name;
-
-        if (name && !strcmp(name, "object") && img_check_object(args->given[i].value) < 0) {
-            return 1;
-        }
-    }
-    return 0;
-}
-
 static int take_all(struct img_args *args, const struct getopt_words *w, int argc, char **argv, int *code)
 {
     int c;
@@ -324,13 +324,19 @@ static int take_all(struct img_args *args, const struct getopt_words *w, int arg
             *code = 0;
             return -1;
         }
+        const struct img_option *o = option_of(args->command, c);
+        int ret = o->check ? o->check(optarg) : 0;
+
+        if (ret) {
+            *code = ret == IMG_DONE ? 0 : ret;
+            return -1;
+        }
         args->given = mem_reallocarray(args->given, args->n_given + 1, sizeof(*args->given));
-        args->given[args->n_given++] = (struct img_given){ option_of(args->command, c), optarg };
+        args->given[args->n_given++] = (struct img_given){ o, optarg };
     }
     args->operands = argv + optind;
     args->n_operands = argc - optind;
-    *code = check_objects(args);
-    return *code ? -1 : 0;
+    return 0;
 }
 
 int img_args_parse(struct img_args *args, const struct img_command *command, int argc, char **argv, int *code)

@@ -24,7 +24,10 @@ struct img_option {
     char letter;
     const char *name;
     const char *value; /* what --help calls it; NULL: it has none */
+    /* Is the value good?  Asked as soon as it is read; complains, and returns an exit code, 0 or IMG_DONE.  May be NULL. */
+    int (*check)(const char *value);
 };
+#define IMG_DONE (-1) /* all is said: exit code 0 */
 struct img_given {
     const struct img_option *option;
     const char *value; /* NULL: the option has none */
@@ -90,10 +93,28 @@ int img_take_size(const char *what, const char *text, uint64_t min, uint64_t max
 int img_take_output(const struct img_args *args, bool *json);
 /* Is it a cache mode (NULL: yes)?  `what` begins the complaint: "Invalid cache option". */
 int img_check_cache(const char *mode, const char *what);
-/* --object: is it one that qemu-img takes?  Nothing here needs any. */
-int img_check_object(const char *text);
+/* convert's -S, -m and -r; a NULL leaves *out alone. */
+int img_take_sparse(const char *text, uint64_t *out);
+int img_take_workers(const char *text, unsigned *out);
+int img_take_rate(const char *text, uint64_t *out);
 /* A good mode as the option "cache" of a node. */
 json_t *img_cache_options(const char *mode);
+
+/* --- checks of values: see struct img_option ---------------------------------------------------------------------- */
+int img_check_object(const char *text); /* object.c */
+int img_check_list(const char *text);   /* create-options.c */
+int img_check_preallocation(const char *text); /* resize.c */
+/* snapshot.c: a name, or "snapshot.id=ID,snapshot.name=NAME". */
+int img_check_snapshot_param(const char *text);
+/* words.c */
+int img_check_sparse(const char *text);
+int img_check_workers(const char *text);
+int img_check_rate(const char *text);
+int img_check_start(const char *text);
+int img_check_length(const char *text);
+int img_check_image_size(const char *text);
+int img_check_form(const char *text);
+int img_check_repair(const char *text);
 
 /* --- open.c ------------------------------------------------------------------------------------------------------- */
 struct img_open {
@@ -113,12 +134,10 @@ void img_print_snapshots(const json_t *list);
 /* -l of convert and measure: the image, which only this command reads, shows a snapshot from now on.  `param` is a name, an ID, or
  * "snapshot.id=ID,snapshot.name=NAME".  0, or -1 when the complaint is printed. */
 int co_img_show_snapshot(struct node *node, const char *param);
-/* Is such a parameter well formed? */
-int img_check_snapshot_param(const char *param);
 
 /* --- create-options.c: -o ----------------------------------------------------------------------------------------- */
-/* What -o (all of them) say, as one list; *list is malloc'ed, NULL when there is none.  -1 after a complaint. */
-int img_creation_list(const struct img_args *args, char **list);
+/* What -o (all of them) say, as one list; malloc'ed, NULL when there is none. */
+char *img_creation_list(const struct img_args *args);
 bool img_creation_wants_help(const char *list);
 /* The list for people; `filename` NULL: without what the host's files offer.  Returns the exit code. */
 int img_creation_help(const char *format, const char *filename);

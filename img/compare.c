@@ -227,16 +227,17 @@ int co_img_compare(const struct img_args *args)
     }
     c.a.filename = args->operands[0];
     c.b.filename = args->operands[1];
+    c.progress = (struct img_progress){ .on = img_has(args, "p") && !c.quiet };
     int code = co_open_side(&c.a, o, format);
 
     if (!code) {
         code = co_open_side(&c.b, o, format2);
     }
     if (!code) {
-        img_progress_begin(&c.progress, img_has(args, "p") && !c.quiet, 2);
+        img_progress_begin(&c.progress, c.progress.on, 2);
         code = co_compare(&c);
-        img_progress_end(&c.progress);
     }
+    img_progress_end(&c.progress);
     co_close_side(&c.a);
     co_close_side(&c.b);
     return code;

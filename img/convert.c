@@ -14,9 +14,7 @@
 #include "core/mem.h"
 
 #define SPARSE_DEFAULT 4096
-#define SPARSE_MAX (16u << 20)
 #define WORKERS_DEFAULT 8
-#define WORKERS_MAX 16
 
 struct convert {
     const struct img_args *args;
@@ -34,60 +32,18 @@ struct convert {
 
 /* --- Options ------------------------------------------------------------------------------------------------------ */
 
-static int take_sparse(struct convert *v)
-{
-    const char *text = img_value(v->args, "S");
-
-    v->copy.sparse = SPARSE_DEFAULT;
-    if (!text) {
-        return 0;
-    }
-    if (img_take_size("buffer size for sparse output", text, 0, INT64_MAX, &v->copy.sparse) < 0) {
-        return -1;
-    }
-    if (v->copy.sparse % NODE_SECTOR || v->copy.sparse > SPARSE_MAX) {
-        img_complain("Invalid buffer size for sparse output specified. Valid sizes are multiples of %u up to %u. "
-                     "Select 0 to disable sparse detection (fully allocates output).", NODE_SECTOR, SPARSE_MAX);
-        return -1;
-    }
-    return 0;
-}
-
-static int take_workers(struct convert *v)
-{
-    const char *text = img_value(v->args, "m");
-    char *end = NULL;
-
-    v->copy.workers = WORKERS_DEFAULT;
-    if (!text) {
-        return 0;
-    }
-    long n = strtol(text, &end, 0);
-
-    if (end == text || *end || n < 1 || n > WORKERS_MAX) {
-        img_complain("Invalid number of coroutines. Allowed number of coroutines is between 1 and %d", WORKERS_MAX);
-        return -1;
-    }
-    v->copy.workers = n;
-    return 0;
-}
-
-static int take_rate(struct convert *v)
-{
-    const char *text = img_value(v->args, "r");
-
-    return text ? img_take_size("rate limit", text, 0, INT64_MAX, &v->copy.rate) : 0;
-}
-
-static int take_words(struct convert *v)
+/* Their values are good: command.c has seen to that. */
+static void take_words(struct convert *v)
 {
     const struct img_args *a = v->args;
 
     v->snapshot = img_value(a, "l");
-    if (img_creation_list(a, &v->list) < 0 || (v->snapshot && img_check_snapshot_param(v->snapshot) < 0) ||
-        take_sparse(v) < 0 || take_rate(v) < 0 || take_workers(v) < 0) {
-        return -1;
-    }
+    v->list = img_creation_list(a);
+    v->copy.sparse = SPARSE_DEFAULT;
+    v->copy.workers = WORKERS_DEFAULT;
+    img_take_sparse(img_value(a, "S"), &v->copy.sparse);
+    img_take_rate(img_value(a, "r"), &v->copy.rate);
+    img_take_workers(img_value(a, "m"), &v->copy.workers);
     v->format = img_value(a, "f");
     v->out_format = img_has(a, "O") ? img_value(a, "O") : "raw";
     v->base = img_value(a, "B");
@@ -103,7 +59,6 @@ static int take_words(struct convert *v)
     v->copy.offload = img_has(a, "C");
     v->copy.salvage = img_has(a, "salvage");
     v->copy.quiet = img_has(a, "q");
-    return 0;
 }
 
 /* What does not go together, in qemu-img's order. */
@@ -128,15 +83,11 @@ static int check_words(struct convert *v)
         why = "-o has no effect when skipping image creation";
     } else if (v->target_is_zero && !v->reuse) {
         why = "--target-is-zero requires use of -n flag";
-    } else if (a->n_operands < 2) {
-        why = "Must specify image file name";
-    } else if (v->base && a->n_operands > 2) {
-        why = "Having a backing file for the target makes no sense when concatenating multiple input images";
     }
     if (why) {
         img_complain("%s", why);
     }
-    return why ? -1 : img_check_cache(v->source_cache, "Invalid source cache option");
+    return why ? -1 : 0;
 }
 
 /* --- Sources ------------------------------------------------------------------------------------------------------ */
@@ -205,9 +156,6 @@ static int co_open_sources(struct convert *v)
         c->sources[c->n++] = (struct copy_source){ .node = node, .start = c->size };
         c->size += node->size;
     }
-    if (v->bitmaps && check_bitmaps(v) < 0) {
-        return -1;
-    }
     return co_choose_snapshot(v);
 }
 
@@ -244,7 +192,7 @@ static int settle_backing(struct convert *v)
         return -1;
     }
     if (v->base_format && !img_creation_knows(v->driver, "backing_fmt")) {
-        img_complain("Backing format not supported for file format '%s'", v->out_format);
+        img_complain("Backing file format not supported for file format '%s'", v->out_format);
         return -1;
     }
     if (v->base) {
@@ -253,15 +201,11 @@ static int settle_backing(struct convert *v)
     if (v->base_format) {
         set_option(v, "backing_fmt", v->base_format);
     }
-    if (option_of(v, "backing_file") && !option_of(v, "backing_fmt")) {
-        img_complain("Use of backing file requires explicit backing format");
-        return -1;
-    }
-    v->copy.below = option_of(v, "backing_file");
     return 0;
 }
 
-static int co_make_target(struct convert *v)
+/* What the new image is to be. */
+static int settle_target(struct convert *v)
 {
     struct error err = ERROR_INIT;
     AUTOFREE char *size = mem_printf("%" PRIu64, v->copy.size);
@@ -275,23 +219,46 @@ static int co_make_target(struct convert *v)
         img_complain("Format driver '%s' does not support image creation", v->out_format);
         return -1;
     }
-    if (v->compress && v->driver != &driver_qcow2) {
-        img_complain("Compression not supported for this file format");
-        return -1;
-    }
     v->options = json_object();
     if (v->list && img_creation_parse(v->driver, v->list, v->options, &err) < 0) {
         img_complain_error(&err);
         return -1;
     }
-    if (v->compress && option_of(v, "preallocation") && strcmp(option_of(v, "preallocation"), "off")) {
-        img_complain("Compression and preallocation not supported at the same time");
-        return -1;
-    }
     set_option(v, "size", size);
-    if (settle_backing(v) < 0) {
+    return settle_backing(v);
+}
+
+/* What does not go together, known once the sources are open; in qemu-img's order. */
+static int check_target(struct convert *v)
+{
+    const char *preallocation = v->options ? option_of(v, "preallocation") : NULL, *why = NULL;
+    bool own_base = v->options && option_of(v, "backing_file");
+
+    if (v->copy.n > 1 && (v->base || own_base)) {
+        why = "Having a backing file for the target makes no sense when concatenating multiple input images";
+    } else if (own_base && !option_of(v, "backing_fmt")) {
+        why = "Use of backing file requires explicit backing format";
+    } else if ((v->base || own_base) && v->target_is_zero) {
+        why = "Cannot use --target-is-zero when the destination image has a backing file";
+    } else if (v->bitmaps && check_bitmaps(v) < 0) {
+        return -1;
+    } else if (v->compress && v->driver && v->driver != &driver_qcow2) {
+        why = "Compression not supported for this file format";
+    } else if (v->compress && preallocation && strcmp(preallocation, "off")) {
+        why = "Compression and preallocation not supported at the same time";
+    }
+    if (why) {
+        img_complain("%s", why);
         return -1;
     }
+    v->copy.below = v->base || own_base;
+    return img_check_cache(v->cache, "Invalid cache option");
+}
+
+static int co_make_target(struct convert *v)
+{
+    struct error err = ERROR_INIT;
+
     if (co_img_creation_make(v->driver, v->out, v->options, &err) < 0) {
         error_prepend(&err, "%s: error while converting %s: ", v->out, v->out_format);
         img_complain_error(&err);
@@ -308,14 +275,6 @@ static int co_open_target(struct convert *v)
     if (v->reuse && img_has(v->args, "target-image-opts")) {
         o.image_opts = true;
         o.format = NULL;
-    }
-    c->below = c->below || (v->reuse && v->base);
-    if (c->below && v->target_is_zero) {
-        img_complain("Cannot use --target-is-zero when the destination image has a backing file");
-        return -1;
-    }
-    if (img_check_cache(v->cache, "Invalid cache option") < 0) {
-        return -1;
     }
     c->target = co_img_open(&o);
     if (!c->target) {
@@ -344,39 +303,53 @@ static int co_convert(struct convert *v)
 {
     struct copy *c = &v->copy;
 
-    if (co_open_sources(v) < 0 || (!v->reuse && co_make_target(v) < 0) || co_open_target(v) < 0) {
+    if (co_open_sources(v) < 0 || (!v->reuse && settle_target(v) < 0) || check_target(v) < 0 ||
+        (!v->reuse && co_make_target(v) < 0) || co_open_target(v) < 0) {
         return -1;
     }
     return co_img_copy(c);
 }
 
+/* Asked for help, or the exit code of what does not fit. */
+static int check_line(struct convert *v, bool *done)
+{
+    const struct img_args *a = v->args;
+
+    *done = true;
+    if (check_words(v) < 0) {
+        return 1;
+    }
+    if (img_creation_wants_help(v->list)) {
+        return img_creation_help(v->out_format, v->out);
+    }
+    if (a->n_operands < 2) {
+        img_complain("Must specify image file name");
+        return 1;
+    }
+    if (img_check_cache(v->source_cache, "Invalid source cache option") < 0) {
+        return 1;
+    }
+    *done = false;
+    return 0;
+}
+
 int co_img_convert(const struct img_args *args)
 {
     struct convert v = { .args = args };
+    bool done;
 
-    if (take_words(&v) < 0) {
-        free(v.list);
-        return 1;
-    }
+    take_words(&v);
     v.out = args->n_operands >= 2 ? args->operands[args->n_operands - 1] : NULL;
-    if (img_creation_wants_help(v.list)) {
-        int code = img_creation_help(v.out_format, v.out);
+    int code = check_line(&v, &done);
 
-        free(v.list);
-        return code;
-    }
-    int ret = check_words(&v);
-
-    if (!ret) {
-        bool on = img_has(args, "p") && !img_has(args, "q");
-
-        img_progress_begin(&v.copy.progress, on, 1);
-        ret = co_convert(&v);
-        if (!ret) {
+    if (!done) {
+        img_progress_begin(&v.copy.progress, img_has(args, "p") && !img_has(args, "q"), 1);
+        code = co_convert(&v) < 0;
+        if (!code) {
             img_progress_set(&v.copy.progress, 1, 1);
         }
         img_progress_end(&v.copy.progress);
     }
     co_close_all(&v);
-    return ret ? 1 : 0;
+    return code;
 }

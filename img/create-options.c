@@ -23,7 +23,7 @@ struct creation_option {
     const char *name;
     enum type type;
     const char *fallback; /* printed when the option is not given; NULL: not printed */
-    const char *help;     /* NULL: understood, but the driver refuses all but "off" */
+    const char *help;     /* NULL: understood, but nothing that we can do: refused, or a wish that may stay one */
     bool of_host;         /* of the host's file, not of the format */
 };
 
@@ -43,12 +43,14 @@ static const struct creation_option qcow2_options[] = {
     { "lazy_refcounts", TYPE_BOOL, "off", "Postpone refcount updates", false },
     { "refcount_bits", TYPE_NUMBER, "16", "Width of a reference count entry in bits", false },
     { "nocow", TYPE_BOOL, NULL, NULL, true },
+    { "extent_size_hint", TYPE_SIZE, NULL, NULL, true },
     { 0 },
 };
 static const struct creation_option raw_options[] = {
     { "size", TYPE_SIZE, NULL, "Virtual disk size", false },
     { "preallocation", TYPE_STRING, NULL, "Preallocation mode (allowed values: off, falloc, full)", true },
     { "nocow", TYPE_BOOL, NULL, NULL, true },
+    { "extent_size_hint", TYPE_SIZE, NULL, NULL, true },
     { 0 },
 };
 
@@ -85,27 +87,30 @@ static bool well_formed(const char *list)
     return len && list[0] != ',' && commas % 2 == 0;
 }
 
-int img_creation_list(const struct img_args *args, char **list)
+int img_check_list(const char *list)
 {
-    *list = NULL;
+    if (!well_formed(list)) {
+        img_complain("Invalid option list: %s", list);
+        return 1;
+    }
+    return 0;
+}
+
+char *img_creation_list(const struct img_args *args)
+{
+    char *list = NULL;
+
     for (size_t i = 0; i < args->n_given; i++) {
         const char *value = args->given[i].value;
 
-        if (args->given[i].option->letter != 'o') {
-            continue;
-        }
-        if (!well_formed(value)) {
-            img_complain("Invalid option list: %s", value);
-            free(*list);
-            *list = NULL;
-            return -1;
-        }
-        char *longer = *list ? mem_printf("%s,%s", *list, value) : mem_strdup(value);
+        if (args->given[i].option->letter == 'o') {
+            char *longer = list ? mem_printf("%s,%s", list, value) : mem_strdup(value);
 
-        free(*list);
-        *list = longer;
+            free(list);
+            list = longer;
+        }
     }
-    return 0;
+    return list;
 }
 
 bool img_creation_wants_help(const char *list)
@@ -176,13 +181,14 @@ static bool is_switch(const char *value)
     return keyval_switch(value, &on) == 0;
 }
 
-static bool is_number(const char *value)
+/* As strtoull() reads it: "-1" is a very large one.  0 or -errno. */
+static int parse_number(const char *value)
 {
     char *end;
 
     errno = 0;
     strtoull(value, &end, 0);
-    return *value && !*end && !errno && *value != '-';
+    return !*value || *end ? -EINVAL : -errno;
 }
 
 static int check_value(const struct creation_option *o, const char *value, struct error *err)
@@ -194,9 +200,14 @@ static int check_value(const struct creation_option *o, const char *value, struc
         error_set(err, "Parameter '%s' expects 'on' or 'off'", o->name);
         return -EINVAL;
     }
-    if (o->type == TYPE_NUMBER && !is_number(value)) {
-        error_set(err, "Parameter '%s' expects a number", o->name);
-        return -EINVAL;
+    if (o->type == TYPE_NUMBER) {
+        ret = parse_number(value);
+        if (ret == -ERANGE) {
+            error_set(err, "Value '%s' is too large for parameter '%s'", value, o->name);
+        } else if (ret) {
+            error_set(err, "Parameter '%s' expects a number", o->name);
+        }
+        return ret;
     }
     if (o->type == TYPE_SIZE) {
         ret = size_parse(value, 1, &size, NULL);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "block/path.h"
+#include "block/qcow2.h"
 #include "core/mem.h"
 #include "img/command.h"
 
@@ -63,7 +64,7 @@ static int merge_base(struct creation *c, struct error *err)
         set_option(c, "backing_file", c->base);
     }
     if (c->base_format && !img_creation_knows(c->driver, "backing_fmt")) {
-        error_set(err, "Backing format not supported for file format '%s'", c->format);
+        error_set(err, "Backing file format not supported for file format '%s'", c->format);
         return -EINVAL;
     }
     if (c->base_format) {
@@ -84,8 +85,8 @@ static int co_look_at_base(struct creation *c, struct error *err)
     json_t *options = json_pack("{s:b, s:b}", "read-only", 1, "force-share", 1);
     struct node *node;
 
-    if (!*name) {
-        error_set(err, "Expected backing file name, got empty string");
+    if (!*name || (!*c->filename && *name != '/' && !path_protocol_length(name))) {
+        error_set(err, *name ? "Cannot use relative backing file names for ''" : "Expected backing file name, got empty string");
         json_decref(options);
         return -EINVAL;
     }
@@ -145,6 +146,10 @@ static int co_create(struct creation *c, const char *list)
         }
         ret = co_img_creation_make(c->driver, c->filename, c->options, &err);
     }
+    if (ret == -EFBIG && c->driver != &driver_qcow2) { /* which knows better */
+        error_clear(&err);
+        error_set(&err, "The image size is too large for file format '%s'", c->format);
+    }
     if (ret) {
         error_prepend(&err, "%s: ", c->filename);
         img_complain_error(&err);
@@ -177,12 +182,9 @@ int co_img_create(const struct img_args *args)
         .base = img_value(args, "b"), .base_format = img_value(args, "F"),
         .unsafe = img_has(args, "u"), .quiet = img_has(args, "q"),
     };
-    AUTOFREE char *list = NULL;
+    AUTOFREE char *list = img_creation_list(args);
     char size[24];
 
-    if (img_creation_list(args, &list) < 0) {
-        return 1;
-    }
     if (img_creation_wants_help(list)) {
         return img_creation_help(c.format, c.filename);
     }

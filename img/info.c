@@ -194,7 +194,7 @@ static int co_one(struct report *r, const struct img_open *o, char **next, char 
     if (!node) {
         return 1;
     }
-    bool described = o->image_opts || !strncmp(o->filename, "json:", 5);
+    bool described = o->image_opts || !strncmp(o->filename, "json:", 5) || !strncmp(o->filename, "file:", 5);
     const char *name = described ? node->filename : o->filename;
     json_t *tree = co_image_tree(node, name ? name : "");
 

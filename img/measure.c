@@ -152,14 +152,11 @@ static void print(const struct measure *m)
 static int take_options(const struct img_args *args, struct measure *m)
 {
     struct error err = ERROR_INIT;
-    AUTOFREE char *list = NULL;
+    AUTOFREE char *list = img_creation_list(args);
 
     m->options = json_object();
     m->out_format = img_has(args, "O") ? img_value(args, "O") : "raw";
     m->driver = driver_find(m->out_format);
-    if (img_creation_list(args, &list) < 0) {
-        return -1;
-    }
     if (!m->driver) {
         img_complain("Unknown file format '%s'", m->out_format);
         return -1;
@@ -211,10 +208,9 @@ int co_img_measure(const struct img_args *args)
     struct img_open o = { .filename = args->n_operands ? args->operands[0] : NULL };
     const char *size = img_value(args, "size");
 
-    if (img_take_output(args, &m.json) < 0 ||
-        (size && img_take_size("image size", size, 0, INT64_MAX, &m.size) < 0) ||
-        (img_has(args, "l") && img_check_snapshot_param(img_value(args, "l")) < 0)) {
-        return 1;
+    img_take_output(args, &m.json);
+    if (size) {
+        img_take_size("image size", size, 0, INT64_MAX, &m.size);
     }
     if (args->n_operands > 1) {
         img_complain("At most one filename argument is allowed.");

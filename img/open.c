@@ -2,6 +2,7 @@
 /*
  * Opening the images that a command is about.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "core/keyval.h"
@@ -19,12 +20,27 @@ int img_open_args(const struct img_args *args, struct img_open *out)
     return 0;
 }
 
-/* "driver=qcow2,file.filename=x": a tree, as -blockdev takes it. */
+static void warn_of_flag(const char *flag, const char *key, bool on, void *unused)
+{
+    img_complain("warning: short-form boolean option '%s' deprecated", flag);
+    fprintf(stderr, "Please use %s=%s instead\n", key, on ? "on" : "off");
+}
+
+/* "driver=qcow2,file.filename=x": a tree, as -blockdev takes it.  A first word without a key is a node's name. */
 static json_t *image_options(const char *text, struct error *err)
 {
-    json_t *flat = keyval_parse(text, NULL, err);
-    json_t *tree = flat ? keyval_nest(flat, err) : NULL;
+    json_t *flat = keyval_parse(text, "file", err), *tree = NULL;
+    const char *id = json_string_value(json_object_get(flat, "id"));
 
+    if (flat) {
+        keyval_each_flag(text, true, warn_of_flag, NULL);
+    }
+    if (id && !id_wellformed(id)) {
+        error_set(err, "Parameter 'id' expects an identifier");
+        error_hint(err, "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.");
+    } else if (flat) {
+        tree = keyval_nest(flat, err);
+    }
     json_decref(flat);
     return tree;
 }
@@ -61,12 +77,14 @@ struct node *co_img_open(const struct img_open *o)
 {
     struct error err = ERROR_INIT;
     json_t *options = open_options(o, &err);
-    struct node *node = NULL;
+    struct node *node;
 
-    if (options) {
-        node = co_node_open(o->image_opts ? NULL : o->filename, options, &err);
-        json_decref(options);
+    if (!options) {
+        img_complain_error(&err);
+        return NULL;
     }
+    node = co_node_open(o->image_opts ? NULL : o->filename, options, &err);
+    json_decref(options);
     if (node && o->cache && (!strcmp(o->cache, "writethrough") || !strcmp(o->cache, "directsync"))) {
         node->writethrough = true;
     }

@@ -23,18 +23,26 @@ struct resize {
     enum preallocation preallocation;
 };
 
-static int take_preallocation(struct resize *r, const char *word)
-{
-    static const char *const words[] = { "off", "metadata", "falloc", "full" };
+static const char *const preallocations[] = { "off", "metadata", "falloc", "full" };
 
-    for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
-        if (!word || !strcmp(word, words[i])) {
-            r->preallocation = i;
-            return 0;
-        }
+/* ARRAY_SIZE(preallocations): there is no such. */
+static size_t find_preallocation(const char *word)
+{
+    size_t i = 0;
+
+    while (word && i < ARRAY_SIZE(preallocations) && strcmp(word, preallocations[i])) {
+        i++;
     }
-    img_complain("Invalid preallocation mode '%s'", word);
-    return -1;
+    return i;
+}
+
+int img_check_preallocation(const char *word)
+{
+    if (find_preallocation(word) == ARRAY_SIZE(preallocations)) {
+        img_complain("Invalid preallocation mode '%s'", word);
+        return 1;
+    }
+    return 0;
 }
 
 static int take_size(struct resize *r, const char *text)
@@ -155,8 +163,8 @@ int co_img_resize(const struct img_args *args)
         return img_complain_usage("Expecting image file name and size");
     }
     o.filename = args->operands[0];
-    if (take_preallocation(&r, img_value(args, "preallocation")) < 0 || take_size(&r, args->operands[1]) < 0 ||
-        img_open_args(args, &o) < 0) {
+    r.preallocation = find_preallocation(img_value(args, "preallocation"));
+    if (take_size(&r, args->operands[1]) < 0 || img_open_args(args, &o) < 0) {
         return 1;
     }
     struct node *node = co_img_open(&o);

@@ -94,7 +94,7 @@ int img_check_snapshot_param(const char *param)
         img_complain_error(&err);
         img_complain("Failed in parsing snapshot param '%s'", param);
     }
-    return ret;
+    return ret < 0;
 }
 
 static const struct qcow2_snapshot *find_wanted(const struct qcow2 *q, const char *param)
@@ -228,7 +228,7 @@ int co_img_snapshot(const struct img_args *args)
         return img_complain_usage("Expecting one image file name");
     }
     o.filename = args->operands[0];
-    o.writable = actions[action].co_act != co_nothing && actions[action].co_act != co_list;
+    o.writable = actions[action].co_act != co_list; /* without an action, too, as with qemu-img */
     if (img_open_args(args, &o) < 0) {
         return 1;
     }

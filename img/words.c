@@ -3,12 +3,16 @@
  * Values that several commands take: sizes, cache modes, the form of output.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/keyval.h"
 #include "core/mem.h"
 #include "core/size.h"
 #include "img/command.h"
+
+#define SPARSE_MAX (16u << 20)
+#define WORKERS_MAX 16
 
 int img_take_size(const char *what, const char *text, uint64_t min, uint64_t max, uint64_t *out)
 {
@@ -32,11 +36,7 @@ int img_take_output(const struct img_args *args, bool *json)
     const char *word = img_value(args, "output");
 
     *json = word && !strcmp(word, "json");
-    if (word && !*json && strcmp(word, "human")) {
-        img_complain("--output must be used with human or json as argument.");
-        return -1;
-    }
-    return 0;
+    return word && img_check_form(word) ? -1 : 0;
 }
 
 static const struct cache_mode {
@@ -73,32 +73,99 @@ json_t *img_cache_options(const char *mode)
     return json_pack("{s:b, s:b}", "direct", m->direct, "no-flush", m->no_flush);
 }
 
-/* "secret,id=...": the types that qemu-img knows.  What they are for (keys, TLS, limits) is not here. */
-int img_check_object(const char *text)
-{
-    static const char *const types[] = {
-        "authz-list", "authz-list-file", "authz-simple", "main-loop", "pr-manager-helper", "secret", "secret_keyring",
-        "thread-context", "throttle-group", "tls-cipher-suites", "tls-creds-anon", "tls-creds-psk", "tls-creds-x509",
-    };
-    struct error err = ERROR_INIT;
-    json_t *tree = keyval_tree(text, "qom-type", &err);
-    const char *type = json_string_value(json_object_get(tree, "qom-type"));
-    bool known = false;
+/* --- convert ------------------------------------------------------------------------------------------------------ */
 
-    for (size_t i = 0; type && i < ARRAY_SIZE(types); i++) {
-        known = known || !strcmp(type, types[i]);
+int img_take_sparse(const char *text, uint64_t *out)
+{
+    if (!text) {
+        return 0;
     }
-    if (tree && !type) {
-        error_set(&err, "Parameter 'qom-type' is missing");
-    } else if (tree && !known) {
-        error_set(&err, "Parameter 'qom-type' does not accept value '%s'", type);
-    } else if (tree && !json_object_get(tree, "id")) {
-        error_set(&err, "Parameter 'id' is missing");
-    }
-    json_decref(tree);
-    if (error_is_set(&err)) {
-        img_complain_error(&err);
+    if (img_take_size("buffer size for sparse output", text, 0, INT64_MAX, out) < 0) {
         return -1;
+    }
+    if (*out % NODE_SECTOR || *out > SPARSE_MAX) {
+        img_complain("Invalid buffer size for sparse output specified. Valid sizes are multiples of %u up to %u. "
+                     "Select 0 to disable sparse detection (fully allocates output).", NODE_SECTOR, SPARSE_MAX);
+        return -1;
+    }
+    return 0;
+}
+
+int img_take_workers(const char *text, unsigned *out)
+{
+    char *end = NULL;
+    long n = text ? strtol(text, &end, 0) : 1;
+
+    if (text && (end == text || *end || n < 1 || n > WORKERS_MAX)) {
+        img_complain("Invalid number of coroutines. Allowed number of coroutines is between 1 and %d", WORKERS_MAX);
+        return -1;
+    }
+    *out = text ? n : *out;
+    return 0;
+}
+
+int img_take_rate(const char *text, uint64_t *out)
+{
+    return text ? img_take_size("rate limit", text, 0, INT64_MAX, out) : 0;
+}
+
+/* --- As the rows of options want them --------------------------------------------------------------------------- */
+
+int img_check_sparse(const char *text)
+{
+    uint64_t unused;
+
+    return img_take_sparse(text, &unused) < 0;
+}
+
+int img_check_workers(const char *text)
+{
+    unsigned unused = 0;
+
+    return img_take_workers(text, &unused) < 0;
+}
+
+int img_check_rate(const char *text)
+{
+    uint64_t unused;
+
+    return img_take_rate(text, &unused) < 0;
+}
+
+int img_check_start(const char *text)
+{
+    uint64_t unused;
+
+    return img_take_size("start offset", text, 0, INT64_MAX, &unused) < 0;
+}
+
+int img_check_length(const char *text)
+{
+    uint64_t unused;
+
+    return img_take_size("max length", text, 0, INT64_MAX, &unused) < 0;
+}
+
+int img_check_image_size(const char *text)
+{
+    uint64_t unused;
+
+    return img_take_size("image size", text, 0, INT64_MAX, &unused) < 0;
+}
+
+int img_check_form(const char *text)
+{
+    if (strcmp(text, "json") && strcmp(text, "human")) {
+        img_complain("--output must be used with human or json as argument.");
+        return 1;
+    }
+    return 0;
+}
+
+int img_check_repair(const char *text)
+{
+    if (strcmp(text, "leaks") && strcmp(text, "all")) {
+        return img_complain_usage("Unknown option value for -r (expecting 'leaks' or 'all'): %s", text);
     }
     return 0;
 }

@@ -15,7 +15,7 @@
 #include "hw/device.h"
 #include "hw/ignored.h"
 #include "start/drive-keys.h"
-#include "start/words.h"
+#include "monitor/words.h"
 
 void options_add_drive(struct options *o, const char *shown, json_t *keys)
 {

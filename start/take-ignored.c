@@ -13,7 +13,7 @@
 #include "monitor/monitor.h"
 #include "start/option-rows.h"
 #include "start/places.h"
-#include "start/words.h"
+#include "monitor/words.h"
 
 #define VALUE "VALUE"
 #define IGNORED(name, value) { name, value, NULL, NULL, false, take_ignored }

@@ -14,7 +14,7 @@
 #include "hw/ignored.h"
 #include "hw/object.h"
 #include "start/option-rows.h"
-#include "start/words.h"
+#include "monitor/words.h"
 
 /* --- Objects -------------------------------------------------------------------------------------- */
 
@@ -136,25 +136,17 @@ int take_msg(struct options *o, const struct given *g, struct error *err)
     return ret;
 }
 
+static void warn_of_flag(const char *flag, const char *key, bool on, void *arg)
+{
+    const struct given *g = arg;
+
+    message("%s: warning: short-form boolean option '%s' deprecated", g->shown, flag);
+    fprintf(stderr, "Please use %s=%s instead\n", key, on ? "on" : "off");
+}
+
 void warn_of_flags(const struct given *g, bool implied)
 {
-    const char *item = g->value;
-
-    for (bool first = true; *item; first = false) {
-        size_t len = 0;
-
-        while (item[len] && (item[len] != ',' || item[len + 1] == ',')) {
-            len += item[len] == ',' ? 2 : 1;
-        }
-        if (!memchr(item, '=', len) && len && !(first && implied)) {
-            bool off = len > 2 && !strncmp(item, "no", 2);
-            AUTOFREE char *flag = mem_printf("%.*s", (int)len, item);
-
-            message("%s: warning: short-form boolean option '%s' deprecated", g->shown, flag);
-            fprintf(stderr, "Please use %s=%s instead\n", off ? flag + 2 : flag, off ? "off" : "on");
-        }
-        item += len + (item[len] == ',');
-    }
+    keyval_each_flag(g->value, implied, warn_of_flag, (void *)g);
 }
 
 /* --- Options from a file ------------------------------------------------------------------------------ */

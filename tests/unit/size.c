@@ -31,13 +31,17 @@ static void sizes_are_understood(void **state)
         { "512b", 1 << 20, 512 },
         { "1.5G", 1, 3ULL << 29 },
         { "1.", 1 << 20, 1 << 20 },
-        { ".5k", 1, 512 },
-        { "0.1k", 1, 102 }, /* cut off, not rounded */
+        { "1.", 1, 1 },
+        { "0.0", 1, 0 },
+        { "+64k", 1, 65536 },
+        { "+0x10", 1, 16 },
+        { "0.1k", 1, 102 },
+        { "0.0005k", 1, 1 }, /* rounded */
         { "1.1g", 1, 1181116006 },
         { "2t", 1, 2ULL << 40 },
         { "3P", 1, 3ULL << 50 },
         { "15e", 1, 15ULL << 60 },
-        { "15.99999999999999999999999e", 1, UINT64_MAX - 1 },
+        { "15.9999999999999999e", 1, UINT64_MAX - 1 },
         { "18446744073709551615", 1, UINT64_MAX },
         { "0xffffffffffffffff", 1, UINT64_MAX },
         { "000000000000000000000000000001k", 1, 1024 },
@@ -62,7 +66,8 @@ static void wrong_sizes_are_refused_and_leave_the_result_alone(void **state)
         int ret;
     } cases[] = {
         { "", -EINVAL },       { " ", -EINVAL },        { ".", -EINVAL },     { "k", -EINVAL },
-        { "-1", -EINVAL },     { "+1", -EINVAL },       { "1x", -EINVAL },    { "1kk", -EINVAL },
+        { "-1", -EINVAL },     { "++1", -EINVAL },      { ".5k", -EINVAL },   { "+", -EINVAL },
+          { "1x", -EINVAL },    { "1kk", -EINVAL },
         { "1 k", -EINVAL },    { "1e3", -EINVAL },      { "0x20M", -EINVAL }, { "0x", -EINVAL },
         { "0x1.8", -EINVAL },  { "1.5", -EINVAL },      { "1.5b", -EINVAL },  { "A", -EINVAL },
         { "file-A.img", -EINVAL },
@@ -109,6 +114,7 @@ static void times_are_understood(void **state)
         { "1.5h", 0, 5400000000000 },
         { "0", 0, 0 },
         { "", -EINVAL, 0 },
+        { ".5s", -EINVAL, 0 },
         { "s", -EINVAL, 0 },
         { "1x", -EINVAL, 0 },
         { "1 s", -EINVAL, 0 },

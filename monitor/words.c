@@ -2,12 +2,11 @@
 /*
  * Trees from the command line: see words.h.
  */
-#include "start/words.h"
+#include "monitor/words.h"
 
 #include <string.h>
 
 #include "core/keyval.h"
-#include "monitor/monitor.h"
 #include "monitor/qmp-text.h"
 
 static json_t *tree_from_json(const char *text, struct error *err)
@@ -22,7 +21,7 @@ static json_t *tree_from_json(const char *text, struct error *err)
         error_set(err, "JSON parse error, premature EOI");
     } else if (value && text[strspn(text, " \t\r\n")]) {
         error_set(err, "Expecting at most one JSON value");
-        monitor_free_json(value);
+        json_decref(value); /* the parser takes no deep trees */
         value = NULL;
     }
     return value;

@@ -2,8 +2,8 @@
 /*
  * The argument of an option that is a tree: key=value with dots, or JSON.
  */
-#ifndef START_WORDS_H
-#define START_WORDS_H
+#ifndef MONITOR_WORDS_H
+#define MONITOR_WORDS_H
 
 #include <jansson.h>
 #include <stdbool.h>
