@@ -543,7 +543,6 @@ static void run(struct program *p)
         chain_map_set_budget(p->options.map_cache_size);
     }
     io_init();
-    node_set_drivers(drivers);
     drive_set_maker(co_drive_hot_add);
     machine_init(MACHINE_RAM_DEFAULT);
     outcome_init();
@@ -579,6 +578,7 @@ int main(int argc, char **argv)
     mem_on_exit(no_memory, &p);
     setlocale(LC_CTYPE, "");
     json_object_seed(loop_entropy() | 1); /* it would ask the host itself */
+    node_set_drivers(drivers);
     if (options_are_sim(argc, argv)) {
         return sim_main(argc - 2, argv + 2);
     }
@@ -589,7 +589,6 @@ int main(int argc, char **argv)
     } else if (p.options.help) {
         options_print_help(stdout, p.options.help_all);
     } else if (p.options.tables) {
-        node_set_drivers(drivers);
         tables_print(stdout);
     } else if (p.options.done) {
         fflush(stdout);

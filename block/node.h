@@ -65,6 +65,7 @@ enum node_write_flags {
     NODE_MAY_UNMAP = 1, /* co_zero: clusters may be deallocated */
     NODE_UNCHANGED = 2, /* the content seen by a guest does not change (copy-on-read, stream): no write permission needed
                          * beyond WRITE_UNCHANGED, no detect-zeroes */
+    NODE_ZERO_STAYS = 4, /* co_zero: zeroes that this layer says itself, also where nothing lies below it yet */
 };
 
 /*

@@ -37,7 +37,8 @@ struct wish {
     bool discard;
     bool empty; /* a discard after which this layer says nothing at all, not even "zero" */
     bool unmap;
-    bool backing;
+    bool stays;   /* NODE_ZERO_STAYS */
+    bool backing; /* something lies below, or may */
 };
 
 struct l2_value {
@@ -273,14 +274,15 @@ static int co_write_zeroes(struct qcow2 *q, uint64_t at, uint64_t end)
     return ret;
 }
 
-/* Part of a subcluster: nothing to do when it reads as zero already, and will at the next start. */
-static int co_zero_part(struct qcow2 *q, uint64_t at, uint64_t end)
+/* Part of a subcluster: nothing to do when it reads as zero already, and will at the next start.  `stays`: and will whatever comes
+ * below. */
+static int co_zero_part(struct qcow2 *q, uint64_t at, uint64_t end, bool stays)
 {
     struct qcow2_fill content, none;
     bool zero = false;
     int ret = 0;
 
-    if (q->node->backing || !q->node->backing_name) {
+    if (!stays && (q->node->backing || !q->node->backing_name)) {
         ret = co_qcow2_fill_load(q, at, end, end, end, false, &content, &none);
         zero = ret == 0 && qcow2_fill_is_zero(&content);
         qcow2_fill_free(&content, &none);
@@ -306,7 +308,7 @@ static int co_change_range(struct qcow2 *q, const struct wish *wish, uint64_t at
         ret = co_change_locked(q, wish, at, MIN(end, ROUND_DOWN(at, slice) + slice), &to);
         co_mutex_unlock(&q->lock);
         if (ret == MUST_WRITE) {
-            ret = co_zero_part(q, at, MIN(to, q->node->size));
+            ret = co_zero_part(q, at, MIN(to, q->node->size), wish->stays);
         }
         if (ret < 0) {
             return ret;
@@ -319,18 +321,18 @@ static int co_change_range(struct qcow2 *q, const struct wish *wish, uint64_t at
 }
 
 /* Version 2 has no zero clusters. */
-static int co_zero_old(struct qcow2 *q, uint64_t at, uint64_t end, bool unmap)
+static int co_zero_old(struct qcow2 *q, uint64_t at, uint64_t end, bool unmap, bool nothing_below)
 {
     struct wish wish = { .discard = true };
     struct extent e;
 
-    if (unmap && qcow2_without_backing(q)) {
+    if (unmap && nothing_below) {
         return co_change_range(q, &wish, at, end);
     }
     end = MIN(end, q->node->size);
     for (; at < end; at += e.len) {
         int ret = co_qcow2_map(q->node, at, end - at, &e);
-        if (ret == 0 && !(e.kind == EXTENT_NONE && qcow2_without_backing(q))) {
+        if (ret == 0 && !(e.kind == EXTENT_NONE && nothing_below)) {
             ret = co_write_zeroes(q, at, at + e.len);
         }
         if (ret < 0) {
@@ -344,23 +346,24 @@ int co_qcow2_zero(struct node *node, uint64_t offset, uint64_t len, unsigned fla
 {
     struct qcow2 *q = node->state;
     uint64_t end = offset + len, start, stop, unit = q->subcluster_size;
-    struct wish wish = { .unmap = flags & NODE_MAY_UNMAP, .backing = !qcow2_without_backing(q) };
+    struct wish wish = { .unmap = flags & NODE_MAY_UNMAP, .stays = flags & NODE_ZERO_STAYS };
     int ret = 0;
 
+    wish.backing = wish.stays || !qcow2_without_backing(q);
     start = ROUND_UP(offset, unit);
     stop = end == node->size ? ROUND_UP(end, (uint64_t)q->cluster_size) : ROUND_DOWN(end, unit);
     if (start >= stop || start >= end) {
-        return co_zero_part(q, offset, end);
+        return co_zero_part(q, offset, end, wish.stays);
     }
     if (offset < start) {
-        ret = co_zero_part(q, offset, start);
+        ret = co_zero_part(q, offset, start, wish.stays);
     }
     if (ret == 0) {
         ret = q->h.version >= 3 ? co_change_range(q, &wish, start, stop)
-                                : co_zero_old(q, start, stop, wish.unmap);
+                                : co_zero_old(q, start, stop, wish.unmap, !wish.backing);
     }
     if (ret == 0 && stop < end) {
-        ret = co_zero_part(q, stop, end);
+        ret = co_zero_part(q, stop, end, wish.stays);
     }
     return ret;
 }

@@ -45,7 +45,7 @@ void keyval_each_flag(const char *text, bool implied,
     for (bool first = true; *text; first = false) {
         AUTOFREE char *item = take_item(&text);
 
-        if (*item && !strchr(item, '=') && !(first && implied)) {
+        if (*item && !strchr(item, '=') && !(first && implied) && strcmp(item, "help") && strcmp(item, "?")) {
             bool on = flag_is_on(item);
 
             say(item, on ? item : item + 2, on, arg);

@@ -16,7 +16,7 @@
  * may be NULL.  NULL with err on an empty key. */
 json_t *keyval_parse(const char *text, const char *implied, struct error *err);
 /* For each flag without '=' (which QEMU deprecates): the item as it was written, the key and the value that it means.  With
- * `implied` the first item may be a value. */
+ * `implied` the first item may be a value.  "help" and "?" are none of them. */
 void keyval_each_flag(const char *text, bool implied,
                       void (*say)(const char *flag, const char *key, bool on, void *arg), void *arg);
 /* {"a.b": "x", "a.c": "y"} -> {"a": {"b": "x", "c": "y"}}; new reference; NULL with err when a key

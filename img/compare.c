@@ -188,6 +188,10 @@ static int co_compare(struct compare *c)
 
 static int co_open_side(struct side *s, struct img_open o, const char *format)
 {
+    if (o.image_opts && format) {
+        img_complain("--image-opts and --format are mutually exclusive");
+        return CANNOT_OPEN;
+    }
     o.filename = s->filename;
     o.format = format;
     s->node = co_img_open(&o);
@@ -217,10 +221,6 @@ int co_img_compare(const struct img_args *args)
 
     if (args->n_operands != 2) {
         return img_complain_usage("Expecting two image file names");
-    }
-    if (o.image_opts && (format || format2)) {
-        img_complain("--image-opts and --format are mutually exclusive");
-        return CANNOT_OPEN;
     }
     if (img_check_cache(o.cache, "Invalid source cache option") < 0) {
         return CANNOT_OPEN;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "block/path.h"
+#include "core/bytes.h"
 #include "core/mem.h"
 #include "img/command.h"
 #include "img/status.h"
@@ -64,6 +65,22 @@ static bool sector_differs(const struct rebase *r, uint64_t at, uint64_t len)
     return memcmp(r->old_buf + at, r->new_buf + at, MIN(len - at, (uint64_t)NODE_SECTOR));
 }
 
+/* Bring in [at, end) of a chunk of `len` bytes that this image does not hold.  Zeroes need no room, but they must be the image's
+ * own: what lay below is not what will.  Without an old backing file whole clusters of the chunk are zero. */
+static int co_bring_run(const struct rebase *r, uint64_t offset, uint64_t len, uint64_t at, uint64_t end)
+{
+    uint64_t from = offset + at, to = offset + end, unit = r->node->cluster_size;
+
+    if (!bytes_are_zero(r->old_buf + at, end - at)) {
+        return co_node_write_buf(r->node, from, r->old_buf + at, end - at);
+    }
+    if (!r->old) {
+        from = MAX(offset, ROUND_DOWN(from, unit));
+        to = MIN(offset + len, ROUND_UP(to, unit));
+    }
+    return co_node_zero(r->node, from, to - from, NODE_ZERO_STAYS);
+}
+
 /* Bring in the runs of sectors in which the two differ. */
 static int co_write_differences(const struct rebase *r, uint64_t offset, uint64_t len)
 {
@@ -77,7 +94,7 @@ static int co_write_differences(const struct rebase *r, uint64_t offset, uint64_
             end = MIN(len, end + NODE_SECTOR);
         } while (end < len && sector_differs(r, end, len) == differs);
         if (differs) {
-            ret = co_node_write_buf(r->node, offset + at, r->old_buf + at, end - at);
+            ret = co_bring_run(r, offset, len, at, end);
             if (ret < 0) {
                 img_complain("Error while writing to COW image: %s", strerror(-ret));
             }
@@ -199,14 +216,15 @@ int co_img_rebase(const struct img_args *args)
     }
     r.base = r.base ? r.base : "";
     r.filename = o.filename = args->operands[0];
-    if (img_open_args(args, &o) < 0 || img_check_cache(o.cache, "Invalid cache option") < 0 ||
-        img_check_cache(r.source_cache, "Invalid source cache option") < 0) {
-        return 1;
-    }
-    o.share = false; /* -U is for what is only read */
     img_progress_begin(&r.progress, progress, 1);
-    r.node = co_img_open(&o);
-    int ret = r.node ? co_rebase(&r) : -1;
+    int ret = img_open_args(args, &o) < 0 || img_check_cache(o.cache, "Invalid cache option") < 0 ||
+              img_check_cache(r.source_cache, "Invalid source cache option") < 0 ? -1 : 0;
+
+    if (!ret) {
+        o.share = false; /* -U is for what is only read */
+        r.node = co_img_open(&o);
+        ret = r.node ? co_rebase(&r) : -1;
+    }
 
     if (!ret) {
         img_progress_set(&r.progress, 1, 1);

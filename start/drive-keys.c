@@ -44,12 +44,12 @@ static int check_on_off(const json_t *keys, const char *key, struct error *err)
     return value ? parse_on_off(key, value, &ignored, err) : 0;
 }
 
-int drive_parse_number(const char *key, const char *value, unsigned *out, struct error *err)
+int drive_parse_number(const char *key, const char *value, int *out, struct error *err)
 {
     char *end;
-    unsigned long n = strtoul(value, &end, 0);
+    long n = strtol(value, &end, 0);
 
-    if (!*value || *end || n > 1u << 20) {
+    if (!*value || *end || n > 1 << 20 || n < -(1 << 20)) {
         error_set(err, "Parameter '%s' expects a number", key);
         return -EINVAL;
     }

@@ -28,7 +28,7 @@ bool drive_help(json_t *keys, FILE *out);
 
 /* Take a key out: its text in *keep (freed first, malloc'ed), or NULL. */
 const char *drive_take(json_t *keys, const char *key, char **keep);
-int drive_parse_number(const char *key, const char *value, unsigned *out, struct error *err);
+int drive_parse_number(const char *key, const char *value, int *out, struct error *err);
 /* What `s` holds before stays where the keys do not say (read_only, snapshot).  0 or -EINVAL; free
  * it in both cases. */
 int drive_take_settings(json_t *keys, struct drive_settings *s, struct error *err);

@@ -47,6 +47,12 @@ static bool place_taken(enum bus bus, unsigned index)
     return false;
 }
 
+/* Buses that QEMU knows and its PC has not either. */
+static bool is_elsewhere(const char *bus)
+{
+    return !strcmp(bus, "scsi") || !strcmp(bus, "sd") || !strcmp(bus, "mtd") || !strcmp(bus, "xen");
+}
+
 static int choose_bus(json_t *keys, struct place *place, struct error *err)
 {
     AUTOFREE char *keep = NULL;
@@ -60,7 +66,8 @@ static int choose_bus(json_t *keys, struct place *place, struct error *err)
             }
         }
         if (place->bus > BUS_NONE) {
-            error_set(err, "unsupported bus type '%s'", value);
+            error_set(err, is_elsewhere(value) ? "machine type does not support if=%s,bus=0,unit=0" : "unsupported bus type '%s'",
+                      value);
             return -EINVAL;
         }
     }
@@ -73,44 +80,60 @@ static int choose_bus(json_t *keys, struct place *place, struct error *err)
     return 0;
 }
 
-static int choose_index(json_t *keys, struct place *place, struct error *err)
-{
-    unsigned units = place->bus == BUS_IDE ? 2 : 1, bus = 0, unit = 0;
-    AUTOFREE char *index = NULL, *bus_text = NULL, *unit_text = NULL;
+struct slot {
+    int index, bus, unit; /* as said; -1: not said */
+};
 
-    drive_take(keys, "index", &index);
-    drive_take(keys, "bus", &bus_text);
-    drive_take(keys, "unit", &unit_text);
-    if (index && (bus_text || unit_text)) {
+static int take_slot(json_t *keys, struct slot *slot, struct error *err)
+{
+    struct { const char *key; int *out; } rows[] = { { "bus", &slot->bus }, { "unit", &slot->unit }, { "index", &slot->index } };
+
+    *slot = (struct slot){ .index = -1, .bus = 0, .unit = -1 };
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        AUTOFREE char *text = NULL;
+
+        if (drive_take(keys, rows[i].key, &text) && drive_parse_number(rows[i].key, text, rows[i].out, err) < 0) {
+            return -EINVAL;
+        }
+    }
+    if (slot->index != -1 && (slot->bus != 0 || slot->unit != -1)) {
         error_set(err, "index cannot be used with bus and unit");
         return -EINVAL;
     }
-    if ((bus_text && drive_parse_number("bus", bus_text, &bus, err) < 0) ||
-        (unit_text && drive_parse_number("unit", unit_text, &unit, err) < 0) ||
-        (index && strcmp(index, "-1") != 0 &&
-         drive_parse_number("index", index, &place->index, err) < 0)) {
+    return 0;
+}
+
+/* Where: an IDE channel has two units, all other buses are one row. */
+static int choose_index(json_t *keys, struct place *place, struct error *err)
+{
+    struct slot s;
+    int units = place->bus == BUS_IDE ? 2 : 0;
+
+    if (take_slot(keys, &s, err) < 0) {
         return -EINVAL;
     }
-    if (unit_text && units > 1 && unit >= units) {
-        error_set(err, "unit %u too big (max is %u)", unit, units - 1);
-        return -EINVAL;
+    if (s.index != -1) {
+        s.bus = units ? s.index / units : 0;
+        s.unit = units ? s.index % units : s.index;
     }
-    if (bus_text || unit_text) {
-        place->index = bus * units + unit;
-    } else if (!index || strcmp(index, "-1") == 0) {
-        for (place->index = 0; place_taken(place->bus, place->index);) {
-            place->index++;
+    if (s.unit == -1) {
+        for (s.unit = 0; place_taken(place->bus, s.bus * units + s.unit); s.unit++) {
         }
+        s.bus += units ? s.unit / units : 0;
+        s.unit = units ? s.unit % units : s.unit;
     }
-    if (place_taken(place->bus, place->index)) {
-        error_set(err, "drive with bus=%u, unit=%u (index=%u) exists", place->index / units,
-                  place->index % units, place->index);
-        return -EEXIST;
-    }
-    if (place->bus == BUS_IDE && place->index > 3) {
-        error_set(err, "machine type does not support if=ide,bus=%u,unit=%u", place->index / 2,
-                  place->index % 2);
+    if (units && s.unit >= units) {
+        error_set(err, "unit %d too big (max is %d)", s.unit, units - 1);
         return -EINVAL;
+    }
+    if (s.bus < 0 || s.unit < 0 || (place->bus == BUS_IDE && s.bus > 1)) {
+        error_set(err, "machine type does not support if=%s,bus=%d,unit=%d", buses[place->bus].name, s.bus, s.unit);
+        return -EINVAL;
+    }
+    place->index = s.bus * units + s.unit;
+    if (place_taken(place->bus, place->index)) {
+        error_set(err, "drive with bus=%d, unit=%d (index=%d) exists", s.bus, s.unit, s.index);
+        return -EEXIST;
     }
     return 0;
 }

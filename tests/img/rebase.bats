@@ -56,3 +56,18 @@ rebases() {
         'img rebase -b x nope' 'img rebase -t foo -b r.raw -F raw b.qcow2' 'img rebase -T foo -b r.raw -F raw b.qcow2' \
         'img rebase -b b.qcow2 -F qcow2 b.qcow2'
 }
+
+@test "an image that stood on nothing gets a backing file: what it did not hold stays zeroes, and takes no room" {
+    local options
+    qemu-img create -q -f raw images/full.raw 4M
+    qemu-io -f raw -c 'write -q -P 9 0 4M' images/full.raw
+    for options in compat=1.1 compat=0.10 extended_l2=on cluster_size=512; do
+        qemu-img create -q -f qcow2 -o "$options" n.qcow2 4000000
+        qemu-io -c 'write -q -P 3 1001k 9k' n.qcow2
+        cp n.qcow2 before.qcow2
+        "$BUILD_DIR/merganser-img" rebase -b images/full.raw -F raw n.qcow2
+        qemu-img check -q n.qcow2
+        same_content before.qcow2 n.qcow2
+        [ "$options" = compat=0.10 ] || [ "$(stat -c %s n.qcow2)" -lt 1000000 ] || fail "$options: $(stat -c %s n.qcow2) bytes"
+    done
+}
