@@ -246,10 +246,6 @@ int co_node_truncate(struct node *node, uint64_t size, struct error *err)
         error_set(err, "Image is read-only");
         return -EACCES;
     }
-    if (size > NODE_SIZE_MAX) {
-        error_set(err, "offset(%llu) exceeds maximum(%llu)", (unsigned long long)size, (unsigned long long)NODE_SIZE_MAX);
-        return -EFBIG;
-    }
     if (!node->driver->co_truncate) {
         error_set(err, "Image format driver does not support resize");
         return -ENOTSUP;
