@@ -5,6 +5,7 @@
  *
  * QEMU lets an export write only where no device claims the disk for itself; so do we, in the same words.
  */
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -112,15 +113,13 @@ static int co_nbd_server_stop_command(struct monitor *mon, json_t *args, json_t 
 
 /* --- Exports ------------------------------------------------------------------------------------------------------------- */
 
-/* A disk is followed, whether named by its id or by its root; any other node is taken as it is.  What cannot be written to is
- * offered without when that is to be `downgrade`d. */
+/* A disk is followed, whether named by its id or by its root; any other node is taken as it is: the caller has seen that it is
+ * there.  What cannot be written to is offered without when that is to be `downgrade`d. */
 static int add(struct nbd_export_spec *spec, const char *device, bool downgrade, struct error *err)
 {
     struct node *node = disk_or_node(device, err);
 
-    if (!node) {
-        return -ENODEV;
-    }
+    assert(node);
     spec->disk = disk_find(device);
     spec->disk = spec->disk ? spec->disk : disk_of_root(node);
     spec->node = node;

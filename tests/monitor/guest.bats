@@ -144,3 +144,11 @@ setup() {
     assert_output "v: 1 MiB"
     assert_output "Error: Cannot find device='w' nor node-name='w'"
 }
+
+@test "a guest that trims in a row trims its whole place" {
+    head -c 1M /dev/zero | tr '\0' x >a.img
+    run mg --clock virtual -drive file=a.img,if=virtio,format=raw,discard=unmap -guest profile=stamp,rw=trim,bs=64k,offset=0,size=1M \
+        -c 'sleep 2s' -c 'expect guest clean'
+    assert_status 0
+    cmp -n 1048576 a.img /dev/zero
+}
