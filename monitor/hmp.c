@@ -120,7 +120,7 @@ static bool suffix_factor(char c, uint64_t *factor)
 int hmp_size(const char **p, uint64_t unit, uint64_t *out)
 {
     const char *s = skip_blanks(*p), *start, *end;
-    uint64_t factor = unit ? unit : 1;
+    uint64_t factor = unit;
     bool fraction = false;
 
     s += *s == '+';

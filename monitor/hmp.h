@@ -21,7 +21,8 @@ void hmp_call_free(struct hmp_call *call);
 /* The next word at *p, a "quoted string" with its escapes resolved, or what stands up to a blank; malloc'ed.  NULL where
  * there is none, or where the quotation is wrong (then a line in *why, which may be NULL, malloc'ed). */
 char *hmp_word(const char **p, char **why);
-/* A size as QEMU's monitor reads it at *p: it ends where the number does, blank or not.  0, -EINVAL. */
+/* A size as QEMU's monitor reads it at *p: it ends where the number does, blank or not; a number without a suffix counts
+ * units of `unit` bytes.  0, -EINVAL. */
 int hmp_size(const char **p, uint64_t unit, uint64_t *out);
 /* Does `word` need quotes to be one word?  Malloc'ed: the word as it must be typed. */
 char *hmp_quote(const char *word);
