@@ -269,6 +269,9 @@ static struct node *co_open_root(json_t *keys, const struct drive_settings *s, s
         json_object_set_new(options, "backing", json_null());
     }
     json_object_set_new(options, "read-only", json_boolean(s->read_only || temporary));
+    if (!json_object_get(options, "auto-read-only")) {
+        json_object_set_new(options, "auto-read-only", json_true()); /* drives have it on, nodes off */
+    }
     node = co_node_open(file, options, err);
     monitor_free_json(options);
     if (node && temporary) {
