@@ -27,16 +27,6 @@ bool bytes_are_zero(const void *p, size_t len)
     return true;
 }
 
-size_t iov_size(const struct iovec *iov, int n)
-{
-    size_t total = 0;
-
-    for (int i = 0; i < n; i++) {
-        total += iov[i].iov_len;
-    }
-    return total;
-}
-
 /* The next piece of [*skip, *skip + *len) in element `e`: its length, its start in *at; both
  * counters move on. */
 static size_t next_piece(const struct iovec *e, size_t *skip, size_t *len, char **at)
