@@ -19,7 +19,7 @@
 #define WORKS_MAX 256u
 #define HELD_MAX (8u << 20)        /* bytes of buffers in one session */
 #define SEND_BYTES (32u << 10)     /* so much is ready: send it before the next request is begun */
-#define TURN_WORKS 64u             /* so many begun: let others have a turn */
+#define TURN_WORKS 16u             /* so many begun: let others have a turn */
 #define HANDSHAKE_NS (10 * NS_PER_S)
 #define IOV_BATCH 128
 #define SOCKET_BUFFER (1 << 20)
