@@ -31,6 +31,7 @@
 #include "core/mem.h"
 
 #define ZERO_WRITE_MAX (2u << 20) /* bytes of zeroes in one write */
+#define SLICES_PER_TURN 4 /* 0.2 ms each: others are to have their turns */
 #define MUST_WRITE 1              /* not a change of entries: write zeroes */
 
 struct wish {
@@ -295,9 +296,11 @@ static int co_zero_part(struct qcow2 *q, uint64_t at, uint64_t end, bool stays)
 static int co_change_range(struct qcow2 *q, const struct wish *wish, uint64_t at, uint64_t end)
 {
     uint64_t slice = (uint64_t)q->slice_entries * q->cluster_size, to;
+    unsigned slices = 0;
 
     for (; at < end; at = to) {
         int ret = co_qcow2_writeback_throttle(q);
+
         if (ret < 0) {
             return ret;
         }
@@ -315,6 +318,8 @@ static int co_change_range(struct qcow2 *q, const struct wish *wish, uint64_t at
         }
         if (to == at) {
             co_qcow2_in_flight_wait(q, at);
+        } else if (++slices % SLICES_PER_TURN == 0) {
+            co_yield();
         }
     }
     return 0;
