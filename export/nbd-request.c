@@ -2,7 +2,7 @@
 /*
  * Requests: from what the client asked to what the block layer does, and to the answer.
  *
- * Reads with structured replies go chunk by chunk, at most NBD_PIECE bytes each; where the chain map says that a stretch
+ * Reads with structured replies go chunk by chunk, at most NBD_READ_PIECE bytes each; where the chain map says that a stretch
  * worth the trouble is zeroes, a hole is sent and nothing is read.  Simple replies have one head for all their data, so long
  * ones reserve the way out until their last piece, and an error after the first piece can only end the session.
  *
@@ -25,6 +25,7 @@ size_t nbd_work_needs(const struct nbd_request *req)
 {
     switch (req->type) {
     case NBD_CMD_READ:
+        return MIN(req->len, NBD_READ_PIECE);
     case NBD_CMD_WRITE:
     case NBD_CMD_CACHE:
         return MIN(req->len, NBD_PIECE);
@@ -176,7 +177,7 @@ static bool co_look_for_hole(struct nbd_work *w, uint64_t offset, uint64_t left,
     uint64_t seen = 0, zeroes = 0; /* bytes looked at, and how many at their end are zeroes */
     struct stretch st;
 
-    while (seen < left && (seen < NBD_PIECE || zeroes == seen) &&
+    while (seen < left && (seen < NBD_READ_PIECE || zeroes == seen) &&
            !co_look(w->session->export, offset + seen, left - seen, &st)) {
         seen += st.len;
         if (st.state & NBD_STATE_ZERO) {
@@ -188,7 +189,7 @@ static bool co_look_for_hole(struct nbd_work *w, uint64_t offset, uint64_t left,
             zeroes = 0;
         }
         if (zeroes >= HOLE_MIN && zeroes < seen) {
-            *len = MIN(seen - zeroes, (uint64_t)NBD_PIECE);
+            *len = MIN(seen - zeroes, (uint64_t)NBD_READ_PIECE);
             return false;
         }
     }
@@ -196,7 +197,7 @@ static bool co_look_for_hole(struct nbd_work *w, uint64_t offset, uint64_t left,
         *len = zeroes;
         return true;
     }
-    *len = MIN(left, (uint64_t)NBD_PIECE);
+    *len = MIN(left, (uint64_t)NBD_READ_PIECE);
     return false;
 }
 
@@ -207,12 +208,12 @@ static void co_read_structured(struct nbd_work *w)
     uint64_t at = w->req.offset, end = at + w->req.len;
     bool split = !(w->req.flags & NBD_CMD_DF);
 
-    if (!split && w->req.len > NBD_PIECE) {
+    if (!split && w->req.len > NBD_READ_PIECE) {
         finish_error(w, -EOVERFLOW);
         return;
     }
     while (at < end) {
-        uint32_t len = MIN(end - at, (uint64_t)NBD_PIECE);
+        uint32_t len = MIN(end - at, (uint64_t)NBD_READ_PIECE);
         bool hole = split && w->req.len >= HOLE_MIN && co_look_for_hole(w, at, end - at, &len);
         int ret = hole ? 0 : co_read_into(w, at, len);
 
@@ -240,8 +241,8 @@ static void co_read_structured(struct nbd_work *w)
 static void co_read_simple(struct nbd_work *w)
 {
     struct nbd_session *s = w->session;
-    bool stream = w->req.len > NBD_PIECE;
-    int ret = co_read_into(w, w->req.offset, MIN(w->req.len, NBD_PIECE));
+    bool stream = w->req.len > NBD_READ_PIECE;
+    int ret = co_read_into(w, w->req.offset, MIN(w->req.len, NBD_READ_PIECE));
 
     if (ret < 0) {
         finish_simple(w, ret);
@@ -253,9 +254,9 @@ static void co_read_simple(struct nbd_work *w)
     nbd_simple_reply(w->head, w->req.handle, 0);
     w->head_len = NBD_SIMPLE_BYTES;
     w->data = w->buf;
-    w->data_len = MIN(w->req.len, NBD_PIECE);
+    w->data_len = MIN(w->req.len, NBD_READ_PIECE);
     for (uint32_t done = w->data_len; done < w->req.len; done += w->data_len) {
-        uint32_t part = MIN(w->req.len - done, NBD_PIECE);
+        uint32_t part = MIN(w->req.len - done, NBD_READ_PIECE);
 
         if (!co_nbd_work_send(w)) {
             break;

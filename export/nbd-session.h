@@ -31,6 +31,7 @@
 #include "export/nbd-server.h"
 
 #define NBD_PIECE (1u << 20)
+#define NBD_READ_PIECE (256u << 10) /* is in the processor's cache still when it is sent, and the client takes one meanwhile */
 #define NBD_IN_BYTES (64u << 10)
 
 /* What a suspended reader waits for. */
