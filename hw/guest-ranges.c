@@ -25,8 +25,12 @@ static unsigned find(const struct guest_ranges *r, uint64_t ticket)
 
 bool guest_range_blocked(const struct guest_ranges *r, uint64_t ticket)
 {
-    const struct guest_range *me = &r->list[find(r, ticket)];
+    const struct guest_range *me;
 
+    if (!r->exclusive) {
+        return false; /* nothing but reads */
+    }
+    me = &r->list[find(r, ticket)];
     for (unsigned i = 0; i < r->count; i++) {
         const struct guest_range *o = &r->list[i];
 
@@ -44,6 +48,7 @@ uint64_t guest_range_enter(struct guest_ranges *r, uint64_t offset, uint64_t len
         r->room = r->room ? r->room * 2 : 8;
         r->list = mem_reallocarray(r->list, r->room, sizeof(*r->list));
     }
+    r->exclusive += exclusive;
     r->list[r->count++] = (struct guest_range){
         .start = offset,
         .end = offset + len,
@@ -62,7 +67,10 @@ void co_guest_range_wait(struct guest_ranges *r, uint64_t ticket)
 
 void guest_range_leave(struct guest_ranges *r, uint64_t ticket)
 {
-    r->list[find(r, ticket)] = r->list[r->count - 1];
+    unsigned i = find(r, ticket);
+
+    r->exclusive -= r->list[i].exclusive;
+    r->list[i] = r->list[r->count - 1];
     r->count--;
     if (!co_queue_empty(&r->waiters)) {
         co_queue_wake_all(&r->waiters);

@@ -42,6 +42,7 @@ struct guest_range {
 struct guest_ranges {
     struct guest_range *list; /* in no order; those that wait included */
     unsigned count, room;
+    unsigned exclusive;       /* of them */
     uint64_t last_ticket;
     struct co_queue waiters;
 };

@@ -17,11 +17,9 @@
 #include <string.h>
 #include <sys/queue.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include "core/bytes.h"
 #include "core/mem.h"
+#include "hw/guest-hash.h"
 
 #define uthash_fatal(msg) abort()
 #include <uthash.h>
@@ -218,7 +216,7 @@ static void cell_add_guess(struct guest_verify *v, uint64_t *cell, uint64_t sect
 
 static uint64_t sector_hash(const void *sector)
 {
-    uint64_t hash = XXH3_64bits(sector, GUEST_SECTOR);
+    uint64_t hash = guest_hash(sector, GUEST_SECTOR);
 
     return hash < CELL_FIRST_HASH ? hash + CELL_FIRST_HASH : hash;
 }
@@ -423,7 +421,7 @@ void guest_stamp_fill(void *data, size_t len, uint64_t offset, uint64_t generati
             store_le64(p + at, filler);
             filler += 0x9e3779b97f4a7c15; /* no two words alike: no stamp compresses away */
         }
-        store_le64(p + STAMP_SUM, XXH3_64bits(p, STAMP_SUM));
+        store_le64(p + STAMP_SUM, guest_hash(p, STAMP_SUM));
     }
 }
 
@@ -432,7 +430,7 @@ bool guest_stamp_parse(const void *sector, struct guest_stamp *out)
     const uint8_t *p = sector;
 
     if (memcmp(p, stamp_magic, sizeof(stamp_magic)) ||
-        load_le64(p + STAMP_SUM) != XXH3_64bits(p, STAMP_SUM)) {
+        load_le64(p + STAMP_SUM) != guest_hash(p, STAMP_SUM)) {
         return false;
     }
     *out = (struct guest_stamp){
