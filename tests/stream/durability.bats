@@ -54,3 +54,44 @@ unlocked() {
         same_content merged.raw file-C.img
     done
 }
+
+# slow_stream: of 96 MiB into top.img, until room has been made ahead for all of them.
+slow_stream() {
+    qemu-img create -q -f qcow2 base.img 96M
+    qemu-io -f qcow2 -c 'write -q -P 5 0 96M' base.img >/dev/null
+    qemu-img create -q -f qcow2 -b base.img -F qcow2 top.img
+    mg_start -drive file=top.img,if=virtio,format=qcow2 -guest profile=none
+    qmp '{"execute": "block-stream", "arguments": {"device": "virtio0", "speed": 4194304}}' >/dev/null
+    local i
+    for i in {1..60}; do
+        [ "$(stat -c %s top.img)" -lt 100663296 ] || return 0
+        sleep 0.05
+    done
+    skip "this file system takes no writes past the page cache, or shares extents"
+}
+
+@test "room that a killed stream had made is used by the next one" {
+    slow_stream
+    pkill -KILL -P "$MG_PID"
+    mg_wait || true
+    unlocked top.img
+    qemu-img check -q top.img || [ $? = 3 ]
+    local room
+    room=$(stat -c %s top.img)
+    mg -drive file=top.img,if=virtio,format=qcow2 -guest profile=none -c 'block_stream virtio0' -c wait
+    [ "$(backing_of top.img)" = '' ]
+    assert_clean top.img
+    same_content base.img top.img
+    # What it had written and not linked yet may be lost.
+    [ "$(stat -c %s top.img)" -le $((room + (1 << 20))) ] || fail "$room, then $(stat -c %s top.img)"
+}
+
+@test "room that a cancelled stream had made is given back" {
+    slow_stream
+    qmp '{"execute": "block-job-cancel", "arguments": {"device": "virtio0"}}' @BLOCK_JOB_CANCELLED >/dev/null
+    [ "$(stat -c %s top.img)" -lt $((48 << 20)) ]
+    hmp quit >/dev/null
+    mg_wait
+    assert_clean top.img
+    [ "$(stat -c %s top.img)" -lt $((48 << 20)) ]
+}
