@@ -371,6 +371,9 @@ void qcow2_cache_born(struct qcow2_cache *c, uint64_t table, uint64_t offset)
     memset(piece->bytes, 0, c->piece_size);
     qcow2_cache_mark_dirty(c, &piece->p);
     qcow2_cache_put(c, &piece->p);
+    if ((uint64_t)HASH_COUNT(c->born) * c->q->cluster_size > c->budget) { /* the zeroes have to be written, too */
+        qcow2_writeback_kick(c->q);
+    }
 }
 
 void qcow2_cache_forget(struct qcow2_cache *c, uint64_t offset, uint64_t len)

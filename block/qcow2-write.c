@@ -29,8 +29,9 @@
 #include "core/bytes.h"
 #include "core/mem.h"
 
-/* A merge makes tables faster than a guest, and each generation waits for the disk three times. */
-#define TABLES_LOAN (3u << 20)
+/* A merge makes tables faster than a guest, and each generation waits for the disk three times.  A small part of what is to come, or
+ * the last one would be what the job's end waits for. */
+#define TABLES_LOAN(bytes) MIN((bytes) / 256, (uint64_t)3 << 20)
 #define COPY_MAX (4u << 20) /* bytes of one co_io_gather() */
 
 /* Where the bytes come from: the guest's memory, or (copying in) pieces of other host files and of ours; or they are zeroes
@@ -577,7 +578,7 @@ void co_qcow2_expect(struct node *node, uint64_t bytes)
     uint64_t end = q->file_end * q->cluster_size, clusters = DIV_ROUND_UP(bytes, q->cluster_size);
 
     if (!q->l2_budget) { /* nobody has said how much there is to be */
-        qcow2_cache_lend(q->l2_cache, bytes > 0 ? TABLES_LOAN : 0);
+        qcow2_cache_lend(q->l2_cache, TABLES_LOAN(bytes));
     }
     if (bytes > 0) {
         io_expect(q->file, end, end + (clusters + tables_for(q, clusters)) * q->cluster_size);

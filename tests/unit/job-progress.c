@@ -72,19 +72,55 @@ struct scene {
     const char *name;
     uint64_t size, step, piece;   /* data: `piece` bytes at each multiple of `step` */
     bool zero_half, keep_base;    /* every second step holds zeroes that hide the base's data */
+    bool compressed;              /* the base's clusters are */
+    unsigned layers;              /* more below the base, and its clusters dealt out to all of them */
     int64_t speed;
     uint64_t medium;              /* bytes per second */
 };
 
-static void co_make_scene(const struct scene *sc)
+#define CLUSTER 65536u
+
+/* What compresses to a half. */
+static void co_pack(struct node *node, uint64_t at)
 {
-    co_rig_create("/base.img", NULL, sc->size);
-    struct node *base = co_rig_open("/base.img");
+    AUTOFREE uint8_t *bytes = mem_zalloc(CLUSTER), *packed = mem_alloc(CLUSTER);
+
+    for (unsigned i = 0; i < CLUSTER; i += 2) {
+        bytes[i] = loop_random();
+    }
+    size_t len = co_qcow2_compress(node, bytes, packed);
+
+    assert_in_range(len, 1, CLUSTER - 1);
+    assert_int_equal(co_qcow2_write_packed(node, at, packed, len), 0);
+}
+
+static void co_make_base(const struct scene *sc, const char *name, const char *backing, unsigned layer)
+{
+    unsigned layers = sc->layers + 1, n = 0;
+
+    co_rig_create(name, backing, sc->size);
+    struct node *node = co_rig_open(name);
 
     for (uint64_t at = 0; at < sc->size; at += sc->step) {
-        co_rig_fill(base, at, sc->piece);
+        if (sc->compressed) {
+            co_pack(node, at);
+        } else if (n++ % layers == layer) {
+            co_rig_fill(node, at, sc->piece);
+        }
     }
-    co_node_unref(base);
+    co_node_unref(node);
+}
+
+static void co_make_scene(const struct scene *sc)
+{
+    char name[32], below[32] = "";
+
+    for (unsigned layer = 0; layer < sc->layers; layer++) {
+        snprintf(name, sizeof(name), "/layer-%u.img", layer);
+        co_make_base(sc, name, layer ? below + 1 : NULL, layer);
+        memcpy(below, name, sizeof(below));
+    }
+    co_make_base(sc, "/base.img", sc->layers ? below + 1 : NULL, sc->layers);
     co_rig_create("/mid.img", "base.img", sc->size);
     struct node *mid = co_rig_open("/mid.img");
 
@@ -189,6 +225,20 @@ static void half_zero(void **state)
 {
     struct scene sc = { .name = "half zero", .size = 128 * MIB, .step = MIB, .piece = MIB, .zero_half = true,
                         .keep_base = true, .medium = 100 * MIB };
+    loop_run_co(run_scene, &sc);
+}
+
+/* Large beside the 4 MiB in flight: all windows go on side by side here, and end together. */
+static void deep(void **state)
+{
+    struct scene sc = { .name = "deep", .size = 256 * MIB, .step = CLUSTER, .piece = CLUSTER, .layers = 15, .medium = 100 * MIB };
+    loop_run_co(run_scene, &sc);
+}
+
+static void compressed(void **state)
+{
+    struct scene sc = { .name = "compressed", .size = 64 * MIB, .step = CLUSTER, .piece = CLUSTER, .compressed = true,
+                        .medium = 100 * MIB };
     loop_run_co(run_scene, &sc);
 }
 
@@ -299,6 +349,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(sparse, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(lopsided, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(half_zero, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(deep, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(compressed, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(limited, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(limited_and_scattered, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(what_a_guest_writes_or_discards_ahead_is_not_to_do_any_more, rig_setup, rig_teardown),
