@@ -274,7 +274,8 @@ static int option_rule(struct blkdebug_rules *rules, bool sets_state, json_t *me
     return add_rule(rules, sets_state, members, err);
 }
 
-/* {"0": {...}, "1": {...}}; or the members of one rule.  What does not count on from 0 is left, for whoever refuses unknown options. */
+/* {"0": {...}, "1": {...}}; or the members of one rule.  What does not count on from 0 is left, for whoever refuses
+ * unknown options. */
 static int numbered_rules(struct blkdebug_rules *rules, bool sets_state, json_t *list, struct error *err)
 {
     char number[24] = "0";

@@ -23,7 +23,9 @@
 #include "block/blockdev.h"
 #include "block/node.h"
 
-enum blkdebug_iotype { BLKDEBUG_READ, BLKDEBUG_WRITE, BLKDEBUG_WRITE_ZEROES, BLKDEBUG_DISCARD, BLKDEBUG_FLUSH, BLKDEBUG_BLOCK_STATUS };
+enum blkdebug_iotype {
+    BLKDEBUG_READ, BLKDEBUG_WRITE, BLKDEBUG_WRITE_ZEROES, BLKDEBUG_DISCARD, BLKDEBUG_FLUSH, BLKDEBUG_BLOCK_STATUS,
+};
 
 struct blkdebug_rule {
     TAILQ_ENTRY(blkdebug_rule) link;

@@ -31,9 +31,10 @@ void copier_fini(struct copier *c)
 }
 
 /*
- * Does the target need this extent for itself?  Its own content: no.  The base's or what lies below it: no, that
- * stays readable.  Zeroes of a layer that goes: only when a base stays that could have something else there, which it has
- * not beyond its own end.  Where the target's own tables could not be read, nobody knows whether it has anything there: whoever tries to find out gets the error.
+ * Does the target need this extent for itself?  Its own content: no.  The base's or what lies below it: no, that stays
+ * readable.  Zeroes of a layer that goes: only when a base stays that could have something else there, which it has not
+ * beyond its own end.  Where the target's own tables could not be read, nobody knows whether it has anything there:
+ * whoever tries to find out gets the error.
  */
 static bool wanted(const struct copier *c, uint64_t offset, const struct chain_extent *ext)
 {

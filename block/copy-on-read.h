@@ -10,8 +10,9 @@
 
 #include "block/node.h"
 
-/* Bring what [offset, offset + len) holds of layers below `node` into it, whole clusters; with `bottom` only what lies at it or above.
- * Inside a counted request.  The request is as long as it likes; a cluster is copied once, however many readers there are. */
+/* Bring what [offset, offset + len) holds of layers below `node` into it, whole clusters; with `bottom` only what lies
+ * at it or above.  Inside a counted request.  The request is as long as it likes; a cluster is copied once, however many
+ * readers there are. */
 int co_copy_on_read(struct node *node, uint64_t offset, uint64_t len, struct node *bottom);
 
 #endif

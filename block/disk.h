@@ -65,8 +65,8 @@ void co_disk_free(struct disk *disk);
 void disk_hold(struct disk *disk);
 void disk_release(struct disk *disk);
 struct disk *disk_find(const char *id); /* NULL for "" */
-/* Limits: as throttle_limits_set() has them, in the group of that name; all zero: none, and out of the group (the disk's requests that
- * wait go on).  0 or -EINVAL with QEMU's words. */
+/* Limits: as throttle_limits_set() has them, in the group of that name; all zero: none, and out of the group (the
+ * disk's requests that wait go on).  0 or -EINVAL with QEMU's words. */
 int disk_set_limits(struct disk *disk, const char *group, const json_t *limits, struct error *err);
 void disk_set_label(struct disk *disk, const char *label);
 /* By id, or else by label: for what is about the guest's side. */

@@ -3,8 +3,8 @@
  * What happens inside of drivers, named for tests: the driver blkdebug below a node is told of each, and its rules may make the
  * requests after it fail.  One list, QEMU's names; raising one costs a branch while there is no such driver anywhere.
  *
- * The list holds all names that QEMU's rule files may have.  Those that are never raised here belong to steps that our qcow2 does not take
- * (tables are written by generations, docs/DESIGN.md) or to images' machine states.
+ * The list holds all names that QEMU's rule files may have.  Those that are never raised here belong to steps that our
+ * qcow2 does not take (tables are written by generations, docs/DESIGN.md) or to images' machine states.
  */
 #ifndef BLOCK_EVENTS_H
 #define BLOCK_EVENTS_H

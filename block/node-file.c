@@ -2,9 +2,9 @@
 /*
  * A node as a file: what a format sees that stands on something else than the host's file.
  *
- * Formats work on an io_file (core/io.h), for speed: with the driver "file" below them there is nothing between.  Where a filter is,
- * or a part of a file (raw with an offset), the same calls arrive here and become that node's requests, so such drivers see
- * every one of them and formats need not know.
+ * Formats work on an io_file (core/io.h), for speed: with the driver "file" below them there is nothing between.  Where
+ * a filter is, or a part of a file (raw with an offset), the same calls arrive here and become that node's requests, so
+ * such drivers see every one of them and formats need not know.
  */
 #include "block/chain-map.h"
 #include "block/node.h"

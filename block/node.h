@@ -99,7 +99,8 @@ struct driver {
     int (*co_zero)(struct node *node, uint64_t offset, uint64_t len, unsigned flags);
     int (*co_discard)(struct node *node, uint64_t offset, uint64_t len);
     int (*co_flush)(struct node *node); /* NULL: that of its file is enough */
-    /* Let go of all that this layer holds in the range (whole clusters, or up to the end): what lies below shows.  NULL: it cannot. */
+    /* Let go of all that this layer holds in the range (whole clusters, or up to the end): what lies below shows.  NULL:
+     * it cannot. */
     int (*co_empty)(struct node *node, uint64_t offset, uint64_t len);
     /* Take the pieces (ranges of host files, and memory) as the content from `offset` on: allocate the target's run at
      * once, move the bytes with co_io_gather(), update the tables once.  Offset and the sum of the lengths are
@@ -202,9 +203,9 @@ struct node {
 TAILQ_HEAD(node_list, node);
 extern struct node_list all_nodes;
 
-/* How many drivers a request on this node may have to pass one inside the other, on one stack: its file and what that stands on, and
- * below its images (which the chain map walks without nesting) the first filter.  Sets node->nesting from the children's; a node
- * that would go deeper than NODE_NESTING_MAX is refused when it is opened. */
+/* How many drivers a request on this node may have to pass one inside the other, on one stack: its file and what that
+ * stands on, and below its images (which the chain map walks without nesting) the first filter.  Sets node->nesting
+ * from the children's; a node that would go deeper than NODE_NESTING_MAX is refused when it is opened. */
 #define NODE_NESTING_MAX 100
 void node_measure_nesting(struct node *node);
 int node_check_nesting(const struct node *node, struct error *err); /* 0 or -ELOOP with words */

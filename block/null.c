@@ -2,9 +2,9 @@
 /*
  * null-co and null-aio: a disk that takes everything and keeps nothing.
  *
- * Each request takes `latency-ns`.  What is read is zeroes with read-zeroes=on; else the buffer stays as it was, as in QEMU, which makes
- * the two drivers what benchmarks measure themselves with.  In QEMU the two differ in who waits (a coroutine, a callback);
- * here everything is a coroutine.
+ * Each request takes `latency-ns`.  What is read is zeroes with read-zeroes=on; else the buffer stays as it was, as in
+ * QEMU, which makes the two drivers what benchmarks measure themselves with.  In QEMU the two differ in who waits (a
+ * coroutine, a callback); here everything is a coroutine.
  */
 #include <errno.h>
 #include <string.h>

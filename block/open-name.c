@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * File names that are options: "null-co://", "blkdebug:rules:image".  What they mean takes their place in the tree before anything is
- * opened, so nobody else knows of them.
+ * File names that are options: "null-co://", "blkdebug:rules:image".  What they mean takes their place in the tree
+ * before anything is opened, so nobody else knows of them.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -12,10 +12,10 @@
  *     +------------------+  |  changed since     +-------------- the generation
  *                           +----------------------------------------+
  *
- * Only clean pieces that nobody pins can be evicted, least recently used first, while the cache is
- * over its budget.  Caches of usual size share a second budget besides their own, so that 500 layers
- * do not cost 500 caches; there the least recently used piece of all of them goes.  A piece whose copy is on its way to the disk stays pinned until it has arrived:
- * read anew too early it would show its past.
+ * Only clean pieces that nobody pins can be evicted, least recently used first, while the cache is over its budget.
+ * Caches of usual size share a second budget besides their own, so that 500 layers do not cost 500 caches; there the
+ * least recently used piece of all of them goes.  A piece whose copy is on its way to the disk stays pinned until it
+ * has arrived: read anew too early it would show its past.
  *
  * A new table of zeroes where nothing was ever written is not written before its first generation, and then at once with what it
  * holds by then (qcow2_cache_born()); until then what is read of its place is not read, but known to be zero.

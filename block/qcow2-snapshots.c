@@ -3,10 +3,10 @@
  * The table of internal snapshots: read at open, so that what the snapshots hold is known and
  * kept.
  *
- * Entries follow one another without an index, each aligned to 8 bytes and of its own length, so
- * the length of the table is known only when its last entry has been read.  A node that is only read can show a
- * snapshot instead of the active state.  Changing the table is qcow2-snapshot-change.c's.  Whether the L1 tables it names are sound is
- * asked by those who follow them (qcow2-check.c).
+ * Entries follow one another without an index, each aligned to 8 bytes and of its own length, so the length of the
+ * table is known only when its last entry has been read.  A node that is only read can show a snapshot instead of the
+ * active state.  Changing the table is qcow2-snapshot-change.c's.  Whether the L1 tables it names are sound is asked by
+ * those who follow them (qcow2-check.c).
  *
  * Specification: docs/interop/qcow2.txt of QEMU, "Snapshots".
  */

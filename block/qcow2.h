@@ -237,8 +237,8 @@ void qcow2_snapshots_free(struct qcow2_snapshot *list, unsigned n);
 int co_qcow2_snapshots_load(struct qcow2 *q, uint64_t file_size, struct error *err);
 /* A list of SnapshotInfo as QMP has it; new reference. */
 json_t *qcow2_snapshot_trees(const struct node *node);
-/* The persistent bitmaps as QMP's Qcow2BitmapInfo describes them: a new array, NULL when there are none that count (or none that can
- * be read).  Suspends. */
+/* The persistent bitmaps as QMP's Qcow2BitmapInfo describes them: a new array, NULL when there are none that count (or
+ * none that can be read).  Suspends. */
 json_t *co_qcow2_bitmap_trees(struct node *node);
 /* From now on the node, which is read-only and nobody else's, shows this snapshot.  Its size stays; it grows if the snapshot's
  * disk was larger. */

@@ -2,10 +2,10 @@
 /*
  * External snapshots (see snapshot.h).
  *
- * Order: (1) the overlay is made and is durable, directory entry included; (2) what the old root holds is flushed while the guest goes
- * on, more than once if that takes long; (3) the disk is drained; what came in since (2) is written back, the old root becomes read-only, the edge and the
- * disk's root change; (4) the guest goes on.  An error in (1) to (3) leaves the chain as it was and removes the overlay
- * that was made.
+ * Order: (1) the overlay is made and is durable, directory entry included; (2) what the old root holds is flushed while
+ * the guest goes on, more than once if that takes long; (3) the disk is drained; what came in since (2) is written
+ * back, the old root becomes read-only, the edge and the disk's root change; (4) the guest goes on.  An error in (1) to
+ * (3) leaves the chain as it was and removes the overlay that was made.
  */
 #include "block/snapshot.h"
 

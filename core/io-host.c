@@ -59,9 +59,9 @@ static ssize_t result(ssize_t ret)
 }
 
 /*
- * A write through the page cache makes the cache's pages as large as itself (ext4 and XFS on recent kernels), and on ext4 each later
- * write of 4 KiB visits all blocks of the page it touches: 0.8 us in pages of 4 KiB, 1.8 in 32 KiB, 3.3 in 64 to 256 KiB,
- * 19 in 2 MiB.  Small pages cost more when they are made.
+ * A write through the page cache makes the cache's pages as large as itself (ext4 and XFS on recent kernels), and on
+ * ext4 each later write of 4 KiB visits all blocks of the page it touches: 0.8 us in pages of 4 KiB, 1.8 in 32 KiB, 3.3
+ * in 64 to 256 KiB, 19 in 2 MiB.  Small pages cost more when they are made.
  */
 static ssize_t write_in_units(const struct io_call *call)
 {

@@ -31,7 +31,8 @@ void loop_init(enum loop_clock clock, uint64_t seed);
 void loop_fini(void);
 bool loop_is_virtual(void);
 
-/* Nanoseconds on the loop's clock (cached at most for the length of one callback on the real clock: it is read anew at each call). */
+/* Nanoseconds on the loop's clock (cached at most for the length of one callback on the real clock: it is read anew at
+ * each call). */
 uint64_t loop_now(void);
 /* Microseconds since 1970 for event timestamps; on the virtual clock loop_now() / 1000. */
 uint64_t loop_wall_us(void);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Rule 20: a run gives back what it takes.  Coroutines, handles of files, nodes, disks and jobs are
- * counted after each run, the restarted ones too.  After a finding, what would be in the way of the
- * next run is ended here; when that does not help, no more plans are run.  Memory is where that was asked for, by running a plan thrice more, and
- * only when malloc is exact: GLIBC_TUNABLES=glibc.malloc.tcache_count=0.
+ * Rule 20: a run gives back what it takes.  Coroutines, handles of files, nodes, disks and jobs are counted after each
+ * run, the restarted ones too.  After a finding, what would be in the way of the next run is ended here; when that does
+ * not help, no more plans are run.  Memory is where that was asked for, by running a plan thrice more, and only when
+ * malloc is exact: GLIBC_TUNABLES=glibc.malloc.tcache_count=0.
  */
 #include <malloc.h>
 #include <stdlib.h>

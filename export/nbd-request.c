@@ -201,7 +201,7 @@ static bool co_look_for_hole(struct nbd_work *w, uint64_t offset, uint64_t left,
     return false;
 }
 
-/* --- Commands ------------------------------------------------------------------------------------------------------------------- */
+/* --- Commands ----------------------------------------------------------------------------------------------------- */
 
 static void co_read_structured(struct nbd_work *w)
 {

@@ -267,8 +267,8 @@ static bool ide_taken(unsigned channel, unsigned unit)
     return false;
 }
 
-/* Channel and unit from bus=ide.N and unit=; without them the second channel, where QEMU puts them as well, and the first unit that is
- * free. */
+/* Channel and unit from bus=ide.N and unit=; without them the second channel, where QEMU puts them as well, and the
+ * first unit that is free. */
 static int ide_place(const struct device *dev, unsigned *channel, unsigned *unit, struct error *err)
 {
     const char *bus = device_text(dev, "bus");

@@ -58,8 +58,8 @@ static struct copy_source *source_at(struct copy *c, uint64_t offset)
     return &c->sources[i];
 }
 
-/* A compressed target takes whole clusters: one of data at a time, or a run of what need not be written.  A source that begins inside
- * a cluster of the target is read along. */
+/* A compressed target takes whole clusters: one of data at a time, or a run of what need not be written.  A source that
+ * begins inside a cluster of the target is read along. */
 static int choose_whole_clusters(const struct copy *c, struct piece *p, const struct img_status *s, bool beyond)
 {
     uint64_t cluster = c->packed_cluster, end = ROUND_DOWN(p->offset + p->len, cluster);

@@ -146,8 +146,8 @@ int job_dismiss(struct job *job, struct error *err);
 void co_job_cancel_all(void);
 bool job_any(void);
 
-/* query-block-jobs' object: {"auto-finalize", "io-status", "device", "auto-dismiss", "busy", "len", "offset", "status", "paused", "speed",
- * "ready", "type"[, "error"]}; new reference. */
+/* query-block-jobs' object: {"auto-finalize", "io-status", "device", "auto-dismiss", "busy", "len", "offset", "status",
+ * "paused", "speed", "ready", "type"[, "error"]}; new reference. */
 json_t *job_describe(const struct job *job);
 /* query-jobs': {"current-progress", "status", "total-progress", "type", "id"[, "error"]}; new reference. */
 json_t *job_describe_short(const struct job *job);

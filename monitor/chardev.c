@@ -165,7 +165,8 @@ json_t *chardev_list(void)
         bool idle = dev->kind == CHARDEV_SERVER && !dev->conn;
         AUTOFREE char *name = mem_printf("%s%s", idle ? "disconnected:" : "", dev->name);
 
-        json_array_append_new(list, json_pack("{s:b, s:s, s:s}", "frontend-open", dev->co_serve != co_idle_serve, "filename", name, "label", dev->id));
+        json_array_append_new(list, json_pack("{s:b, s:s, s:s}", "frontend-open", dev->co_serve != co_idle_serve,
+                                              "filename", name, "label", dev->id));
     }
     return list;
 }

@@ -15,7 +15,8 @@
 #include "monitor/members.h"
 
 const struct command *const hmp_command_tables[] = {
-    job_commands, block_commands, drive_commands, medium_commands, throttle_commands, hardware_commands, export_commands, guest_commands, script_commands, machine_commands,
+    job_commands, block_commands, drive_commands, medium_commands, throttle_commands, hardware_commands, export_commands,
+    guest_commands, script_commands, machine_commands,
     help_commands, terminal_commands, log_commands, NULL,
 };
 const struct command *const info_command_tables[] = {

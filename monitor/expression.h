@@ -7,8 +7,9 @@
 
 #include <stdint.h>
 
-/* Evaluate what *p begins with and set *p behind it and the blanks that follow.  As in QEMU, * / % bind closer than & | ^, and those
- * closer than + -, which also means that blanks do not end it: "1000 -1" is 999.  NULL, or what is wrong (free()). */
+/* Evaluate what *p begins with and set *p behind it and the blanks that follow.  As in QEMU, * / % bind closer than & |
+ * ^, and those closer than + -, which also means that blanks do not end it: "1000 -1" is 999.  NULL, or what is wrong
+ * (free()). */
 char *expression_read(const char **p, int64_t *value);
 
 #endif

@@ -85,7 +85,8 @@ extern const struct command export_qmp_commands[];
 
 /* --- Tables of rows -------------------------------------------------------------------------------------------------- */
 extern const struct command job_commands[], block_commands[], machine_commands[], guest_commands[], script_commands[],
-    help_commands[], export_commands[], terminal_commands[], drive_commands[], medium_commands[], throttle_commands[], log_commands[], hardware_commands[];
+    help_commands[], export_commands[], terminal_commands[], drive_commands[], medium_commands[], throttle_commands[],
+    log_commands[], hardware_commands[];
 extern const struct command counter_topics[], job_topics[], block_topics[], machine_topics[], guest_topics[], help_topics[],
     drive_topics[], log_topics[], hardware_topics[];
 

@@ -418,7 +418,8 @@ int take_memory(struct options *o, const struct given *g, struct error *err)
 
 static int check_memory(struct options *o, struct error *err)
 {
-    const char *size = hardware_word(o, "memory", "size"), *maxmem = hardware_word(o, "memory", "maxmem"), *slots = hardware_word(o, "memory", "slots");
+    const char *size = hardware_word(o, "memory", "size"), *maxmem = hardware_word(o, "memory", "maxmem");
+    const char *slots = hardware_word(o, "memory", "slots");
     uint64_t bytes = 128 << 20, max = 0, count = slots ? strtoull(slots, NULL, 0) : 0;
 
     if (size && *size && size_parse(size, 1 << 20, &bytes, NULL) < 0) {
