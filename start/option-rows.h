@@ -48,8 +48,8 @@ int hardware_check(struct options *o, struct error *err);
 int refuse_unknown_keys(json_t *keys, const char *const *known, struct error *err);
 /* As if it stood on the line.  `shown` is borrowed. */
 int option_apply(struct options *o, const char *name, const char *value, const char *shown, struct error *err);
-/* Is there a group of this name in a file of options? */
-bool option_in_file(const char *name);
+/* The option that a group of a file stands for; NULL: there is no such group. */
+const char *option_in_file(const char *name);
 /* QEMU's options for what is not here. */
 const struct option *ignored_option_find(const char *name, size_t len);
 /* Number i of those that are accepted; NULL behind the last. */

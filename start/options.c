@@ -174,6 +174,10 @@ static int sandbox_from_keys(struct options *o, json_t *keys, struct error *err)
     for (size_t i = 0; i < ARRAY_SIZE(denied); i++) {
         const char *value = json_string_value(json_object_get(keys, denied[i]));
 
+        if (value && strcmp(value, "allow") && strcmp(value, "deny")) {
+            error_set(err, "invalid argument for %s", denied[i]);
+            return -EINVAL;
+        }
         if (value && strcmp(value, "deny")) {
             error_set(err, "Parameter '%s' expects 'deny': the sandbox always does", denied[i]);
             return -EINVAL;
@@ -361,7 +365,7 @@ static const struct option *find(const char *name, size_t len)
 static bool is_ours(const struct option *row)
 {
     static const char *const names[] = { "guest", "f", "c", "on-error", "clock", "seed", "map-cache-size",
-                                         "qemu-compat", "safe", "sandbox", "sim" };
+                                         "qemu-compat", "safe", "sim" };
 
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
         if (!strcmp(names[i], row->name)) {
@@ -378,19 +382,25 @@ int option_apply(struct options *o, const char *name, const char *value, const c
     return row->take(o, &(struct given){ row, shown, value }, err);
 }
 
-/* Groups have the names of their options. */
-bool option_in_file(const char *name)
+/* Most groups have the names of their options. */
+const char *option_in_file(const char *name)
 {
-    static const char *const groups[] = { "drive", "device", "chardev", "mon", "name", "object", "msg", "machine",
-                                          "accel", "global", "netdev", "net", "rtc", "numa", "smbios", "overcommit",
-                                          "action", "audiodev", "fw_cfg", "spice", "icount" };
+    static const char *const same[] = { "drive", "device", "chardev", "mon", "name", "object", "msg", "machine", "accel", "global",
+                                        "netdev", "net", "nic", "rtc", "numa", "smbios", "overcommit", "action", "audiodev",
+                                        "fw_cfg", "spice", "icount", "trace", "tpmdev", "fsdev", "virtfs", "vnc", "sandbox" };
+    static const char *const others[][2] = { { "memory", "m" }, { "smp-opts", "smp" }, { "boot-opts", "boot" } };
 
-    for (size_t i = 0; i < ARRAY_SIZE(groups); i++) {
-        if (!strcmp(groups[i], name)) {
-            return true;
+    for (size_t i = 0; i < ARRAY_SIZE(same); i++) {
+        if (!strcmp(same[i], name)) {
+            return same[i];
         }
     }
-    return false;
+    for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
+        if (!strcmp(others[i][0], name)) {
+            return others[i][1];
+        }
+    }
+    return NULL;
 }
 
 /* One option at argv[*i]; *i stands on the last word of it afterwards. */
@@ -436,7 +446,7 @@ int options_parse(struct options *o, int argc, char **argv, char **shown, struct
     *o = (struct options){ .clock = LOOP_CLOCK_REAL, .usage_code = 1 };
     *shown = NULL;
     for (int i = 1; i < argc; i++) {
-        if (only_images || argv[i][0] != '-' || !argv[i][1]) {
+        if (only_images || argv[i][0] != '-') {
             options_add_image(o, argv[i], argv[i], 0);
         } else if (!strcmp(argv[i], "--")) {
             only_images = true;

@@ -89,6 +89,7 @@ int take_chardev(struct options *o, const struct given *g, struct error *err)
         return 0;
     }
     keys = keyval_parse(g->value, "backend", err);
+    warn_of_flags(g, true);
     ret = keys ? chardev_from_keys(o, g, keys, err) : -EINVAL;
     json_decref(keys);
     return ret;
@@ -169,6 +170,8 @@ static int mon_from_keys(struct options *o, const struct given *g, json_t *keys,
 int take_mon(struct options *o, const struct given *g, struct error *err)
 {
     json_t *keys = keyval_parse(g->value, "chardev", err);
+
+    warn_of_flags(g, true);
     int ret = keys ? mon_from_keys(o, g, keys, err) : -EINVAL;
 
     json_decref(keys);

@@ -204,7 +204,9 @@ static void group_add(struct group *group, const char *key, const char *value, s
 
 static int group_apply(struct options *o, struct group *group, struct error *err)
 {
-    return group->name && option_in_file(group->name) ? option_apply(o, group->name, group->words, group->shown, err) : 0;
+    const char *option = group->name ? option_in_file(group->name) : NULL;
+
+    return option ? option_apply(o, option, group->words, group->shown, err) : 0;
 }
 
 static void group_clear(struct group *group)

@@ -120,7 +120,7 @@ setup() {
     assert_status 0
     assert_output 'detect-zeroes=off|on|unmap'
     run mg -drive format=help
-    assert_output 'Supported formats:'
+    assert_output 'Supported formats: qcow2 raw'
     run mg -device help
     assert_output 'name "virtio-blk-pci", bus PCI, alias "virtio-blk"'
     run mg -device ide-hd,help

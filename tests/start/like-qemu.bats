@@ -13,6 +13,8 @@ setup() {
     printf '[device "x"]\n  driver = "foo"\n' >bad.cfg
     printf '[foo]\n  x = "y"\n' >group.cfg
     printf 'hello\n' >lines.cfg
+    printf '[memory]\n  foo = "y"\n' >memory.cfg
+    printf '[boot-opts]\n  order = "c"\n[smp-opts]\n  cpus = "2"\n[memory]\n  size = "64"\n[foo]\n  x = "y"\n' >boot.cfg
 }
 
 # said PROGRAM ARGS...: its complaint without its name, and its exit code.
@@ -246,6 +248,14 @@ END
 -drive if=none,file
 -drive if=none,a.qcow2
 -snapshot -drive file=nosuch,if=none
+-
+-sandbox foo
+-sandbox on,foo=1
+-sandbox on,spawn=foo
+-readconfig memory.cfg
+-readconfig boot.cfg
+-chardev socket,id=c,path=nodir/x,server,nowait
+-chardev null,id=c -mon c,foo
 END
 }
 
@@ -253,6 +263,15 @@ END
     alike pc <<'END'
 -cdrom nosuch
 -cdrom a.qcow2 -cdrom b.qcow2
+-drive file=a.qcow2,index=0,bus=1
+-drive file=a.qcow2,bus=-1
+-drive file=a.qcow2,index=-2
+-drive file=a.qcow2,unit=2
+-drive file=a.qcow2,bus=1,unit=0 -drive file=b.qcow2,bus=1,unit=0
+-drive file=a.qcow2,if=virtio,index=3 -drive file=b.qcow2,if=virtio,index=3
+-drive file=a.qcow2,if=sd
+-drive file=a.qcow2,index=0,bus=0 -drive file=b.qcow2,unit=-1,bus=0 -drive file=x
+-drive file=a.qcow2,help
 -drive file=a.qcow2,if=ide,readonly=on
 -drive if=none,file=a.qcow2,copy-on-read=foo
 END

@@ -241,12 +241,12 @@ END
     run mg -sandbox off -drive "$DISK" -guest profile=none -c 'snapshot_blkdev virtio0 elsewhere/new.img'
     assert_status 0
     run mg -sandbox on,spawn=allow -drive "$DISK" -c quit
-    assert_status 2
+    assert_status 1
     assert_output "Parameter 'spawn' expects 'deny': the sandbox always does"
     run mg --sandbox perhaps
-    assert_status 2
+    assert_status 1
     assert_output "Parameter 'enable' expects 'on' or 'off'"
     run mg --sandbox on,colour=red
-    assert_status 2
+    assert_status 1
     assert_output "Invalid parameter 'colour'"
 }
