@@ -223,7 +223,7 @@ uint64_t io_virtual_latency(uint64_t bytes);
 
 /* The three engines on real files; they differ in their carrier only. */
 extern const struct io_engine io_engine_threads, io_engine_uring, io_engine_virtual;
-/* A new turn of the loop has begun (see io-host.c on reads from the page cache). */
+/* A new turn of the loop has begun (see io-host-cached.c). */
 void io_host_new_turn(void);
 
 /* Bring the byte locks of `fd` from (old_used, old_shared) to (used, shared), see core/io.h. */

@@ -6,10 +6,7 @@
  * the virtual clock); the three engines on real files are this file with another carrier.  Calls
  * that only look at memory of the kernel (fstat, fcntl locks) are made on the spot.
  *
- * Reads first ask the page cache, on the loop's thread (preadv2 with RWF_NOWAIT): a hit costs one
- * system call of 1 us and no change of thread or context, a miss a fraction of that on top of a
- * disk access.  So that a caller that reads in a loop cannot hold up everybody else, a turn of the
- * loop has a budget for such reads; when it is used up the caller goes on in the next turn.
+ * Reads first ask the page cache, on the loop's thread (io-host-cached.c).
  */
 #include "core/io-engine.h"
 
@@ -27,10 +24,6 @@
 #include "core/co.h"
 #include "core/io-host.h"
 
-/* 256 KiB are 30 us of copying. */
-#define INLINE_MAX (256 * 1024)
-#define INLINE_TURN_MAX (1024 * 1024)
-
 struct host_file {
     struct io_file io;
     int fd;
@@ -43,8 +36,6 @@ struct host_file {
     struct io_lane lane;  /* writes through the page cache */
     struct io_lane copies; /* small ones into this file: so that no guest's write is behind many of them */
 };
-
-static uint64_t inline_budget;
 
 static struct host_file *host(const struct io_file *file)
 {
@@ -117,72 +108,20 @@ static void co_carry_fn(const struct io_engine *engine, void (*fn)(void *), void
 
 /* --- Data ------------------------------------------------------------------------------------- */
 
-/* Readers that found the budget used up, in the order in which they go on. */
-struct inline_reader {
-    struct co *co;
-    size_t size;
-    STAILQ_ENTRY(inline_reader) link;
-};
-static STAILQ_HEAD(, inline_reader) inline_readers = STAILQ_HEAD_INITIALIZER(inline_readers);
-static bool inline_contended; /* several want more than a turn has: one read each in this turn */
-
-void io_host_new_turn(void)
-{
-    struct inline_reader *reader = STAILQ_FIRST(&inline_readers);
-
-    inline_budget = INLINE_TURN_MAX;
-    inline_contended = reader && STAILQ_NEXT(reader, link);
-    while ((reader = STAILQ_FIRST(&inline_readers)) && inline_budget >= reader->size) {
-        inline_budget -= reader->size;
-        STAILQ_REMOVE_HEAD(&inline_readers, link);
-        co_wake(reader->co);
-    }
-}
-
-/* First come, first served: who comes back for more goes behind those who wait. */
-static void co_take_budget(size_t size)
-{
-    struct inline_reader reader = { .co = co_self(), .size = size };
-
-    if (!inline_contended && STAILQ_EMPTY(&inline_readers) && inline_budget >= size) {
-        inline_budget -= size;
-        return;
-    }
-    STAILQ_INSERT_TAIL(&inline_readers, &reader, link);
-    co_suspend();
-}
-
-/* What the page cache has right now: a count (0: end of file), or negative when it must be asked
- * properly. */
-static ssize_t co_read_inline(struct host_file *f, uint64_t offset, const struct iovec *iov, int n,
-                              size_t size)
-{
-    ssize_t ret;
-
-    if (!f->io.engine->inline_reads || f->io.align > 1 || f->no_nowait || size > INLINE_MAX) {
-        return -EAGAIN;
-    }
-    co_take_budget(size);
-    ret = result(preadv2(f->fd, iov, n, offset, RWF_NOWAIT));
-    if (ret < 0) {
-        inline_budget += size;
-        f->no_nowait = ret == -EOPNOTSUPP;
-    } else {
-        io_stats.inline_reads += (size_t)ret == size;
-    }
-    return ret;
-}
-
 static ssize_t co_host_read(struct io_file *file, uint64_t offset, const struct iovec *iov, int n)
 {
     struct host_file *f = host(file);
     size_t size = iov_size(iov, n);
-    ssize_t ret = co_read_inline(f, offset, iov, n, size);
+    bool direct = file->align > 1;
+    ssize_t ret = -EAGAIN;
 
+    if (file->engine->inline_reads && !direct && !f->no_nowait && size <= IO_INLINE_MAX) {
+        ret = co_io_host_read_cached(f->fd, &f->no_nowait, offset, iov, n, size);
+    }
     if (ret < 0) {
         struct io_call call = {
             .op = IO_CALL_READ, .fd = f->fd, .offset = offset, .iov = iov, .n = n, .len = size,
-            .big = file->align == 1 && size > INLINE_MAX,
+            .big = !direct && size > IO_INLINE_MAX,
         };
 
         ret = file->engine->co_carry(&call);

@@ -130,6 +130,12 @@ struct io_assembly {
 };
 void io_assemble_run(void *arg);
 
+/* io-host-cached.c */
+#define IO_INLINE_MAX (256 * 1024) /* bytes of one such read: 30 us of copying */
+/* What the page cache has right now: a count (0: end of the file), or negative when it must be asked properly.  *refused: never
+ * on this file. */
+ssize_t co_io_host_read_cached(int fd, bool *refused, uint64_t offset, const struct iovec *iov, int n, size_t size);
+
 /* io-host-names.c; as struct io_engine's members of the same names. */
 int co_io_host_sync_dir(const struct io_engine *engine, const char *path_in_dir);
 int co_io_host_unlink(const struct io_engine *engine, const char *path);
