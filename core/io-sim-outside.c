@@ -202,6 +202,20 @@ void io_sim_snapshot_free(struct io_sim_snapshot *snapshot)
     }
 }
 
+size_t io_sim_look_at(const struct io_sim_snapshot *snapshot, struct io_sim_pending **list, uint64_t *durable,
+                      uint64_t *shown)
+{
+    struct sim_world *present = sim_world;
+    size_t n;
+
+    sim_world = snapshot->world;
+    n = io_sim_pending(list);
+    *durable = io_sim_hash_durable();
+    *shown = io_sim_hash_all();
+    sim_world = present;
+    return n;
+}
+
 /* --- Files ------------------------------------------------------------------------------------ */
 
 static struct sim_file *lookup(const char *path, bool durable)

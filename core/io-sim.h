@@ -152,6 +152,10 @@ struct io_sim_snapshot;
 struct io_sim_snapshot *io_sim_snapshot(void);
 void io_sim_restore(const struct io_sim_snapshot *snapshot);
 void io_sim_snapshot_free(struct io_sim_snapshot *snapshot);
+/* io_sim_pending(), io_sim_hash_durable() and io_sim_hash_all() of a snapshot, which need not be restored for it.  The paths live
+ * as long as the snapshot. */
+size_t io_sim_look_at(const struct io_sim_snapshot *snapshot, struct io_sim_pending **list, uint64_t *durable,
+                      uint64_t *shown);
 
 /* --- Faults ----------------------------------------------------------------------------------- */
 

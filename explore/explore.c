@@ -488,15 +488,7 @@ static bool co_visit_points(struct explore *x, struct run *run)
             continue;
         }
         x->stats.points += !run->before;
-        io_sim_restore(v.p->disk);
-        v.durable = io_sim_hash_durable();
-        v.shown = io_sim_hash_all();
-        n = io_sim_pending(&pending);
-        for (size_t k = 0; k < n; k++) { /* names that outlive the restored world */
-            int slot = world_slot(pending[k].path);
-
-            pending[k].path = slot == NO_IMAGE ? "?" : world_path(slot);
-        }
+        n = io_sim_look_at(v.p->disk, &pending, &v.durable, &v.shown);
         if (x->replay) {
             co_replay_point(&v, pending, n);
         } else {

@@ -80,39 +80,32 @@ void model_pattern(uint32_t value, uint32_t sector, uint8_t *buf)
     }
 }
 
-static bool is_value(uint32_t value, uint32_t sector, const uint8_t *bytes)
+int64_t model_value_of(uint32_t sector, const uint8_t *bytes)
 {
+    uint64_t first = load_le64(bytes), word = first * GATHER - sector - 1;
     uint8_t want[MODEL_SECTOR];
 
-    if (!value) {
-        return bytes_are_zero(bytes, MODEL_SECTOR);
+    if (!first) {
+        return bytes_are_zero(bytes, MODEL_SECTOR) ? 0 : -1;
     }
-    if (load_le64(bytes) != first_word(value, sector)) {
-        return false;
-    }
-    model_pattern(value, sector, want);
-    return memcmp(want, bytes, MODEL_SECTOR) == 0;
+    model_pattern(word >> 32, sector, want);
+    return !(uint32_t)word && memcmp(want, bytes, MODEL_SECTOR) == 0 ? (int64_t)(word >> 32) : -1;
 }
 
-/* The pattern that is there when it is that of this value, else -1. */
-static int64_t matches(const struct model *m, uint32_t sector, unsigned index, const uint8_t *bytes)
+/* May a sector that shows the pattern `held` have this one of its values? */
+static bool matches(const struct model *m, uint32_t sector, unsigned index, int64_t held)
 {
     uint32_t value = m->sector[sector].value[index];
 
     if (!(value & DISCARDED)) {
-        return is_value(value, sector, bytes) ? (int64_t)value : -1;
+        return held == value;
     }
-    if (is_value(0, sector, bytes)) {
-        return 0;
-    }
-    for (unsigned i = value & ~DISCARDED; i < index; i++) {
-        int64_t pattern = matches(m, sector, i, bytes);
-
-        if (pattern >= 0) {
-            return pattern;
+    for (unsigned i = value & ~DISCARDED; i < index && held; i++) {
+        if (matches(m, sector, i, held)) {
+            return true;
         }
     }
-    return -1;
+    return held == 0;
 }
 
 static unsigned add_value(struct model_sector *s, uint32_t value)
@@ -179,16 +172,6 @@ void model_lied(struct model *m, uint64_t offset, uint64_t len)
             m->sector[sector].lied = true;
         }
     }
-}
-
-int64_t model_value_of(uint32_t sector, const uint8_t *bytes)
-{
-    uint64_t word = load_le64(bytes) * GATHER - sector - 1;
-
-    if (bytes_are_zero(bytes, MODEL_SECTOR)) {
-        return 0;
-    }
-    return !(uint32_t)word && is_value(word >> 32, sector, bytes) ? (int64_t)(word >> 32) : -1;
 }
 
 void model_begin_content(struct model *m, const uint8_t *content)
@@ -308,11 +291,14 @@ struct model_bounds *model_shown(struct model *m)
 static int find_value(const struct model *m, const struct model_bounds *bounds, uint32_t sector,
                       const uint8_t *bytes)
 {
+    int64_t held;
+
     if (m->sector[sector].lied) {
         return bounds->of[sector].floor;
     }
-    for (unsigned v = bounds->of[sector].floor; v <= bounds->of[sector].issued; v++) {
-        if (matches(m, sector, v, bytes) >= 0) {
+    held = model_value_of(sector, bytes);
+    for (unsigned v = bounds->of[sector].floor; v <= bounds->of[sector].issued && held >= 0; v++) {
+        if (matches(m, sector, v, held)) {
             return v;
         }
     }
@@ -351,7 +337,7 @@ void model_adopt(struct model *m, const struct model_bounds *bounds, const uint8
         s->floor = bounds->of[i].floor;
         s->low = v;
         if (durable && !s->lied) {
-            model_preset(m, i, matches(m, i, v, bytes));
+            model_preset(m, i, model_value_of(i, bytes));
         }
     }
 }
@@ -365,7 +351,7 @@ char *model_explain(const struct model *m, const struct model_bounds *bounds, ui
     const char *what = bytes_are_zero(bytes, MODEL_SECTOR) ? "zeroes" : "strange bytes";
 
     for (unsigned v = 0; v < s->n; v++) {
-        if (!(s->value[v] & DISCARDED) && is_value(s->value[v], sector, bytes)) {
+        if (s->value[v] == model_value_of(sector, bytes)) {
             return mem_printf("sector %u holds value %u, flushed was %u, issued %u", sector, v,
                               bounds->of[sector].floor, bounds->of[sector].issued);
         }
