@@ -398,6 +398,7 @@ static const struct block_key blkdebug_keys[] = {
 const struct driver driver_blkdebug = {
     .name = "blkdebug",
     .is_filter = true,
+    .passes_permissions = true,
     .child = "image",
     .keys = blkdebug_keys,
     .co_open = co_blkdebug_open,

@@ -72,6 +72,14 @@ static int wrong_type(struct check *c, const struct item *in, const char *name, 
     return -EINVAL;
 }
 
+/* QEMU names such a member alone. */
+static int wrong_alternate(struct check *c, const struct block_key *key)
+{
+    error_set(c->err, "Invalid parameter type for '%s', expected: %s", key->name,
+              key->kind == KEY_NODE ? "BlockdevRef" : "BlockdevRefOrNull");
+    return -EINVAL;
+}
+
 static int check_bool(struct check *c, const struct item *in, const char *name, json_t *value)
 {
     const char *text = json_string_value(value);
@@ -153,7 +161,7 @@ static int check_list(struct check *c, struct item in, const struct block_key *k
 
 static int check_value(struct check *c, struct item in, const struct block_key *key, json_t *value)
 {
-    if (c->from_words && json_is_object(value) && key->kind < KEY_NODE) {
+    if (c->from_words && json_is_object(value) && key->kind < KEY_NODE && !key->members) {
         error_set(c->err, "Parameters '%s%s.*' are unexpected", in.path, key->name);
         return -EINVAL;
     }
@@ -172,6 +180,10 @@ static int check_value(struct check *c, struct item in, const struct block_key *
         }
         return 0;
     case KEY_ENUM:
+        if (key->members && json_is_object(value)) {
+            add_item(c, value, &in, key->name, key);
+            return 0;
+        }
         return check_enum(c, &in, key, value);
     case KEY_LIST:
     case KEY_NODES:
@@ -188,13 +200,13 @@ static int check_value(struct check *c, struct item in, const struct block_key *
         if (json_is_object(value)) {
             add_item(c, value, &in, key->name, key);
         } else if (!json_is_string(value) && !(json_is_null(value) && key->kind == KEY_NODE_OR_NULL)) {
-            return wrong_type(c, &in, key->name, key->kind == KEY_NODE ? "BlockdevRef" : "BlockdevRefOrNull");
+            return wrong_alternate(c, key);
         }
     }
     return 0;
 }
 
-static const struct block_key *find_key(const struct block_key *keys, const char *name)
+const struct block_key *block_key_find(const struct block_key *keys, const char *name)
 {
     for (; keys && keys->name; keys++) {
         if (!strcmp(keys->name, name)) {
@@ -207,13 +219,13 @@ static const struct block_key *find_key(const struct block_key *keys, const char
 /* The member that says what else there is; NULL: there is none. */
 static const char *tag_of(const struct block_key *as)
 {
-    return as->kind == KEY_OBJECT || as->kind == KEY_LIST ? as->tag : "driver";
+    return as->kind == KEY_OBJECT || as->kind == KEY_LIST || as->kind == KEY_ENUM ? as->tag : "driver";
 }
 
 /* The members that an object has because of the value of its tag; the tag itself has been checked. */
 static int find_variant(struct check *c, const struct item *in, const struct block_key **own)
 {
-    bool is_variant = in->as->kind == KEY_OBJECT || in->as->kind == KEY_LIST;
+    bool is_variant = in->as->kind == KEY_OBJECT || in->as->kind == KEY_LIST || in->as->kind == KEY_ENUM;
     const char *tag = tag_of(in->as);
     const char *value = tag ? json_string_value(json_object_get(in->object, tag)) : NULL;
     const struct driver *driver = value && !is_variant ? driver_find(value) : NULL;
@@ -276,6 +288,7 @@ static const struct block_key *common_members(const struct block_key *as)
     switch (as->kind) {
     case KEY_OBJECT:
     case KEY_LIST:
+    case KEY_ENUM:
         return as->members;
     case KEY_CREATE:
         return block_create_keys;
@@ -297,7 +310,7 @@ static int check_item(struct check *c, struct item in)
         return -EINVAL;
     }
     json_object_foreach(in.object, name, value) {
-        if (!find_key(common, name) && !find_key(own, name)) {
+        if (!block_key_find(common, name) && !block_key_find(own, name)) {
             error_set(c->err, "Parameter '%s%s' is unexpected", in.path, name);
             return -EINVAL;
         }
@@ -366,7 +379,7 @@ struct node *co_blockdev_add(json_t *tree, bool from_words, struct error *err)
     if (json_is_string(backing) && !*json_string_value(backing)) { /* as it was spelled once */
         json_object_set_new(tree, "backing", json_null());
     }
-    node = co_node_open(NULL, tree, err);
+    node = co_node_open_idle(NULL, tree, err);
     if (node) {
         node->monitor_owned = true;
     }

@@ -24,7 +24,7 @@ enum block_key_kind {
     KEY_INT,          /* 64 bits, may be negative */
     KEY_SIZE,         /* bytes, or another number that is not negative */
     KEY_UINT64,       /* in JSON a negative number stands for a large one */
-    KEY_ENUM,         /* one of `choices` */
+    KEY_ENUM,         /* one of `choices`; where there are `members`, an object of those as well */
     KEY_NODE,         /* a node: by name, or an object with its options */
     KEY_NODE_OR_NULL, /* or null: none */
     KEY_NODES,        /* a list of objects with nodes' options */
@@ -49,6 +49,8 @@ struct block_key {
 };
 /* What every node has; ends at name == NULL. */
 extern const struct block_key block_common_keys[];
+/* The row of that name, or NULL; `keys` may be NULL. */
+const struct block_key *block_key_find(const struct block_key *keys, const char *name);
 /* Rows for drivers that stand above a file. */
 #define BLOCK_KEY_FILE \
     { .name = "file", .kind = KEY_NODE, .required = true, .help = "what lies below: a node's name, or its options" }

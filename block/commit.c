@@ -27,6 +27,7 @@
 #include <string.h>
 
 #include "block/disk.h"
+#include "block/permission.h"
 #include "core/bytes.h"
 #include "core/mem.h"
 
@@ -37,6 +38,8 @@
 struct commit {
     struct node *top, *backing;
     bool made_writable;
+    struct node_user writer; /* we are, in the backing file */
+    bool writing;
 };
 
 /* --- A window ---------------------------------------------------------------------------------------------------- */
@@ -166,9 +169,13 @@ static int check(const struct commit *c, struct error *err)
 
 static int co_prepare(struct commit *c, struct error *err)
 {
-    int ret = 0;
+    int ret;
 
-    if (c->backing->read_only) {
+    c->writer = (struct node_user){ .node = c->backing, .used = IO_PERM_CONSISTENT_READ | IO_PERM_WRITE, .shared = IO_PERM_ALL,
+                                    .apart = true };
+    ret = node_use(&c->writer, err);
+    c->writing = ret == 0;
+    if (ret == 0 && c->backing->read_only) {
         ret = co_node_set_writable(c->backing, true, err);
         c->made_writable = ret == 0;
     }
@@ -181,7 +188,12 @@ static int co_prepare(struct commit *c, struct error *err)
 /* Back to how it was; what is still unwritten there is written, so this can fail, too. */
 static int co_finish(struct commit *c, struct error *err)
 {
-    return c->made_writable ? co_node_set_writable(c->backing, false, err) : 0;
+    int ret = c->made_writable ? co_node_set_writable(c->backing, false, err) : 0;
+
+    if (c->writing) {
+        node_unuse(&c->writer);
+    }
+    return ret;
 }
 
 int co_commit(struct node *top, bool (*stop)(void *arg), void *arg, struct error *err)

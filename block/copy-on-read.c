@@ -105,6 +105,12 @@ static int co_cor_read(struct node *node, uint64_t offset, const struct iovec *i
     return ret ? ret : co_filter_read(node, offset, iov, n);
 }
 
+/* What it keeps it writes; the content stays the same. */
+static void cor_adjust_permissions(const struct node *node, struct node_perm *below)
+{
+    below->used |= node->read_only ? 0 : IO_PERM_WRITE_UNCHANGED;
+}
+
 static const struct block_key cor_keys[] = {
     BLOCK_KEY_FILE,
     { .name = "bottom", .kind = KEY_STRING, .help = "the lowest node whose content is kept; all unless given" },
@@ -114,6 +120,9 @@ static const struct block_key cor_keys[] = {
 const struct driver driver_copy_on_read = {
     .name = "copy-on-read",
     .is_filter = true,
+    .passes_permissions = true,
+    .no_reopen = true,
+    .adjust_permissions = cor_adjust_permissions,
     .keys = cor_keys,
     .co_open = co_cor_open,
     .co_close = co_cor_close,

@@ -13,6 +13,7 @@
 
 #include "block/chain-map.h"
 #include "block/filter.h"
+#include "block/permission.h"
 #include "core/bytes.h"
 #include "core/loop.h"
 #include "core/mem.h"
@@ -32,6 +33,7 @@ struct disk *disk_new(const char *id, struct node *root)
 
     disk->id = mem_strdup(id);
     disk->label = mem_strdup(id);
+    disk->shared = IO_PERM_ALL;
     disk->werror = DISK_ENOSPC;
     disk->rerror = DISK_REPORT;
     co_queue_init(&disk->stopped);
@@ -59,6 +61,7 @@ void disk_release(struct disk *disk)
     free(disk->id);
     free(disk->label);
     free(disk->qdev);
+    free(disk->place);
     free(disk);
 }
 
@@ -77,6 +80,11 @@ void co_disk_free(struct disk *disk)
     disk->gone = true;
     co_disk_take_medium(disk);
     disk_release(disk);
+}
+
+const char *disk_user_name(const struct disk *disk)
+{
+    return *disk->id || !disk->place ? disk->label : disk->place;
 }
 
 int disk_set_limits(struct disk *disk, const char *group, const json_t *limits, struct error *err)
@@ -177,6 +185,7 @@ void disk_set_root(struct disk *disk, struct node *root)
     co_queue_wake_all(&disk->root->drain_queue); /* they look for the new root */
     node_unref_shared(disk->root); /* the new root has a reference too */
     disk->root = root;
+    permissions_settle(NULL); /* the snapshot has asked */
 }
 
 /* While the requests end a snapshot may give it another root, or somebody else be faster. */
@@ -201,12 +210,20 @@ void co_disk_take_medium(struct disk *disk)
     disk_release(disk);
 }
 
-void disk_put_medium(struct disk *disk, struct node *root)
+int disk_put_medium(struct disk *disk, struct node *root, struct error *err)
 {
+    int ret;
+
     assert(!disk->root);
     disk->root = root;
     disk->read_only = root->read_only;
+    ret = permissions_settle(err);
+    if (ret < 0) {
+        disk->root = NULL;
+        return ret;
+    }
     disk->map = chain_map_get(root);
+    return 0;
 }
 
 bool disk_has_tray(const struct disk *disk)

@@ -34,11 +34,13 @@ struct disk {
     bool gone;                 /* in no list any more */
     char *id;                  /* "virtio0" */
     char *qdev;                /* "/machine/peripheral-anon/device[0]" or the -device id; may be NULL */
+    char *place;               /* of its device among all objects, for words; may be NULL */
     char *label;               /* what people call it: the id, or what its device is called when it has none (-blockdev) */
     struct node *root;         /* owned reference; NULL = no medium */
     struct chain_map *map;     /* kept for the disk's life, so that it stays filled */
     enum disk_policy rerror, werror;
     bool read_only, removable, tray_open;
+    unsigned shared;           /* what its device lets others do with the root (enum io_perm); all without one */
     bool id_given;             /* by a person */
     unsigned bus, index;       /* where a -drive was put; 0: nowhere (start/drive.c) */
     bool io_status_failed, io_status_nospace;
@@ -68,6 +70,8 @@ struct disk *disk_find(const char *id); /* NULL for "" */
 /* Limits: as throttle_limits_set() has them, in the group of that name; all zero: none, and out of the group (the
  * disk's requests that wait go on).  0 or -EINVAL with QEMU's words. */
 int disk_set_limits(struct disk *disk, const char *group, const json_t *limits, struct error *err);
+/* What it is called where a device is meant: the id, or else the place of its device. */
+const char *disk_user_name(const struct disk *disk);
 void disk_set_label(struct disk *disk, const char *label);
 /* By id, or else by label: for what is about the guest's side. */
 struct disk *disk_find_label(const char *label);
@@ -82,8 +86,9 @@ void disk_set_root(struct disk *disk, struct node *root);
 
 /* The medium goes: requests in flight end first, later ones fail with -ENOMEDIUM.  Nothing happens without one.  Suspends. */
 void co_disk_take_medium(struct disk *disk);
-/* A medium for a disk that has none; takes over the reference. */
-void disk_put_medium(struct disk *disk, struct node *root);
+/* A medium for a disk that has none; takes over the reference.  0, or a negative errno when it may not be used so (its reference stays
+ * the caller's). */
+int disk_put_medium(struct disk *disk, struct node *root, struct error *err);
 /* A device with a tray has it? */
 bool disk_has_tray(const struct disk *disk);
 

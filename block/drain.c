@@ -40,6 +40,12 @@ static void mark_reaching(const struct node *wanted)
     }
 }
 
+bool node_reaches(const struct node *from, const struct node *wanted)
+{
+    mark_reaching(wanted);
+    return from->marked;
+}
+
 struct node_drain {
     struct node **nodes; /* a reference each */
     size_t count;

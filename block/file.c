@@ -17,7 +17,7 @@
 
 struct file_state {
     struct io_file *io;
-    enum file_user user;
+    struct node_perm held; /* by locks */
     bool locking;      /* locking=off: none */
     bool direct;
 };
@@ -34,23 +34,6 @@ static struct io_file *file_host_file(struct node *node)
 
 /* --- Locks ------------------------------------------------------------------------------------------------ */
 
-static void lock_set(const struct node *node, bool writable, unsigned *used, unsigned *shared)
-{
-    const struct file_state *s = node->state;
-
-    *used = IO_PERM_CONSISTENT_READ;
-    *shared = IO_PERM_CONSISTENT_READ | IO_PERM_WRITE_UNCHANGED;
-    if (s->user == FILE_USER_RAW || s->user == FILE_USER_GUEST) {
-        *shared = s->user == FILE_USER_RAW ? IO_PERM_ALL : IO_PERM_ALL & ~(unsigned)IO_PERM_WRITE;
-        *used |= writable ? IO_PERM_WRITE : 0;
-    } else if (writable) {
-        *used |= IO_PERM_WRITE | IO_PERM_RESIZE;
-    }
-    if (node->force_share) { /* use what we must, share everything */
-        *shared = IO_PERM_ALL;
-    }
-}
-
 static const char *perm_name(unsigned perm)
 {
     switch (perm) {
@@ -63,46 +46,29 @@ static const char *perm_name(unsigned perm)
     }
 }
 
-static int lock_as(struct node *node, bool writable, struct error *err)
+int file_lock(struct node *file, struct node_perm perm, struct error *err)
 {
-    struct file_state *s = node->state;
-    unsigned used, shared, bad = 0;
+    struct file_state *s = file->state;
+    unsigned bad = 0;
     bool bad_shared = false;
     int ret;
 
-    if (!s->locking || s->user == FILE_USER_NONE) {
+    if (file->force_share) { /* use what we must, share everything */
+        perm.shared = IO_PERM_ALL;
+    }
+    if (!s->locking || (perm.used == s->held.used && perm.shared == s->held.shared)) {
         return 0;
     }
-    lock_set(node, writable, &used, &shared);
-    ret = io_file_lock(s->io, used, shared, &bad, &bad_shared);
+    ret = io_file_lock(s->io, perm.used, perm.shared, &bad, &bad_shared);
     if (ret == -EAGAIN) {
         error_set(err, "Failed to get %s\"%s\" lock", bad_shared ? "shared " : "", perm_name(bad));
-        error_hint(err, "Is another process using the image [%s]?", node->filename);
+        error_hint(err, "Is another process using the image [%s]?", file->filename);
     } else if (ret < 0) {
-        error_set_errno(err, ret, "Failed to lock '%s'", node->filename);
+        error_set_errno(err, ret, "Failed to lock '%s'", file->filename);
+    } else {
+        s->held = perm;
     }
     return ret;
-}
-
-int file_lock(struct node *file, enum file_user user, struct error *err)
-{
-    struct file_state *s = file->state;
-    enum file_user before = s->user;
-    int ret;
-
-    s->user = user;
-    ret = lock_as(file, !file->read_only, err);
-    if (ret < 0) {
-        s->user = before;
-    }
-    return ret;
-}
-
-enum file_user file_user_now(const struct node *file)
-{
-    const struct file_state *s = file->state;
-
-    return s->user;
 }
 
 int co_file_look_at_size(struct node *file)
@@ -223,12 +189,14 @@ static int co_file_open(struct node *node, struct error *err)
     s = mem_zalloc(sizeof(*s));
     s->locking = !locking || strcmp(locking, "off") != 0;
     s->direct = node->cache_direct;
+    s->held.shared = IO_PERM_ALL;
     if (!s->direct && !strcmp(json_string_value(json_object_get(node->options, "aio")) ?: "", "native")) {
         error_set(err, "aio=native was specified, but it requires cache.direct=on, which was not specified.");
         free(s);
         return -EINVAL;
     }
     node_option_str(node, "discard"); /* the format's answer counts */
+    node_option_str(node, "drop-cache"); /* of another host, to which a running guest moves */
     ret = co_io_open(engine, filename, open_flags(s, !node->read_only), &s->io);
     if (!node->read_only && (ret == -EACCES || ret == -EPERM || ret == -EROFS) &&
         node->auto_read_only) {
@@ -283,33 +251,14 @@ int co_file_set_direct(struct node *file, bool direct, struct error *err)
     return ret;
 }
 
-/* The handle is changed first on the way up and the locks first on the way down: there is no instant in
- * which we could write without the lock that says so. */
+/* Locks are not our business here (permission.h): they are there before, and go afterwards. */
 static int co_file_set_writable(struct node *node, bool writable, struct error *err)
 {
     struct file_state *s = node->state;
-    int ret;
+    int ret = co_io_reopen(s->io, open_flags(s, writable));
 
-    if (!writable) {
-        ret = co_io_reopen(s->io, open_flags(s, false));
-        if (ret < 0) {
-            error_set_errno(err, ret, "Could not reopen '%s' read-only", node->filename);
-            return ret;
-        }
-        ret = lock_as(node, false, err);
-        if (ret < 0) {
-            co_io_reopen(s->io, open_flags(s, true));
-        }
-        return ret;
-    }
-    ret = lock_as(node, true, err);
     if (ret < 0) {
-        return ret;
-    }
-    ret = co_io_reopen(s->io, open_flags(s, true));
-    if (ret < 0) {
-        error_set_errno(err, ret, "Could not open '%s'", node->filename);
-        lock_as(node, false, NULL);
+        error_set_errno(err, ret, writable ? "Could not open '%s'" : "Could not reopen '%s' read-only", node->filename);
     }
     return ret;
 }
@@ -392,6 +341,7 @@ static const char *const locking_words[] = { "auto", "on", "off", NULL };
 static const struct block_key file_keys[] = {
     { .name = "filename", .kind = KEY_STRING, .required = true, .help = "path of the host's file" },
     { .name = "aio", .kind = KEY_ENUM, .choices = aio_words, .help = "who carries out input and output" },
+    { .name = "drop-cache", .kind = KEY_BOOL, .help = "without effect" },
     { .name = "locking", .kind = KEY_ENUM, .choices = locking_words, .help = "tell other programs what we do with the file" },
     { 0 },
 };

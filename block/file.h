@@ -7,19 +7,8 @@
 
 #include "block/node.h"
 
-/* Who sits above the file decides what must be locked (the table of QEMU's behaviour):
- *   format, writing     uses read, write, resize;  shares read
- *   format, reading     uses read;                 shares read, write-unchanged
- *   raw, writing        uses read, write;          shares all
- *   raw, reading        uses read;                 shares all
- *   raw under a guest   the same;                  shares all but write
- *   backing file        as a format that reads */
-enum file_user { FILE_USER_NONE, FILE_USER_FORMAT, FILE_USER_RAW, FILE_USER_GUEST, FILE_USER_BACKING };
-
-/* Take the locks for this user; `writable` as the node is now.  Never suspends. -EAGAIN with QEMU's words in err. */
-int file_lock(struct node *file, enum file_user user, struct error *err);
-/* Whose locks it holds now. */
-enum file_user file_user_now(const struct node *file);
+/* Tell other processes what the file is used for, by locks.  Never suspends.  -EAGAIN with QEMU's words in err, and nothing has changed. */
+int file_lock(struct node *file, struct node_perm perm, struct error *err);
 struct io_file *file_io(struct node *file);
 /* Past the host's page cache or through it, from now on.  0 or -errno with err; suspends. */
 int co_file_set_direct(struct node *file, bool direct, struct error *err);

@@ -11,10 +11,13 @@
 
 #include "block/chain-map.h"
 #include "block/disk.h"
+#include "block/file.h"
 #include "block/node.h"
+#include "block/permission.h"
 #include "core/mem.h"
 
 struct node_list all_nodes = TAILQ_HEAD_INITIALIZER(all_nodes);
+struct node_list opening_nodes = TAILQ_HEAD_INITIALIZER(opening_nodes);
 
 static const struct driver *const no_drivers[] = { NULL };
 static const struct driver *const *drivers = no_drivers;
@@ -140,11 +143,13 @@ void co_node_unref(struct node *node)
 {
     struct node **todo = NULL;
     size_t count = 0;
+    bool shared = false;
 
     while (node || count) {
         node = node ? node : todo[--count];
         assert(node->refs > 0);
         if (--node->refs > 0) {
+            shared = true;
             node = NULL;
             continue;
         }
@@ -164,6 +169,9 @@ void co_node_unref(struct node *node)
         node = file ? file : backing;
     }
     free(todo);
+    if (shared) {
+        permissions_settle(NULL); /* what others still use is used by fewer */
+    }
 }
 
 void node_measure_nesting(struct node *node)
@@ -193,6 +201,7 @@ void co_node_set_backing_edge(struct node *node, struct node *below)
     node_measure_nesting(node);
     chain_map_relink(node);
     co_node_unref(old);
+    permissions_settle(NULL); /* asked for before, where somebody may refuse */
 }
 
 static int co_switch(struct node *node, bool writable, struct error *err)
@@ -208,18 +217,36 @@ static int co_switch(struct node *node, bool writable, struct error *err)
     return ret;
 }
 
-/* The files first on the way up and last on the way down: a writer never stands above what cannot be written. */
-int co_node_set_writable(struct node *node, bool writable, struct error *err)
+static void want_write(struct node **path, size_t n, bool on)
+{
+    for (size_t i = 0; i < n; i++) {
+        path[i]->wants_write += on ? 1 : -1;
+    }
+}
+
+/* The files first on the way up and last on the way down: a writer never stands above what cannot be written.  The permission to
+ * write is there before anybody can, and until nobody can any more. */
+/* Files have a life of their own that somebody else has made. */
+static struct node *own_file(const struct node *node, bool own)
+{
+    return own && node->file && node->file->monitor_owned ? NULL : node->file;
+}
+
+static int co_set_writable(struct node *node, bool writable, bool own, struct error *err)
 {
     struct node **path = NULL;
     size_t n = 0, done = 0;
     int ret = 0;
 
-    for (struct node *at = node; at; at = at->file) {
+    for (struct node *at = node; at; at = own_file(at, own)) {
         if (at->read_only == writable) {
             path = mem_reallocarray(path, n + 1, sizeof(struct node *));
             path[n++] = at;
         }
+    }
+    want_write(path, n, true);
+    if (writable && n) {
+        ret = permissions_settle(err);
     }
     while (done < n && ret == 0) {
         ret = co_switch(path[writable ? n - 1 - done : done], writable, err);
@@ -229,8 +256,22 @@ int co_node_set_writable(struct node *node, bool writable, struct error *err)
         done--;
         co_switch(path[writable ? n - 1 - done : done], !writable, NULL);
     }
+    want_write(path, n, false);
+    if (n) {
+        permissions_settle(NULL);
+    }
     free(path);
     return ret;
+}
+
+int co_node_set_writable(struct node *node, bool writable, struct error *err)
+{
+    return co_set_writable(node, writable, false, err);
+}
+
+int co_node_set_own_read_only(struct node *node, struct error *err)
+{
+    return co_set_writable(node, false, true, err);
 }
 
 int co_node_truncate(struct node *node, uint64_t size, struct error *err)
@@ -256,6 +297,35 @@ int co_node_truncate(struct node *node, uint64_t size, struct error *err)
     node_size_changed(node);
     co_node_drain_end(drain);
     return ret;
+}
+
+int co_node_look_at_size(struct node *node, struct error *err)
+{
+    struct node *path[NODE_NESTING_MAX + 1];
+    size_t n = 0;
+    int ret;
+
+    for (; node->driver->passes_permissions; node = node->file) {
+        path[n++] = node;
+    }
+    ret = node->driver == &driver_file ? co_file_look_at_size(node) : 0;
+    if (ret < 0) {
+        error_set_errno(err, ret, "Could not get the size of '%s'", node->filename);
+        return ret;
+    }
+    while (n-- > 0) {
+        uint64_t before = path[n]->size;
+
+        if (path[n]->driver->follow_size) {
+            path[n]->driver->follow_size(path[n]);
+        } else {
+            path[n]->size = path[n]->file->size;
+        }
+        if (path[n]->size != before) {
+            chain_map_forget_layer(path[n]);
+        }
+    }
+    return 0;
 }
 
 void node_size_changed(struct node *node)

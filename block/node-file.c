@@ -102,6 +102,17 @@ struct io_file *node_as_file(struct node *node)
     return node->stand_in;
 }
 
+void node_renew_stand_ins(void)
+{
+    struct node *n;
+
+    TAILQ_FOREACH(n, &all_nodes, link) {
+        if (n->stand_in) {
+            io_file_made_below(n->stand_in, node_host_file(n));
+        }
+    }
+}
+
 void node_drop_stand_in(struct node *node)
 {
     if (node->stand_in) {

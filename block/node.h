@@ -41,6 +41,7 @@ struct chain_extent;
 struct chain_layer;
 struct driver;
 struct node;
+struct node_perm;
 
 #define NODE_SECTOR 512u
 #define NODE_SIZE_MAX 0x7fffffffc0000000ull /* bytes of a disk; what is more QEMU calls too large */
@@ -78,6 +79,9 @@ struct driver {
     bool is_format;       /* has a `file` child and an image of its own */
     bool is_protocol;     /* sits on the host (driver file) */
     bool is_filter;       /* stands above any node and works through its `file` child's node operations */
+    bool own_reopen;      /* blockdev-reopen gives it other options of its own, and another file: it is opened anew (reopen.c) */
+    bool no_reopen;       /* not even the options that all nodes have */
+    bool passes_permissions; /* uses its file as its own users use it (permission.h) */
     bool supports_backing;           /* and then it has co_set_backing and check_backing */
     const char *child;    /* the option that says what the `file` child is; NULL: "file" */
     const struct block_key *keys; /* its own options (blockdev.h), ends at name == NULL; may be NULL */
@@ -121,10 +125,16 @@ struct driver {
     int (*co_truncate)(struct node *node, uint64_t size, struct error *err);
     /* Format-specific details as in QMP's ImageInfoSpecific (new reference), may be NULL. */
     json_t *(*describe)(struct node *node);
+    /* Its file has another size.  Filters need none: their size is their file's. */
+    void (*follow_size)(struct node *node);
     /* Of filters, when all that lies below has been opened: does it suit?  0 or -errno.  NULL: yes. */
     int (*look_below)(struct node *node, struct error *err);
+    /* Of those that pass permissions: what it needs besides.  Suspends never.  NULL: nothing. */
+    void (*adjust_permissions)(const struct node *node, struct node_perm *below);
     /* It may hold requests up (throttling): until the end of a drain (begin == false) it does not.  NULL: it never does. */
     void (*drained)(struct node *node, bool begin);
+    /* Opened anew: what it has to take over from a state that it had (drains).  NULL: nothing. */
+    void (*inherit)(struct node *node, const void *former);
     /* It listens to what happens in the node that has it as its `file` (blkdebug).  Suspends never. */
     void (*event)(struct node *node, enum node_event event);
     /* What "name:rest" as a file name means, when `name` is the driver's: put it into options.  NULL: no such names. */
@@ -139,6 +149,11 @@ struct node_stats {
     uint64_t bytes_read, bytes_written;
     uint64_t host_discards, host_discards_failed, host_discarded_bytes; /* a file's holes, on protocol nodes */
     uint64_t highest_written; /* QEMU's wr_highest_offset, on protocol nodes */
+};
+
+/* Sets of enum io_perm: what a node is used for, and what others may do with it meanwhile (permission.h). */
+struct node_perm {
+    unsigned used, shared;
 };
 
 /* A request in flight on a node; lives on the requester's stack. */
@@ -167,6 +182,8 @@ struct node {
     uint64_t size;               /* bytes, a multiple of NODE_SECTOR */
     uint32_t cluster_size;       /* allocation unit in bytes (subcluster with extended L2); raw: NODE_SECTOR */
     bool read_only;              /* now */
+    bool for_later;              /* nobody uses it until he says so (co_node_open_idle()) */
+    bool opening;                /* in opening_nodes */
     bool monitor_owned;          /* made by -blockdev or blockdev-add: one of the references is the monitor's */
     bool want_read_only;         /* what the user asked: the state to return to after a job */
     bool probed_raw;             /* format raw was guessed: sector 0 is guarded */
@@ -193,6 +210,12 @@ struct node {
     struct co_queue drain_queue; /* requests that wait for the end of the drain */
     struct co_queue idle_queue;  /* drainers that wait for in_flight == 0 */
 
+    struct node_perm perm;       /* what all its users together come to; with what follows permission.c's */
+    struct node_perm new_perm, apart;
+    unsigned above;
+    bool clash, used_from_outside;
+    unsigned wants_write;        /* > 0: about to become writable */
+
     unsigned nesting;            /* see node_measure_nesting() */
     const char *busy_reason;     /* "block device is in use by block job: stream", NULL when free */
     unsigned backing_frozen;     /* > 0: the backing edge may not change */
@@ -202,6 +225,7 @@ struct node {
 /* Whoever takes a reference to what he finds here looks at node_alive() first. */
 TAILQ_HEAD(node_list, node);
 extern struct node_list all_nodes;
+extern struct node_list opening_nodes; /* have edges already, and nobody can see them yet */
 
 /* How many drivers a request on this node may have to pass one inside the other, on one stack: its file and what that
  * stands on, and below its images (which the chain map walks without nesting) the first filter.  Sets node->nesting
@@ -253,6 +277,8 @@ struct io_file *node_host_file(struct node *node);
 /* The node as a file for a format above it: the host's where there is nothing between, else one that is made of the
  * node's operations (node-file.c).  It stays the node's. */
 struct io_file *node_as_file(struct node *node);
+/* Something else lies below: what stands in is the same file as that from now on. */
+void node_renew_stand_ins(void);
 /* The node is to be closed: neither that file nor the map below is kept any longer. */
 void node_drop_stand_in(struct node *node);
 /* Keep the chain map of a node that is read through requests of others (a filter's child) until the node is closed. */
@@ -295,6 +321,8 @@ void co_node_unref(struct node *node);         /* closes at zero, children too (
 void node_unref_shared(struct node *node);
 /* A node of the chain below and including `top`?  Distance, or -1. */
 int node_depth(const struct node *top, const struct node *below);
+/* Can `wanted` be reached from this node, by any edges?  Each reaches itself. */
+bool node_reaches(const struct node *from, const struct node *wanted);
 /* Make `below` the backing node of `node` (NULL: none) in memory: takes a new reference, drops the old one, tells the
  * chain maps.  The caller has drained. */
 void co_node_set_backing_edge(struct node *node, struct node *below);
@@ -304,10 +332,15 @@ const struct node *node_parent(const struct node *node);
 int node_check_free(const struct node *node, struct error *err);
 /* Another size: drains, asks the driver, forgets what the chain maps knew.  Bytes.  Suspends. */
 int co_node_truncate(struct node *node, uint64_t size, struct error *err);
+/* Formats write into a host's file past its node, and it grows: before somebody else stands on a node, all down to that file get
+ * the size that they have now.  0 or -errno with err; suspends. */
+int co_node_look_at_size(struct node *node, struct error *err);
 /* A node's size changed: the filters above it have another one, too. */
 void node_size_changed(struct node *node);
 /* Switch a node (and its file) to read-write or back, locks included. */
 int co_node_set_writable(struct node *node, bool writable, struct error *err);
+/* To read-only, together with files that were made for it, but not with those that have been there before. */
+int co_node_set_own_read_only(struct node *node, struct error *err);
 
 /* --- Opening (open.c) --------------------------------------------------------------------------------------- */
 /* Open an image and its whole backing chain (iteratively; 1,000 layers are fine; a loop is refused).
@@ -315,6 +348,8 @@ int co_node_set_writable(struct node *node, bool writable, struct error *err);
  * "file": {"driver", "filename", "node-name", "aio", "locking", ...}, "backing": {...} | null | "node-name",
  * "cache": {"direct", "no-flush"}, "discard", "detect-zeroes", "force-share"}.  Returns a reference or NULL with err. */
 struct node *co_node_open(const char *filename, json_t *options, struct error *err);
+/* The same for one that is not worked with yet: it is shared for everything until a disk or another user has it. */
+struct node *co_node_open_idle(const char *filename, json_t *options, struct error *err);
 /* Where a recorded backing name leads, seen from the overlay's path: absolute and protocol names unchanged, relative
  * ones against the overlay's directory.  malloc'ed. */
 char *path_combine(const char *overlay_path, const char *name);

@@ -142,10 +142,25 @@ struct node *node_new(const struct driver *driver, json_t *options)
     return node;
 }
 
+void node_enter_opening(struct node *node)
+{
+    node->opening = true;
+    TAILQ_INSERT_TAIL(&opening_nodes, node, link);
+}
+
+static void node_leave_opening(struct node *node)
+{
+    if (node->opening) {
+        TAILQ_REMOVE(&opening_nodes, node, link);
+        node->opening = false;
+    }
+}
+
 void co_node_discard_unopened(struct node *node)
 {
     struct node *file = node->file;
 
+    node_leave_opening(node);
     json_decref(node->options);
     json_decref(node->unused);
     free(node->name);
@@ -280,6 +295,7 @@ struct node *co_node_finish_open(struct node *node, struct error *err)
     node_event_listeners += node->driver->event != NULL;
     json_decref(node->unused);
     node->unused = NULL;
+    node_leave_opening(node);
     TAILQ_INSERT_TAIL(&all_nodes, node, link);
     return node;
 }

@@ -14,6 +14,7 @@
 #include "block/file.h"
 #include "block/open.h"
 #include "block/path.h"
+#include "block/permission.h"
 #include "core/keyval.h"
 #include "core/mem.h"
 
@@ -27,6 +28,7 @@ static struct node *co_open_protocol(const char *filename, json_t *options, bool
 
     assert(driver && driver->is_protocol); /* others are levels of their own (nested_child()) */
     node = node_new(driver, options);
+    node->for_later = true; /* a host's file by itself is used for nothing */
     node->filename = mem_strdup(filename);
     if (filename) {
         json_object_set_new(node->options, "filename", json_stringn_nocheck(filename, strlen(filename)));
@@ -81,6 +83,7 @@ struct open_request {
     bool backing;         /* a backing file: read-only, other locks */
     const struct node *parent; /* the overlay, whose file options are taken over; or NULL */
     struct node *top;     /* of the chain that is being opened, or NULL */
+    bool idle;            /* nobody uses it yet */
 };
 
 /* A key of "cache" that is none. */
@@ -140,48 +143,23 @@ static int check_filename(const char *filename, struct error *err)
     return 0;
 }
 
-/* Two writers, or a writer and a reader of metadata, above one file would undo each other's work. */
-static int check_shared(const struct node *file, const char *name, bool read_only, bool raw, struct error *err)
-{
-    struct node *n;
-
-    TAILQ_FOREACH(n, &all_nodes, link) {
-        if (n->file == file && !(n->read_only && read_only)) {
-            const char *needs = n->read_only ? name : n->name, *denies = n->read_only ? n->name : name;
-
-            error_set(err,
-                      "Permission conflict on node '%s': permissions '%s' are both required by node '%s' (uses node "
-                      "'%s' as '%s' child) and unshared by node '%s' (uses node '%s' as '%s' child).",
-                      file->name, raw ? "write" : "write, resize", needs ? needs : "", file->name,
-                      node_child_key(n->driver), denies ? denies : "", file->name, node_child_key(n->driver));
-            return -EBUSY;
-        }
-    }
-    return 0;
-}
-
-/* Formats stand on files and what passes for one: filters, and raw, of which a part may be meant.  Filters stand on anything. */
-static bool may_stand_on(const struct driver *driver, const struct node *file)
+bool open_may_stand_on(const struct driver *driver, const struct node *file)
 {
     return file->driver->is_protocol || file->driver->is_filter || file->driver == &driver_raw ||
            (driver && driver->is_filter);
 }
 
 /* A node that is there already, as the file of a new one. */
-static struct node *file_by_name(const char *name, json_t *options, bool read_only, struct error *err)
+static struct node *file_by_name(const char *name, json_t *options, struct error *err)
 {
     const struct driver *driver = driver_find(json_string_value(json_object_get(options, "driver")) ?: "");
-    const char *own_name = json_string_value(json_object_get(options, "node-name"));
     struct node *file = disk_or_node(name, err);
 
     if (!file) {
         return NULL;
     }
-    if (!may_stand_on(driver, file)) {
+    if (!open_may_stand_on(driver, file)) {
         error_set(err, "Node '%s' cannot be used as the file of an image", name);
-        return NULL;
-    }
-    if (check_shared(file, own_name, read_only, driver == &driver_raw, err) < 0) {
         return NULL;
     }
     return node_ref(file);
@@ -195,7 +173,12 @@ static struct node *co_open_file_child(const struct open_request *req, json_t *o
     struct node *file;
 
     if (ref) {
-        return file_by_name(ref, options, read_only, err);
+        file = file_by_name(ref, options, err);
+        if (file && co_node_look_at_size(file, err) < 0) {
+            co_node_unref(file);
+            return NULL;
+        }
+        return file;
     }
     json_t *child = file_options(req, options);
     const char *own = json_string_value(json_object_get(json_object_get(options, key) ? child : options, "filename"));
@@ -261,29 +244,26 @@ static int check_loop(const struct open_request *req, struct node *file, struct 
     return 0;
 }
 
-/* Locks for a new node above `file`, and whether it may write at all. */
-static int co_claim_file(const struct open_request *req, struct node *node, struct node *file, struct error *err)
+/* What a new node needs of its file, before it looks into it; and whether it may write at all. */
+static int co_claim_file(struct node *node, struct node *file, struct error *err)
 {
-    enum file_user user = req->backing ? FILE_USER_BACKING
-                          : node->driver == &driver_raw || node->driver->is_filter ? FILE_USER_RAW
-                                                                                   : FILE_USER_FORMAT;
-    struct node *bottom;
+    int ret = 0;
 
     if (file->read_only && !node->read_only && file->want_read_only) {
-        if (node->driver != &driver_raw && !node->driver->is_filter) {
+        if (!node->driver->passes_permissions) {
             error_set(err, "Block node is read-only");
             return -EROFS;
         }
         node->read_only = node->want_read_only = true;
     }
-    for (bottom = file; bottom->driver->is_filter || bottom->driver == &driver_raw;) {
-        bottom = bottom->file;
-    }
-    if (bottom->driver == &driver_file && file_lock(bottom, user, err) < 0) {
-        return -EAGAIN;
+    node_enter_opening(node);
+    if (file->refs > 1 || file->driver != &driver_file) {
+        ret = permissions_settle(err);
+    } else if (!node->driver->passes_permissions) { /* nobody else knows this file: no need to look at all the others */
+        ret = permission_of_new_file(node, err);
     }
     /* A file that was opened by itself with auto-read-only=on. */
-    return node->read_only ? 0 : co_node_set_writable(file, true, err);
+    return ret < 0 || node->read_only ? ret : co_node_set_writable(file, true, err);
 }
 
 static struct node *co_open_format(const struct open_request *req, json_t *options, struct node *file,
@@ -299,10 +279,11 @@ static struct node *co_open_format(const struct open_request *req, json_t *optio
     }
     node = node_new(driver, options);
     node->file = file;
+    node->for_later = req->idle;
     node->filename = mem_strdup(file->filename);
     if (check_loop(req, file, err) < 0 || node_take_common(node, read_only, err) < 0 ||
         node_give_name(node, json_string_value(json_object_get(options, "node-name")), err) < 0 ||
-        co_claim_file(req, node, file, err) < 0) {
+        co_claim_file(node, file, err) < 0) {
         co_node_discard_unopened(node);
         return NULL;
     }
@@ -411,7 +392,7 @@ static struct node *co_open_levels(const struct open_request *req, json_t **leve
     for (size_t i = n - 1; node && i-- > 0;) {
         const struct driver *driver = driver_find(json_string_value(json_object_get(levels[i], "driver")) ?: "");
 
-        if (may_stand_on(driver, node)) {
+        if (open_may_stand_on(driver, node)) {
             node = co_open_format(req, levels[i], node, read_only[i], err);
         } else {
             error_set(err, "Node '%s' cannot be used as the file of an image", node->name);
@@ -555,10 +536,9 @@ static int measure_chain(struct node *top, struct error *err)
     return 0;
 }
 
-struct node *co_node_open(const char *filename, json_t *options, struct error *err)
+static struct node *co_open_chain(const struct open_request *req, struct error *err)
 {
-    struct open_request req = { .filename = filename, .options = options };
-    struct node *top = co_open_layer(&req, err);
+    struct node *top = co_open_layer(req, err);
     struct node *below;
     unsigned depth = 0;
 
@@ -587,7 +567,7 @@ struct node *co_node_open(const char *filename, json_t *options, struct error *e
             break; /* with its own chain */
         }
     }
-    if (top && (measure_chain(top, err) < 0 || co_settle_below(layer_format(top), err) < 0)) {
+    if (top && (permissions_settle(err) < 0 || measure_chain(top, err) < 0 || co_settle_below(layer_format(top), err) < 0)) {
         co_node_unref(top);
         return NULL;
     }
@@ -598,4 +578,14 @@ struct node *co_node_open(const char *filename, json_t *options, struct error *e
         }
     }
     return top;
+}
+
+struct node *co_node_open(const char *filename, json_t *options, struct error *err)
+{
+    return co_open_chain(&(struct open_request){ .filename = filename, .options = options }, err);
+}
+
+struct node *co_node_open_idle(const char *filename, json_t *options, struct error *err)
+{
+    return co_open_chain(&(struct open_request){ .filename = filename, .options = options, .idle = true }, err);
 }

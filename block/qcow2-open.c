@@ -339,19 +339,33 @@ static int divide_budget(struct qcow2 *q, uint64_t both, struct error *err)
     return 0;
 }
 
+static int take_overlap_check(struct node *node, struct error *err)
+{
+    json_t *whole = json_object_get(node->options, "overlap-check");
+    const char *check = json_string_value(json_is_object(whole) ? json_object_get(whole, "template") : whole);
+
+    json_object_del(node->unused, "overlap-check");
+    if (check && strcmp(check, "none") && strcmp(check, "constant") && strcmp(check, "cached") && strcmp(check, "all")) {
+        error_set(err, "Unsupported value '%s' for qcow2 option 'overlap-check'. Allowed are any of the following: "
+                       "none, constant, cached, all", check);
+        return -EINVAL;
+    }
+    return 0;
+}
+
 /* What tunes QEMU's driver and has no counterpart here (counts are always kept exactly): checked, nothing more. */
 static int take_idle_options(struct node *node, struct error *err)
 {
-    static const char *const numbers[] = { "cache-clean-interval", "l2-cache-entry-size" };
-    static const char *const switches[] = { "lazy-refcounts", "pass-discard-request", "pass-discard-snapshot",
+    static const char *const switches[] = { "pass-discard-request", "pass-discard-snapshot",
                                             "pass-discard-other" };
-    const char *check = node_option_str(node, "overlap-check");
-    uint64_t ignored;
+    uint64_t interval = 0;
 
-    for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
-        if (node_option_size(node, numbers[i], &ignored, err)) {
-            return -EINVAL;
-        }
+    if (node_option_size(node, "cache-clean-interval", &interval, err)) {
+        return -EINVAL;
+    }
+    if (interval > UINT32_MAX) {
+        error_set(err, "Cache clean interval too big");
+        return -EINVAL;
     }
     for (size_t i = 0; i < ARRAY_SIZE(switches); i++) {
         bool on;
@@ -360,10 +374,25 @@ static int take_idle_options(struct node *node, struct error *err)
             return -EINVAL;
         }
     }
-    if (check && strcmp(check, "none") && strcmp(check, "constant") && strcmp(check, "cached") &&
-        strcmp(check, "all")) {
-        error_set(err, "Unsupported value '%s' for qcow2 option 'overlap-check'. Allowed are any of the following: "
-                       "none, constant, cached, all", check);
+    return take_overlap_check(node, err);
+}
+
+/* Those that can only be judged when the header is known. */
+static int check_options(struct qcow2 *q, struct error *err)
+{
+    uint64_t entry = q->cluster_size;
+    bool lazy = false;
+
+    if (node_option_size(q->node, "l2-cache-entry-size", &entry, err) || node_option_bool(q->node, "lazy-refcounts", &lazy, err)) {
+        return -EINVAL;
+    }
+    if (entry < NODE_SECTOR || entry > q->cluster_size || (entry & (entry - 1))) {
+        error_set(err, "L2 cache entry size must be a power of two between %u and the cluster size (%u)", NODE_SECTOR,
+                  q->cluster_size);
+        return -EINVAL;
+    }
+    if (lazy && q->h.version < 3) {
+        error_set(err, "Lazy refcounts require a qcow2 image with at least qemu 1.1 compatibility level");
         return -EINVAL;
     }
     return 0;
@@ -400,6 +429,10 @@ static int co_load(struct qcow2 *q, struct error *err)
         return ret;
     }
     derive(q);
+    ret = check_options(q, err);
+    if (ret) {
+        return ret;
+    }
     ret = co_qcow2_snapshots_load(q, file_size, err);
     if (ret) {
         return ret;
@@ -493,19 +526,32 @@ static json_t *qcow2_describe(struct node *node)
 }
 
 static const char *const overlap_checks[] = { "none", "constant", "cached", "all", NULL };
+static const struct block_key overlap_members[] = {
+    { .name = "template", .kind = KEY_ENUM, .choices = overlap_checks, .help = "what the others begin with" },
+    { .name = "main-header", .kind = KEY_BOOL, .help = "without effect" },
+    { .name = "active-l1", .kind = KEY_BOOL, .help = "without effect" },
+    { .name = "active-l2", .kind = KEY_BOOL, .help = "without effect" },
+    { .name = "refcount-table", .kind = KEY_BOOL, .help = "without effect" },
+    { .name = "refcount-block", .kind = KEY_BOOL, .help = "without effect" },
+    { .name = "snapshot-table", .kind = KEY_BOOL, .help = "without effect" },
+    { .name = "inactive-l1", .kind = KEY_BOOL, .help = "without effect" },
+    { .name = "inactive-l2", .kind = KEY_BOOL, .help = "without effect" },
+    { .name = "bitmap-directory", .kind = KEY_BOOL, .help = "without effect" },
+    { 0 },
+};
 static const struct block_key qcow2_keys[] = {
     BLOCK_KEY_FILE,
     { .name = "backing", .kind = KEY_NODE_OR_NULL, .help = "what lies under the image, instead of what it records" },
     { .name = "lazy-refcounts", .kind = KEY_BOOL, .help = "a permission that is not used: counts are always exact" },
-    { .name = "cache-size", .kind = KEY_SIZE, .help = "bytes of tables kept in memory" },
-    { .name = "l2-cache-size", .kind = KEY_SIZE, .help = "bytes of L2 tables kept in memory" },
-    { .name = "refcount-cache-size", .kind = KEY_SIZE, .help = "bytes of refcount blocks kept in memory" },
-    { .name = "l2-cache-entry-size", .kind = KEY_SIZE, .help = "without effect" },
-    { .name = "cache-clean-interval", .kind = KEY_SIZE, .help = "without effect" },
+    { .name = "cache-size", .kind = KEY_INT, .help = "bytes of tables kept in memory" },
+    { .name = "l2-cache-size", .kind = KEY_INT, .help = "bytes of L2 tables kept in memory" },
+    { .name = "refcount-cache-size", .kind = KEY_INT, .help = "bytes of refcount blocks kept in memory" },
+    { .name = "l2-cache-entry-size", .kind = KEY_INT, .help = "without effect" },
+    { .name = "cache-clean-interval", .kind = KEY_INT, .help = "without effect" },
     { .name = "pass-discard-request", .kind = KEY_BOOL, .help = "without effect" },
     { .name = "pass-discard-snapshot", .kind = KEY_BOOL, .help = "without effect" },
     { .name = "pass-discard-other", .kind = KEY_BOOL, .help = "without effect" },
-    { .name = "overlap-check", .kind = KEY_ENUM, .choices = overlap_checks, .help = "without effect: all is always checked" },
+    { .name = "overlap-check", .kind = KEY_ENUM, .choices = overlap_checks, .members = overlap_members, .help = "without effect: all is always checked" },
     { 0 },
 };
 
@@ -534,6 +580,7 @@ const struct driver driver_qcow2 = {
     .name = "qcow2",
     .create_keys = qcow2_create_keys,
     .keys = qcow2_keys,
+    .own_reopen = true,
     .is_format = true,
     .supports_backing = true,
     .probe = qcow2_probe,

@@ -46,6 +46,16 @@ static int take_place(struct node *node, struct raw *s, struct error *err)
     return -EINVAL;
 }
 
+/* The file has another size: it grows by being written beyond its end. */
+static void raw_follow_size(struct node *node)
+{
+    const struct raw *s = node->state;
+
+    if (!s->sized) {
+        node->size = ROUND_UP(node->file->size - MIN(node->file->size, s->offset), NODE_SECTOR);
+    }
+}
+
 static int co_raw_open(struct node *node, struct error *err)
 {
     struct raw *s = mem_zalloc(sizeof(*s));
@@ -94,6 +104,16 @@ static int co_raw_map(struct node *node, uint64_t offset, uint64_t len, struct e
     return 0;
 }
 
+/* A part of a file ends where it ends: nobody may make the file shorter. */
+static void raw_adjust_permissions(const struct node *node, struct node_perm *below)
+{
+    const struct raw *s = node->state;
+
+    if (s && (s->offset || s->sized)) {
+        below->shared &= ~(unsigned)IO_PERM_RESIZE;
+    }
+}
+
 static struct io_file *raw_host_file(struct node *node)
 {
     return node_as_file(node->file);
@@ -108,12 +128,19 @@ static int co_raw_read(struct node *node, uint64_t offset, const struct iovec *i
 static int co_raw_write(struct node *node, uint64_t offset, const struct iovec *iov, int n)
 {
     node_debug_event(node, EVENT_WRITE_AIO);
-    return node->file->driver->co_write(node->file, place(node, offset), iov, n);
+
+    int ret = node->file->driver->co_write(node->file, place(node, offset), iov, n);
+
+    raw_follow_size(node);
+    return ret;
 }
 
 static int co_raw_zero(struct node *node, uint64_t offset, uint64_t len, unsigned flags)
 {
-    return node->file->driver->co_zero(node->file, place(node, offset), len, flags);
+    int ret = node->file->driver->co_zero(node->file, place(node, offset), len, flags);
+
+    raw_follow_size(node);
+    return ret;
 }
 
 static int co_raw_discard(struct node *node, uint64_t offset, uint64_t len)
@@ -140,7 +167,7 @@ static int co_raw_truncate(struct node *node, uint64_t size, struct error *err)
     }
     ret = node->file->driver->co_truncate(node->file, s->offset + size, err);
     if (ret == 0) {
-        node->size = ROUND_UP(node->file->size - s->offset, NODE_SECTOR);
+        raw_follow_size(node);
         ret = co_driver_flush(node->file); /* success is said when it stays */
         if (ret < 0) {
             error_set_errno(err, ret, "Failed to flush the resized file");
@@ -261,7 +288,10 @@ static const struct block_key raw_keys[] = {
 const struct driver driver_raw = {
     .name = "raw",
     .keys = raw_keys,
+    .own_reopen = true,
     .is_format = true,
+    .passes_permissions = true,
+    .adjust_permissions = raw_adjust_permissions,
     .probe = raw_probe,
     .co_open = co_raw_open,
     .co_close = co_raw_close,
@@ -272,6 +302,7 @@ const struct driver driver_raw = {
     .co_discard = co_raw_discard,
     .co_map = co_raw_map,
     .host_file = raw_host_file,
+    .follow_size = raw_follow_size,
     .co_truncate = co_raw_truncate,
     .co_create = co_raw_create,
 };

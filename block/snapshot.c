@@ -16,6 +16,7 @@
 #include "block/file.h"
 #include "block/filter.h"
 #include "block/path.h"
+#include "block/permission.h"
 #include "core/loop.h"
 #include "core/mem.h"
 
@@ -29,7 +30,8 @@ struct plan {
     struct node_drain *drain;
     bool busy;                 /* root and overlay are marked */
     bool frozen;               /* the root is read-only now because of us */
-    enum file_user user;       /* whose locks its file had before */
+    struct node_user below;    /* what the overlay will need of the root */
+    bool held;                 /* is said */
 };
 
 /* A flush that is as short as it gets, and how many are tried for one. */
@@ -292,22 +294,17 @@ static int co_freeze_root(struct plan *plan, struct error *err)
         return ret;
     }
     plan->frozen = was_writable;
-    if (root->file && root->file->driver == &driver_file) {
-        plan->user = file_user_now(root->file);
-        ret = file_lock(root->file, FILE_USER_BACKING, err);
-    }
+    plan->below = (struct node_user){ .node = root, .used = IO_PERM_CONSISTENT_READ, .apart = true,
+                                      .shared = IO_PERM_CONSISTENT_READ | IO_PERM_WRITE_UNCHANGED };
+    ret = node_use(&plan->below, err);
+    plan->held = ret == 0;
     return ret;
 }
 
 static void co_thaw_root(struct plan *plan)
 {
-    struct node *root = plan->root;
-
-    if (root->file && root->file->driver == &driver_file && plan->user != FILE_USER_NONE) {
-        file_lock(root->file, plan->user, NULL);
-    }
     if (plan->frozen) {
-        co_node_set_writable(root, true, NULL);
+        co_node_set_writable(plan->root, true, NULL);
     }
 }
 
@@ -367,6 +364,9 @@ static int co_pivot(struct plan *plans, size_t n, struct error *err)
     for (size_t i = n; i-- > 0;) {
         if (ret < 0 && plans[i].busy) {
             co_thaw_root(&plans[i]);
+        }
+        if (plans[i].held) {
+            node_unuse(&plans[i].below);
         }
         if (plans[i].drain) {
             co_node_drain_end(plans[i].drain);

@@ -43,6 +43,13 @@ static void throttle_drained(struct node *node, bool begin)
     throttle_member_drain(node->state, begin);
 }
 
+static void throttle_inherit(struct node *node, const void *former)
+{
+    struct throttle_member *m = node->state;
+
+    m->drained = ((const struct throttle_member *)former)->drained;
+}
+
 static int co_throttle_read(struct node *node, uint64_t offset, const struct iovec *iov, int n)
 {
     co_throttle(node->state, false, iov_size(iov, n));
@@ -76,10 +83,13 @@ static const struct block_key throttle_keys[] = {
 const struct driver driver_throttle = {
     .name = "throttle",
     .is_filter = true,
+    .passes_permissions = true,
     .keys = throttle_keys,
+    .own_reopen = true,
     .co_open = co_throttle_open,
     .co_close = co_throttle_close,
     .drained = throttle_drained,
+    .inherit = throttle_inherit,
     .co_read = co_throttle_read,
     .co_write = co_throttle_write,
     .co_zero = co_throttle_zero,

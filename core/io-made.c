@@ -116,17 +116,24 @@ static const struct io_engine engine = {
     .lock = made_lock,
 };
 
-struct io_file *io_file_make(const struct io_made_ops *ops, void *arg, const struct io_file *below)
+void io_file_made_below(struct io_file *file, const struct io_file *below)
 {
     static uint64_t serial;
+
+    file->id[0] = below ? below->id[0] : UINT64_MAX - 1;
+    file->id[1] = below ? below->id[1] : ++serial;
+    free(file->path);
+    file->path = mem_strdup(below ? below->path : "");
+}
+
+struct io_file *io_file_make(const struct io_made_ops *ops, void *arg, const struct io_file *below)
+{
     struct made *m = mem_zalloc(sizeof(*m));
 
     *m = (struct made){ .ops = ops, .arg = arg };
     m->f.align = 1;
-    m->f.id[0] = below ? below->id[0] : UINT64_MAX - 1;
-    m->f.id[1] = below ? below->id[1] : ++serial;
     m->f.engine = &engine;
-    m->f.path = mem_strdup(below ? below->path : "");
+    io_file_made_below(&m->f, below);
     m->f.flags = IO_RDWR; /* whether it may be written is the maker's business */
     m->f.lock_shared = IO_PERM_ALL;
     LIST_INIT(&m->f.direct);

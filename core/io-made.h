@@ -26,6 +26,8 @@ struct io_made_ops {
 
 /* `below` may be NULL: the file in which its bytes lie, to which it is "the same" (io_file_same()) and whose locks it has. */
 struct io_file *io_file_make(const struct io_made_ops *ops, void *arg, const struct io_file *below);
+/* Another file lies below from now on. */
+void io_file_made_below(struct io_file *file, const struct io_file *below);
 /* Nothing is in flight. */
 void io_file_unmake(struct io_file *file);
 

@@ -199,7 +199,7 @@ static void disk_gone(struct disk_follower *follower)
     struct nbd_export *e = CONTAINER_OF(follower, struct nbd_export, follower);
     struct disk *disk = e->disk;
 
-    e->disk = NULL;
+    e->disk = e->user.disk = NULL;
     if (disk->root) {
         fix_node(e, disk->root);
     }
@@ -224,6 +224,13 @@ int nbd_export_add(const struct nbd_export_spec *spec, struct error *err)
         return ret;
     }
     e = mem_zalloc(sizeof(*e));
+    e->user = (struct node_user){ .disk = spec->disk, .node = spec->disk ? NULL : spec->node, .shared = IO_PERM_ALL & ~(unsigned)IO_PERM_RESIZE,
+                                  .used = IO_PERM_CONSISTENT_READ | (spec->writable ? IO_PERM_WRITE : 0) };
+    ret = node_use(&e->user, err);
+    if (ret < 0) {
+        free(e);
+        return ret;
+    }
     e->id = mem_strdup(id);
     e->name = mem_strdup(spec->name);
     e->description = mem_strdup(spec->description);
@@ -280,6 +287,7 @@ int co_nbd_export_remove(struct nbd_export *e, bool hard, struct error *err)
     if (e->disk) {
         LIST_REMOVE(&e->follower, link);
     }
+    node_unuse(&e->user);
     chain_map_put(e->map);
     if (e->node) {
         co_node_unref(e->node);

@@ -24,6 +24,7 @@
 #include <sys/queue.h>
 
 #include "block/disk.h"
+#include "block/permission.h"
 #include "core/co.h"
 #include "core/error.h"
 
@@ -36,6 +37,7 @@ struct nbd_export {
     struct disk_follower follower;
     struct node *node;     /* this very node (owned reference), */
     struct chain_map *map; /* whose map is kept filled */
+    struct node_user user; /* what it does with the node */
     bool writable;
     bool closing;          /* no new client; those there are being cut off */
     unsigned sessions;     /* clients that have chosen it */

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "block/disk.h"
-#include "block/file.h"
+#include "block/permission.h"
 #include "core/keyval.h"
 #include "core/mem.h"
 #include "hw/guest.h"
@@ -54,63 +54,9 @@ static const char *owner_of_drive(const struct device *dev)
     return strncmp(dev->model->name, "virtio-", 7) ? dev->model->name : "virtio-blk-device";
 }
 
-static const char *user_name(const struct disk *disk)
-{
-    return *disk->id || !disk->qdev ? disk->label : disk->qdev;
-}
-
-/* Would one of the two write what the other takes to stand still?  `writer` has `node` as its root, `over` stands on it. */
-static int refuse_writer(const char *writer, const struct node *node, const struct node *over, struct error *err)
-{
-    error_set(err,
-              "Permission conflict on node '%s': permissions 'write' are both required by block device '%s' (uses node "
-              "'%s' as 'root' child) and unshared by node '%s' (uses node '%s' as 'backing' child).",
-              node->name, writer, node->name, over->name, node->name);
-    return -EBUSY;
-}
-
-static int check_chains(const char *path, const struct node *root, struct error *err)
-{
-    struct disk *other;
-
-    TAILQ_FOREACH(other, &all_disks, link) {
-        for (const struct node *n = root; n->backing; n = n->backing) { /* who writes below us? */
-            if (other->root == n->backing && !other->read_only) {
-                return refuse_writer(user_name(other), n->backing, n, err);
-            }
-        }
-        for (const struct node *n = other->root; n && n->backing && !root->read_only; n = n->backing) {
-            if (n->backing == root) { /* we would write below him */
-                return refuse_writer(path, root, n, err);
-            }
-        }
-    }
-    return 0;
-}
-
-/* Two devices that write would not know of each other. */
-static int check_root_free(const struct device *dev, const struct node *root, struct error *err)
-{
-    AUTOFREE char *path = mem_printf("%s%s", dev->path, strncmp(dev->model->name, "virtio-", 7) ? "" : "/virtio-backend");
-    struct disk *other;
-
-    TAILQ_FOREACH(other, &all_disks, link) {
-        if (other->root == root && !(root->read_only && other->read_only)) {
-            error_set(err,
-                      "Permission conflict on node '%s': permissions 'write' are both required by block device "
-                      "'%s' (uses node '%s' as 'root' child) and unshared by block device '%s' (uses node '%s' as "
-                      "'root' child).",
-                      root->name, user_name(other), root->name, path, root->name);
-            return -EBUSY;
-        }
-    }
-    return check_chains(path, root, err);
-}
-
 static int disk_from_node(struct device *dev, struct node *root, struct error *err)
 {
-    if (check_root_free(dev, root, err) < 0 || node_check_free(root, err) < 0 ||
-        (root->driver == &driver_file && file_lock(root, FILE_USER_RAW, err) < 0)) {
+    if (node_check_free(root, err) < 0) {
         return -EBUSY;
     }
     dev->disk = disk_new("", node_ref(root));
@@ -169,18 +115,48 @@ static void take_policy(const struct device *dev, const char *property, enum dis
     }
 }
 
-/* A guest does not expect its disk to change: on a raw image that is only said now (a format says it always). */
-static int claim_raw_file(const struct device *dev, struct error *err)
+/* What `info block` says: the path; for an IDE device with an id, that. */
+static void name_place(struct device *dev)
 {
-    struct node *node = dev->disk->root;
+    bool behind_bus = !strcmp(dev->model->bus, "PCI");
+    struct disk *disk = dev->disk;
 
-    while (node && (node->driver == &driver_raw || node->driver->is_filter)) {
-        node = node->file;
+    free(disk->qdev);
+    free(disk->place);
+    disk->place = behind_bus ? mem_printf("%s/virtio-backend", dev->path) : mem_strdup(dev->path);
+    disk->qdev = mem_strdup(behind_bus || !dev->id ? disk->place : dev->id);
+}
+
+static void leave_disk(struct device *dev)
+{
+    free(dev->disk->qdev);
+    free(dev->disk->place);
+    dev->disk->qdev = dev->disk->place = NULL;
+    dev->disk->shared = IO_PERM_ALL;
+    if (!dev->own_disk) {
+        permissions_settle(NULL);
     }
-    if (!node || node->driver != &driver_file || device_flag(dev, "share-rw")) {
-        return 0;
+}
+
+/* A guest does not expect its disk to change, nor that in a drive another size. */
+static int claim_disk(struct device *dev, struct error *err)
+{
+    unsigned shared = IO_PERM_ALL;
+    int ret;
+
+    if (!device_flag(dev, "share-rw")) {
+        shared &= ~(unsigned)IO_PERM_WRITE;
     }
-    return file_lock(node, FILE_USER_GUEST, err);
+    if (!strcmp(dev->model->name, "ide-cd")) {
+        shared &= ~(unsigned)IO_PERM_RESIZE;
+    }
+    name_place(dev); /* for the words */
+    dev->disk->shared = shared;
+    ret = permissions_settle(err);
+    if (ret < 0) {
+        leave_disk(dev);
+    }
+    return ret;
 }
 
 /* What the device says about its disk. */
@@ -206,7 +182,7 @@ static int complete_disk(struct device *dev, struct error *err)
     if (cache && strcmp(cache, "auto") && dev->disk->root) {
         dev->disk->root->writethrough = !strcmp(cache, "off");
     }
-    return claim_raw_file(dev, err);
+    return claim_disk(dev, err);
 }
 
 /* --- Coming ------------------------------------------------------------------------------------------ */
@@ -299,19 +275,13 @@ static void device_free(struct device *dev)
 /* A device that came to nothing. */
 static void co_device_discard(struct device *dev)
 {
+    if (dev->disk) {
+        leave_disk(dev);
+    }
     if (dev->own_disk) {
         co_disk_free(dev->disk);
     }
     device_free(dev);
-}
-
-/* What `info block` says: the path; for an IDE device with an id, that. */
-static void name_place(struct device *dev)
-{
-    bool behind_bus = !strcmp(dev->model->bus, "PCI");
-
-    free(dev->disk->qdev);
-    dev->disk->qdev = behind_bus ? mem_printf("%s/virtio-backend", dev->path) : mem_strdup(dev->id ? dev->id : dev->path);
 }
 
 static const struct device_model *find_model(json_t *tree, struct error *err)
@@ -340,7 +310,7 @@ static int co_add(const struct device_model *model, json_t *tree, enum given how
     dev->hotplugged = how == GIVEN_PLUG;
     dev->properties = json_object();
     if (take_id(dev, tree, how, err) < 0 || take_properties(dev, tree, how != GIVEN_JSON, shown, err) < 0 ||
-        complete_disk(dev, err) < 0 || model->realize(dev, err) < 0) {
+        (dev->own_disk && co_node_look_at_size(dev->disk->root, err) < 0) || complete_disk(dev, err) < 0 || model->realize(dev, err) < 0) {
         co_device_discard(dev);
         return -EINVAL;
     }
@@ -435,8 +405,7 @@ void co_device_remove(struct device *dev, bool with_disk)
     co_machine_hold(); /* a reset goes from device to device */
     dev->hardware->kind->co_remove(dev->hardware);
     machine_let_go();
-    free(dev->disk->qdev);
-    dev->disk->qdev = NULL;
+    leave_disk(dev);
     if (with_disk) {
         co_disk_free(dev->disk);
     }

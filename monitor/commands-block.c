@@ -73,7 +73,7 @@ static int co_hmp_qemu_io(struct monitor *mon, json_t *args, json_t **result, st
         error_set(err, "Cannot find device='' nor node-name='%s'", name);
         return -ENODEV;
     }
-    return co_qemu_io(mon, node, member_text(args, "command"), err);
+    return co_qemu_io(mon, disk, node, member_text(args, "command"), err);
 }
 
 /* --- Queries ----------------------------------------------------------------------------------------------------------- */

@@ -11,6 +11,7 @@
 #include "block/blockdev.h"
 #include "block/commit.h"
 #include "block/filter.h"
+#include "block/permission.h"
 #include "block/qcow2.h"
 #include "core/keyval.h"
 #include "core/mem.h"
@@ -157,10 +158,17 @@ int co_block_resize(struct monitor *mon, json_t *args, json_t **result, struct e
     if (ret < 0) {
         return ret;
     }
+    struct node_user resizer = { .node = node, .used = IO_PERM_RESIZE, .shared = IO_PERM_ALL };
+
+    ret = node_use(&resizer, err);
+    if (ret < 0) {
+        return ret;
+    }
     node_ref(node);
     node->busy_reason = "block device is being resized";
     ret = co_node_truncate(node, size, err);
     node->busy_reason = NULL;
+    node_unuse(&resizer);
     disk = disk_of_root(node);
     if (ret == 0 && disk && disk->on_resize) {
         disk->on_resize(disk, disk->dev_arg);

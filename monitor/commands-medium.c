@@ -117,7 +117,7 @@ static struct node *co_open_medium(const struct disk *disk, const json_t *args, 
         json_object_set_new(options, "cache",
                             json_pack("{s:b, s:b}", "direct", before->cache_direct, "no-flush", before->no_flush));
     }
-    node = co_node_open(member_text(args, "filename"), options, err); /* `disk` and `before` may be gone now */
+    node = co_node_open_idle(member_text(args, "filename"), options, err); /* `disk` and `before` may be gone now */
     if (node) {
         node->writethrough = writethrough;
     }
@@ -145,8 +145,8 @@ int co_blockdev_change_medium(struct monitor *mon, json_t *args, json_t **result
         error_set_class(err, ERROR_DEVICE_NOT_FOUND, "Device '%s' not found", name_of(args));
         ret = -ENODEV;
     }
+    ret = ret ? ret : disk_put_medium(disk, node, err);
     if (ret == 0) {
-        disk_put_medium(disk, node);
         move_tray(disk, false);
     } else {
         co_node_unref(node);

@@ -10,6 +10,7 @@
 #define MONITOR_QEMU_IO_RUN_H
 
 #include "block/node.h"
+#include "block/permission.h"
 #include "monitor/monitor.h"
 
 struct io_command;

@@ -261,27 +261,47 @@ static int take_options(struct io_run *run)
     return 0;
 }
 
-/* Nobody writes behind the back of the image above, or of the format that is kept in this file. */
-static int check_writable(struct monitor *mon, struct node *node, struct error *err)
+/* Nobody writes behind the back of those above: they are asked, unless it is the disk itself that writes. */
+static int ask_others(struct io_run *run, struct node_user *user, struct error *err)
 {
-    struct node *other;
+    struct error why = ERROR_INIT;
 
-    TAILQ_FOREACH(other, &all_nodes, link) {
-        if (other->backing == node || other->file == node) {
-            monitor_printf(mon, "Permission conflict on node '%s': permissions 'write' are both required by an unnamed block "
-                           "device (uses node '%s' as 'root' child) and unshared by node '%s' (uses node '%s' as '%s' child).\n",
-                           node->name, node->name, other->name, node->name, other->backing == node ? "backing" : "file");
-            return -EPERM;
-        }
+    if (node_use(user, &why) < 0) {
+        monitor_printf(run->mon, "%s\n", why.text);
+        error_clear(&why);
+        return -EPERM;
     }
-    if (node->read_only) {
+    if (run->node->read_only) {
+        node_unuse(user);
         error_set(err, "Block node is read-only");
         return -EROFS;
     }
     return 0;
 }
 
-int co_qemu_io(struct monitor *mon, struct node *node, const char *line, struct error *err)
+static int co_run(struct io_run *run, const struct disk *disk, struct error *err)
+{
+    struct node_user user = { .node = run->node, .used = run->cmd->writes ? IO_PERM_WRITE : 0, .shared = IO_PERM_ALL,
+                              .apart = disk };
+    int ret = check_count(run);
+
+    if (!ret && run->cmd->writes) {
+        ret = ask_others(run, &user, err);
+    }
+    if (ret) {
+        return ret;
+    }
+    ret = take_options(run);
+    if (!ret) {
+        ret = run->cmd->co_run(run);
+    }
+    if (run->cmd->writes) {
+        node_unuse(&user);
+    }
+    return ret;
+}
+
+int co_qemu_io(struct monitor *mon, struct disk *disk, struct node *node, const char *line, struct error *err)
 {
     struct io_run run = { .mon = mon, .node = node_ref(node) };
     int ret = 0;
@@ -293,16 +313,7 @@ int co_qemu_io(struct monitor *mon, struct node *node, const char *line, struct 
             monitor_printf(mon, "command \"%s\" not found\n", run.argv[0]);
             ret = -ENOENT;
         } else {
-            ret = check_count(&run);
-        }
-        if (!ret && run.cmd->writes) {
-            ret = check_writable(mon, node, err);
-        }
-        if (!ret) {
-            ret = take_options(&run);
-        }
-        if (!ret) {
-            ret = run.cmd->co_run(&run);
+            ret = co_run(&run, disk, err);
         }
     }
     for (int i = 0; i < run.argc; i++) {

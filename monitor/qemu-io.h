@@ -5,11 +5,11 @@
 #ifndef MONITOR_QEMU_IO_H
 #define MONITOR_QEMU_IO_H
 
-#include "block/node.h"
+#include "block/disk.h"
 #include "monitor/monitor.h"
 
-/* Run one line of qemu-io's on a node; prints to the monitor.  0 or -errno; err is filled only by what has no words of
+/* Run one line of qemu-io's on a node, on behalf of a disk or (NULL) as somebody else; prints to the monitor.  0 or -errno; err is filled only by what has no words of
  * qemu-io's.  Suspends. */
-int co_qemu_io(struct monitor *mon, struct node *node, const char *line, struct error *err);
+int co_qemu_io(struct monitor *mon, struct disk *disk, struct node *node, const char *line, struct error *err);
 
 #endif

@@ -61,3 +61,13 @@ part=driver=raw,offset=1M,size=1M,file.filename=ov
     qemu-img check -q image
     qemu-io -c 'read -P 8 64k 64k' -c 'read -P 7 3M 64k' -c 'read -P 9 128k 64k' image | grep -c 'bytes at' | grep -qx 3
 }
+
+@test "a qcow2 image above a raw node reads what it wrote beyond the former end of the file" {
+    qemu-img create -q -f qcow2 grows.img 64M
+    mg -nodefaults -blockdev driver=file,node-name=f,filename=grows.img -blockdev driver=raw,node-name=r,file=f \
+        -blockdev driver=qcow2,node-name=q,file=r -device virtio-blk,drive=q,id=v -guest profile=none \
+        -c 'qemu-io -d /machine/peripheral/v/virtio-backend "write -P 5 0 2M"' \
+        -c 'qemu-io -d /machine/peripheral/v/virtio-backend "write -P 6 20M 4M"' \
+        -c 'qemu-io -d /machine/peripheral/v/virtio-backend "read -P 6 20M 4M"' -c quit
+    qemu-io -f qcow2 -c 'read -q -P 5 0 2M' -c 'read -q -P 6 20M 4M' grows.img
+}

@@ -129,7 +129,7 @@ static void CO_ENTRY co_test_media(void *arg)
     assert_int_equal(told.errors, 0); /* that is no error of a medium */
     assert_int_equal(disk_size(disk), 0);
     co_disk_take_medium(disk);
-    disk_put_medium(disk, co_open_raw("/f", true));
+    assert_int_equal(disk_put_medium(disk, co_open_raw("/f", true), NULL), 0);
     assert_true(disk->read_only);
     assert_int_equal(co_access(disk, DISK_READ), 0);
     assert_int_equal(co_access(disk, DISK_WRITE), -EPERM);
@@ -390,7 +390,7 @@ static void CO_ENTRY co_test_names(void *arg)
     assert_string_equal(err.text, "Node 'd' is busy: somebody has it");
     error_clear(&err);
     d->root->busy_reason = NULL;
-    disk_put_medium(labelled, co_open_raw("/l", false));
+    assert_int_equal(disk_put_medium(labelled, co_open_raw("/l", false), NULL), 0);
     labelled->root->busy_reason = "somebody has it";
     assert_int_equal(node_check_free(labelled->root, &err), -EBUSY);
     assert_non_null(strstr(err.text, labelled->root->name));

@@ -147,7 +147,6 @@ static void CO_ENTRY co_test_switch(void *arg)
         const char *text;
     } rows[] = {
         { { IO_SIM_OPEN, EIO, 0 }, false, "Could not reopen '/f' read-only: Input/output error" },
-        { { IO_SIM_LOCK, EIO, 0 }, false, "Failed to lock '/f': Input/output error" },
         { { IO_SIM_FLUSH, EIO, 0 }, false, "Could not flush '/f': Input/output error" },
         { { IO_SIM_LOCK, EIO, 0 }, true, "Failed to lock '/f': Input/output error" },
         { { IO_SIM_OPEN, EROFS, 0 }, true, "Could not open '/f': Read-only file system" },

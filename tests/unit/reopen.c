@@ -24,7 +24,7 @@ static void make(const char *path, const char *backing)
 }
 
 /*
- *   disk d -> a (writes) -> f          r (raw, writes) -> rf         top (writes) -> tf
+ *   disk d -> a (writes) -> f <- g     r (raw, writes) -> rf         top (writes) -> tf
  *                                      ro (raw, reads) -> rof         `- low (reads) -> lf
  */
 static void co_begin(void)
@@ -40,6 +40,7 @@ static void co_begin(void)
     co_tree_add("{'driver':'raw','node-name':'r','file':{'driver':'file','node-name':'rf','filename':'/r.img'}}");
     co_tree_add("{'driver':'file','node-name':'rof','filename':'/ro.img','read-only':true}");
     co_tree_add("{'driver':'raw','node-name':'ro','file':'rof'}");
+    co_tree_add("{'driver':'raw','node-name':'g','file':'f'}");
     co_tree_add("{'driver':'qcow2','node-name':'low','read-only':true,'file':{'driver':'file','node-name':'lf','filename':'/low.img'}}");
     co_tree_add("{'driver':'qcow2','node-name':'top','backing':'low','file':{'driver':'file','node-name':'tf','filename':'/top.img'}}");
 }
@@ -75,9 +76,24 @@ static const struct row refused[] = {
     { "[{'driver':'qcow2'}]", "node-name not specified" },
     { "[{'driver':'qcow2','node-name':'x'}]", "Failed to find node with node-name='x'" },
     { "[{'driver':'raw','node-name':'a','file':'f'}]", "Cannot change the option 'driver'" },
-    { "[{'driver':'qcow2','node-name':'a','file':'rf','lazy-refcounts':false}]", "Cannot change the option 'file'" },
-    { "[{" A ",'l2-cache-size':65536}]", "Cannot change the option 'l2-cache-size'" },
-    { "[{'driver':'qcow2','node-name':'a','file':'f'}]", "Option 'lazy-refcounts' cannot be reset to its default value" },
+    { "[{'driver':'qcow2','node-name':'a','file':'rf'}]", "Image is not in qcow2 format" },
+    { "[{'driver':'qcow2','node-name':'a','file':'x'}]", "Cannot find device='' nor node-name='x'" },
+    { "[{'driver':'qcow2','node-name':'a','file':'a'}]", "Making 'a' a file child of 'a' would create a cycle" },
+    { "[{'driver':'qcow2','node-name':'a','file':'rof'}]", "Block node is read-only" },
+    { "[{'driver':'qcow2','node-name':'a','file':'top'}]", "Node 'top' cannot be used as the file of an image" },
+    { "[{'driver':'qcow2','node-name':'a','file':'tf'}]",
+      "Permission conflict on node 'tf': permissions 'write, resize' are both required by node 'a' (uses node 'tf' as 'file' child) "
+      "and unshared by node 'top' (uses node 'tf' as 'file' child)." },
+    { "[{'driver':'qcow2','node-name':'a','file':{'driver':'file','filename':'/a.img'}}]", "Cannot change the option 'file.driver'" },
+    { "[{" TOP ",'backing':'low','node-name':'other'}]", "Failed to find node with node-name='other'" },
+    { "[{'driver':'qcow2','node-name':'top','file':{'driver':'file','filename':'/top.img','node-name':'x'},'backing':'low'}]",
+      "Cannot change the option 'node-name'" },
+    { "[{'driver':'qcow2','node-name':'top','file':{'driver':'file','filename':'/x'},'backing':'low'}]",
+      "Cannot change the option 'filename'" },
+    { "[{'driver':'qcow2','node-name':'top','file':{'driver':'file'},'backing':'low'}]",
+      "Option 'filename' cannot be reset to its default value" },
+    { "[{" A ",'l2-cache-entry-size':5000}]",
+      "L2 cache entry size must be a power of two between 512 and the cluster size (65536)" },
     { "[{" A ",'detect-zeroes':'unmap'}]",
       "setting detect-zeroes to unmap is not allowed without setting discard operation to unmap" },
     { "[{" A ",'read-only':true}]", "Read-only block node 'a' cannot support read-write users" },
@@ -89,7 +105,7 @@ static const struct row refused[] = {
     { "[{'driver':'qcow2','node-name':'low','file':'lf','backing':'top'}]",
       "Making 'top' a backing child of 'low' would create a cycle" },
     { "[{" TOP "}]", "backing is missing for 'top'" },
-    { "[{" TOP ",'backing':{'driver':'qcow2','file':'lf'}}]", "Cannot change the option 'backing'" },
+    { "[{" TOP ",'backing':{'driver':'qcow2','file':'lf'}}]", "Cannot change the option 'backing.driver'" },
     { "[{" TOP ",'backing':'x'}]", "Cannot find device='' nor node-name='x'" },
     /* The second one is wrong: the first one stays as it was, too. */
     { "[{" TOP ",'backing':null,'read-only':true},{'driver':'raw','node-name':'ro','file':'rof','read-only':false}]",
@@ -158,6 +174,93 @@ static void CO_ENTRY co_test_changes(void *arg)
     co_reopen("[{'driver':'qcow2','node-name':'low','file':'lf'}]", NULL); /* a backing file stays read-only by itself */
     assert_true(low->read_only);
     co_end();
+}
+
+static void CO_ENTRY co_assert_holds(struct node *node, uint8_t byte)
+{
+    uint8_t buf[512];
+
+    assert_int_equal(co_node_read_buf(node, 65536, buf, sizeof(buf)), 0);
+    assert_int_equal(buf[0], byte);
+    assert_int_equal(buf[511], byte);
+}
+
+static void CO_ENTRY co_fill(struct node *node, uint8_t byte)
+{
+    uint8_t buf[512];
+
+    memset(buf, byte, sizeof(buf));
+    assert_int_equal(co_node_write_buf(node, 65536, buf, sizeof(buf)), 0);
+}
+
+/* What the first file holds is durable in it before another one takes its place, and there again afterwards. */
+static void CO_ENTRY co_test_file(void *arg)
+{
+    struct node *a;
+
+    co_begin();
+    a = node_find("a");
+    make("/b.img", NULL);
+    co_tree_add("{'driver':'file','node-name':'bf','filename':'/b.img'}");
+    co_fill(a, 1);
+    co_reopen("[{'driver':'qcow2','node-name':'a','file':'g'}]", NULL); /* a part of it stands between, as it were */
+    assert_ptr_equal(a->file, node_find("g"));
+    co_assert_holds(a, 1);
+    co_fill(a, 2);
+    co_reopen("[{'driver':'qcow2','node-name':'a','file':'bf'}]", NULL);
+    assert_string_equal(a->filename, "/b.img");
+    co_assert_holds(a, 0);
+    co_fill(a, 3);
+    co_reopen("[{'driver':'qcow2','node-name':'a','file':'f','l2-cache-size':65536,'lazy-refcounts':true}]", NULL);
+    co_assert_holds(a, 2);
+    co_reopen("[{'driver':'qcow2','node-name':'a','file':'bf','read-only':false}]", NULL);
+    co_assert_holds(a, 3);
+    co_end();
+}
+
+/* The second item fails when the first image has been opened on its other file already. */
+static void CO_ENTRY co_test_file_undone(void *arg)
+{
+    static const struct row rows[] = {
+        { "{'driver':'raw','node-name':'r','file':'rf','offset':131072}",
+          "Offset (131072) cannot be greater than size of the containing file (65536)" },
+        { "{'driver':'raw','node-name':'r','file':'rf','offset':512,'size':65536}",
+          "The sum of offset (512) and size (65536) has to be smaller or equal to the  actual size of the containing file (65536)" },
+    };
+    struct node *a, *r;
+
+    co_begin();
+    a = node_find("a");
+    r = node_find("r");
+    make("/b.img", NULL);
+    co_tree_add("{'driver':'file','node-name':'bf','filename':'/b.img'}");
+    co_fill(a, 1);
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        AUTOFREE char *list = mem_printf("[{'driver':'qcow2','node-name':'a','file':'bf'},%s]", rows[i].tree);
+
+        co_reopen(list, rows[i].text);
+        assert_ptr_equal(a->file, node_find("f"));
+        assert_int_equal(r->size, 65536);
+        co_assert_holds(a, 1);
+        co_fill(a, 1 + i);
+        co_fill(a, 1);
+    }
+    co_reopen("[{'driver':'raw','node-name':'r','file':'rf','offset':512},{'driver':'qcow2','node-name':'a','file':'bf'}]", NULL);
+    assert_int_equal(r->size, 65536 - 512);
+    co_assert_holds(a, 0);
+    co_reopen("[{'driver':'raw','node-name':'r','file':'rf'}]", NULL);
+    assert_int_equal(r->size, 65536);
+    co_end();
+}
+
+static void an_image_is_read_anew_from_its_new_file(void **state)
+{
+    loop_run_co(co_test_file, NULL);
+}
+
+static void an_image_is_on_its_old_file_again_when_another_one_fails(void **state)
+{
+    loop_run_co(co_test_file_undone, NULL);
 }
 
 /* Filters call their child by another name, and take it along. */
@@ -302,6 +405,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_cannot_change_is_named_and_nothing_changes),
         cmocka_unit_test(what_is_not_said_goes_back_to_its_default),
+        cmocka_unit_test(an_image_is_read_anew_from_its_new_file),
+        cmocka_unit_test(an_image_is_on_its_old_file_again_when_another_one_fails),
         cmocka_unit_test(a_filter_takes_its_child_along),
         cmocka_unit_test(who_takes_a_node_while_guests_are_being_stopped_is_first),
         cmocka_unit_test(a_host_that_refuses_in_the_middle_undoes_the_whole_list),
