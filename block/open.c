@@ -15,6 +15,7 @@
 #include "block/open.h"
 #include "block/path.h"
 #include "block/permission.h"
+#include "core/json-parse.h"
 #include "core/keyval.h"
 #include "core/mem.h"
 
@@ -194,7 +195,8 @@ static struct node *co_open_file_child(const struct open_request *req, json_t *o
     }
     if (!filename) {
         error_set(err, json_object_get(child, "driver") ? "The 'file' block driver requires a file name"
-                       : json_object_get(options, "driver")
+                       : json_object_get(options, "driver") && !json_is_object(json_object_get(options, key)) &&
+                           !json_is_array(json_object_get(options, key))
                            ? "A block device must be specified for \"%s\""
                            : "Must specify either driver or file", key);
         json_decref(child);
@@ -294,18 +296,38 @@ static struct node *co_open_format(const struct open_request *req, json_t *optio
     return co_node_finish_open(node, err);
 }
 
+/* A name in the place of the file is that of a node, for which no more can be said. */
+static bool file_is_node_with_options(const json_t *tree)
+{
+    const char *key;
+    json_t *value;
+
+    if (!json_is_string(json_object_get(tree, "file"))) {
+        return false;
+    }
+    json_object_foreach((json_t *)tree, key, value) {
+        if (!strncmp(key, "file.", 5)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* "json:{...}" as a file name: a tree, of which a part may be said with dots ("file.filename"). */
 static json_t *parse_json_name(const char *text, struct error *err)
 {
-    json_error_t why;
-    json_t *tree = json_loads(text, JSON_DECODE_ANY, &why), *nested = NULL;
+    struct error why = ERROR_INIT;
+    json_t *tree = json_parse_text(text, &why), *nested = NULL;
 
-    if (json_is_object(tree)) {
-        nested = keyval_nest(tree, err);
-    } else if (tree) {
+    if (!tree) {
+        error_prepend(&why, "Could not parse the JSON options: ");
+        error_move(err, &why);
+    } else if (!json_is_object(tree)) {
         error_set(err, "Invalid JSON object given");
+    } else if (file_is_node_with_options(tree)) {
+        error_set(err, "Cannot reference an existing block device with additional options or a new filename");
     } else {
-        error_set(err, "Could not parse the JSON options: %s", *text ? why.text : "Expecting a JSON value");
+        nested = keyval_nest(tree, err);
     }
     json_decref(tree);
     return nested;

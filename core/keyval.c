@@ -85,6 +85,14 @@ json_t *keyval_parse(const char *text, const char *implied, struct error *err)
     return out;
 }
 
+static int mixed(const char *part, struct error *err)
+{
+    error_set(err, strcmp(part, "backing") ? "Cannot mix scalar and non-scalar keys"
+                                           : "Could not open backing file: Cannot reference an existing block device with "
+                                             "additional options or a new filename");
+    return -1;
+}
+
 static int nest_one(json_t *top, const char *key, json_t *value, struct error *err)
 {
     AUTOFREE char *copy = mem_strdup(key);
@@ -104,8 +112,7 @@ static int nest_one(json_t *top, const char *key, json_t *value, struct error *e
             json_object_set_new_nocheck(at, part, next); /* whatever bytes the key has */
         }
         if (!json_is_object(next)) {
-            error_set(err, "Cannot mix scalar and non-scalar keys");
-            return -1;
+            return mixed(part, err);
         }
         at = next;
         part = dot + 1;
@@ -120,8 +127,7 @@ static int nest_one(json_t *top, const char *key, json_t *value, struct error *e
             json_object_set(old, "filename", value);
             return 0;
         }
-        error_set(err, "Cannot mix scalar and non-scalar keys");
-        return -1;
+        return mixed(part, err);
     }
     json_object_set_nocheck(at, part, value);
     return 0;

@@ -15,7 +15,7 @@
  *   qemu-io.c      the words of `qemu-io DISK "..."`
  *   qmp.c          JSON in, JSON out; capabilities; one session per connection
  *   qmp-commands.c QMP's table
- *   qmp-parse.c, qmp-print.c   the text of it, as QEMU reads and prints it
+ *   qmp-print.c                the text of it, as QEMU prints it (core/json-parse.c reads it)
  *   hmp-session.c  the human monitor on a connection
  *   events.c       listens to jobs, disks and the machine; makes QMP events and the terminal's lines
  *   chardev.c      where monitors live: stdio, unix sockets (files that appear as streams of bytes)

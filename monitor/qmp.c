@@ -20,6 +20,7 @@
 #include "core/trace.h"
 #include "monitor/handlers.h"
 #include "monitor/outcome.h"
+#include "core/json-parse.h"
 #include "monitor/qmp-text.h"
 
 #define UNSENT_LOW (16u << 10) /* the next command is taken at that */
@@ -31,7 +32,7 @@ struct qmp_session {
     struct monitor mon;
     struct monitor *human; /* human-monitor-command is running here */
     struct conn *conn;
-    struct qmp_parser *parser;
+    struct json_parser *parser;
     bool negotiated;
     bool oob;           /* out-of-band execution was negotiated */
     size_t event_bytes; /* written since the client last had everything */
@@ -333,7 +334,7 @@ static void co_take(struct qmp_session *s, const char *bytes, size_t len)
     struct error err = ERROR_INIT;
     json_t *value;
 
-    while (!monitor_quit_requested() && qmp_parser_next(s->parser, &bytes, &len, &value, &err)) {
+    while (!monitor_quit_requested() && json_parser_next(s->parser, &bytes, &len, &value, &err)) {
         co_handle(s, value, &err);
         json_decref(value);
         error_clear(&err);
@@ -346,7 +347,7 @@ void co_qmp_serve(struct conn *c, void *arg)
     struct qmp_session s = {
         .mon = { .is_qmp = true, .compat = ((struct monitor_style *)arg)->compat, .name = "qmp", .write = say_nothing },
         .conn = c,
-        .parser = qmp_parser_new(),
+        .parser = json_parser_new(),
         .pretty = ((struct monitor_style *)arg)->pretty,
     };
     char buf[4096];
@@ -367,5 +368,5 @@ void co_qmp_serve(struct conn *c, void *arg)
     conn_on_gone(c, NULL, NULL);
     LIST_REMOVE(&s, link);
     monitor_fini(&s.mon);
-    qmp_parser_free(s.parser);
+    json_parser_free(s.parser);
 }

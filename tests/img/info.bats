@@ -175,3 +175,17 @@ with open("bad.qcow2", "r+b") as image:
     done
     cd ..
 }
+
+@test "a json: name that is wrong is refused in qemu-img's words" {
+    qemu-img create -q -f qcow2 a.img 1M
+    local name theirs
+    for name in '' '{' '[]' '1' '{"driver":"qcow2","file.filename":"a.img"}x' '{"driver":"qcow2","file.filename":"a.img",}' \
+        '{"driver":"qcow2","driver":"raw","file.filename":"a.img"}' '{"file":{"driver":"file","filename":"a.img","filename":"a.img"}}' \
+        '{"driver":"qcow2","file":"x","file.filename":"a.img"}' '{"driver":"qcow2","file.":"a.img"}' '{"driver":"qcow2","file":["a"]}' \
+        '{"driver":"qcow2","file.filename":7}' '{"driver":"qcow2","file":7}' "{'driver':'qcow2','file.filename':'a.img'}"; do
+        run qemu-img info "json:$name"
+        theirs=${output//qemu-img/merganser-img}
+        run "$BUILD_DIR/merganser-img" info "json:$name"
+        [ "$output" = "$theirs" ] || fail "$name: $output, not $theirs"
+    done
+}

@@ -11,13 +11,14 @@
 #include <cmocka.h>
 
 #include "core/mem.h"
+#include "core/json-parse.h"
 #include "monitor/qmp-text.h"
 
 /* Feed `bytes` in pieces of `piece`; all answers, one a line: a value as it prints, or ! and the
  * fault. */
 static char *answers(const char *bytes, size_t len, size_t piece)
 {
-    struct qmp_parser *p = qmp_parser_new();
+    struct json_parser *p = json_parser_new();
     char *out = mem_strdup("");
 
     for (size_t at = 0; at < len; at += piece) {
@@ -26,7 +27,7 @@ static char *answers(const char *bytes, size_t len, size_t piece)
         struct error err = ERROR_INIT;
         json_t *value;
 
-        while (qmp_parser_next(p, &data, &rest, &value, &err)) {
+        while (json_parser_next(p, &data, &rest, &value, &err)) {
             char *text = value ? qmp_print(value) : NULL;
             char *longer = mem_printf("%s%s%s\n", out, value ? "" : "!", value ? text : err.text);
 
@@ -39,7 +40,7 @@ static char *answers(const char *bytes, size_t len, size_t piece)
         }
         assert_int_equal(rest, 0);
     }
-    qmp_parser_free(p);
+    json_parser_free(p);
     return out;
 }
 

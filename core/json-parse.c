@@ -15,9 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/json-parse.h"
 #include "core/mem.h"
 #include "core/text.h"
-#include "monitor/qmp-text.h"
 
 /* What a client may make us keep.  Fewer levels than QEMU has (1024): reading and freeing 1024 takes a
  * half of a coroutine's stack, and a `blockdev-add` may be a filter on a filter as deep as its text, each
@@ -48,7 +48,7 @@ enum state {
     IN_KEYWORD,
 };
 
-struct qmp_parser {
+struct json_parser {
     enum state state;
     char quote; /* IN_STRING, IN_ESCAPE */
     char *text; /* of all tokens of this value */
@@ -59,12 +59,12 @@ struct qmp_parser {
     int braces, brackets; /* open ones */
 };
 
-struct qmp_parser *qmp_parser_new(void)
+struct json_parser *json_parser_new(void)
 {
-    return mem_zalloc(sizeof(struct qmp_parser));
+    return mem_zalloc(sizeof(struct json_parser));
 }
 
-void qmp_parser_free(struct qmp_parser *p)
+void json_parser_free(struct json_parser *p)
 {
     free(p->text);
     free(p->tokens);
@@ -74,7 +74,7 @@ void qmp_parser_free(struct qmp_parser *p)
 /* --- Values out of tokens --------------------------------------------------------------------- */
 
 struct reading {
-    const struct qmp_parser *p;
+    const struct json_parser *p;
     size_t next;
     struct error *err;
 };
@@ -354,7 +354,7 @@ static json_t *read_value(struct reading *r)
 
 /* --- Tokens out of bytes ---------------------------------------------------------------------- */
 
-static void keep(struct qmp_parser *p, char c)
+static void keep(struct json_parser *p, char c)
 {
     if (p->len + 1 >= p->size) {
         p->size = p->size ? 2 * p->size : 256;
@@ -365,7 +365,7 @@ static void keep(struct qmp_parser *p, char c)
 }
 
 /* Forget this value; what a rare big one took is given back. */
-static void begin_value(struct qmp_parser *p)
+static void begin_value(struct json_parser *p)
 {
     if (p->size > 65536 || p->room > 4096) {
         free(p->text);
@@ -378,7 +378,7 @@ static void begin_value(struct qmp_parser *p)
     p->braces = p->brackets = 0;
 }
 
-static void end_token(struct qmp_parser *p, enum token_kind kind)
+static void end_token(struct json_parser *p, enum token_kind kind)
 {
     if (p->count == p->room) {
         p->room = p->room ? 2 * p->room : 32;
@@ -418,7 +418,7 @@ enum step {
     STEP_WRONG,
 };
 
-static enum step step_start(struct qmp_parser *p, char c)
+static enum step step_start(struct json_parser *p, char c)
 {
     if (c == ' ' || c == '\t' || c == '\r' || c == '\n') {
         return STEP_PASSED;
@@ -442,7 +442,7 @@ static enum step step_start(struct qmp_parser *p, char c)
 }
 
 /* Take the byte and go on to `state` where `fits`. */
-static enum step step_to(struct qmp_parser *p, bool fits, enum state state, enum step otherwise)
+static enum step step_to(struct json_parser *p, bool fits, enum state state, enum step otherwise)
 {
     if (!fits) {
         return otherwise;
@@ -451,7 +451,7 @@ static enum step step_to(struct qmp_parser *p, bool fits, enum state state, enum
     return STEP_TAKEN;
 }
 
-static enum step step_string(struct qmp_parser *p, char c)
+static enum step step_string(struct json_parser *p, char c)
 {
     if (!string_byte(c)) {
         return STEP_WRONG;
@@ -467,7 +467,7 @@ static enum step step_string(struct qmp_parser *p, char c)
     return STEP_TAKEN;
 }
 
-static enum step step_number(struct qmp_parser *p, char c)
+static enum step step_number(struct json_parser *p, char c)
 {
     bool exponent = c == 'e' || c == 'E';
 
@@ -495,7 +495,7 @@ static enum step step_number(struct qmp_parser *p, char c)
     }
 }
 
-static enum step step(struct qmp_parser *p, char c)
+static enum step step(struct json_parser *p, char c)
 {
     switch (p->state) {
     case AT_START:
@@ -535,7 +535,7 @@ static enum token_kind kind_of(enum state state)
 }
 
 /* A token has been added.  True: the value is over, well (*value) or not (err). */
-static bool value_over(struct qmp_parser *p, json_t **value, struct error *err)
+static bool value_over(struct json_parser *p, json_t **value, struct error *err)
 {
     const struct token *last = &p->tokens[p->count - 1];
     struct reading r = { .p = p, .err = err };
@@ -556,14 +556,14 @@ static bool value_over(struct qmp_parser *p, json_t **value, struct error *err)
     return true;
 }
 
-static bool give_up(struct qmp_parser *p)
+static bool give_up(struct json_parser *p)
 {
     begin_value(p);
     p->state = IN_RECOVERY;
     return true;
 }
 
-bool qmp_parser_next(struct qmp_parser *p, const char **data, size_t *len, json_t **value,
+bool json_parser_next(struct json_parser *p, const char **data, size_t *len, json_t **value,
                      struct error *err)
 {
     *value = NULL;
@@ -595,4 +595,24 @@ bool qmp_parser_next(struct qmp_parser *p, const char **data, size_t *len, json_
         }
     }
     return false;
+}
+
+json_t *json_parse_text(const char *text, struct error *err)
+{
+    struct json_parser *p = json_parser_new();
+    bool empty = !text[strspn(text, " \t\r\n")];
+    size_t len = strlen(text), end = 1;
+    const char *line_end = "\n"; /* a number ends where something else begins */
+    json_t *value = NULL;
+    bool whole = json_parser_next(p, &text, &len, &value, err) || json_parser_next(p, &line_end, &end, &value, err);
+
+    json_parser_free(p);
+    if (!whole) {
+        error_set(err, empty ? "Expecting a JSON value" : "JSON parse error, premature EOI");
+    } else if (value && text[strspn(text, " \t\r\n")]) {
+        error_set(err, "Expecting at most one JSON value");
+        json_decref(value);
+        value = NULL;
+    }
+    return value;
 }
