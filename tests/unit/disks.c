@@ -167,7 +167,7 @@ static void CO_ENTRY co_test_takers(void *arg)
     assert_int_equal(takers, 0);
     assert_null(disk->root);
     assert_true(TAILQ_EMPTY(&all_nodes));
-    disk_put_medium(disk, co_open_raw("/f", false));
+    assert_int_equal(disk_put_medium(disk, co_open_raw("/f", false), NULL), 0);
     disk_hold(disk);
     co_disk_free(disk);
     assert_true(disk->gone && !disk->root && !disk_find("d"));
