@@ -18,7 +18,9 @@ setup() {
     printf '#include "core/answer.h"\nint answer(void)\n{\n    return 42;\n}\n' >tree/core/answer.c
     printf '#include "core/answer.h"\nint main(void)\n{\n    return answer();\n}\n' >tree/main.c
     cp tree/main.c tree/img/main.c
-    echo 'extern int printed;' >tree/monitor/qmp-print.c
+    for name in $(sed -n 's/^IMG_BESIDES *= *//p' "$TOP/Makefile.in"); do
+        echo 'extern int besides;' >"tree/$name"
+    done
 }
 
 @test "make builds out of the tree and in it" {
@@ -73,6 +75,25 @@ setup() {
     [ ! -d usr/share/doc/merganser ]
 }
 
+@test "PREFIX may be said to make, too, and directories may have blanks in their names" {
+    cd tree
+    ./configure
+    make install DESTDIR="$BATS_TEST_TMPDIR/ro ot" PREFIX="/opt/a b"
+    cd "../ro ot/opt/a b"
+    [ -x bin/merganser-img ]
+    [ -f share/doc/merganser/README.md ]
+    [ -f share/man/man1/merganser.1 ]
+    [ -f share/zsh/site-functions/_merganser ]
+    [ "$(ls ../..)" = opt ]
+    make -C "$BATS_TEST_TMPDIR/tree" uninstall DESTDIR="$BATS_TEST_TMPDIR/ro ot" PREFIX="/opt/a b"
+    [ -z "$(find . ! -type d)" ]
+    cd "$BATS_TEST_TMPDIR/tree"
+    ./configure --bindir=/elsewhere
+    make install DESTDIR="$BATS_TEST_TMPDIR/root" PREFIX=/opt
+    [ -x ../root/elsewhere/merganser ]
+    [ -f ../root/opt/share/man/man1/merganser.1 ]
+}
+
 @test "dist packs sources that build, the same ones into the same bytes" {
     cd tree
     ./configure
@@ -100,6 +121,8 @@ setup() {
     dpkg-deb --extract merganser_*.deb ../out
     [ -x ../out/usr/bin/merganser ]
     [ -f ../out/usr/share/man/man7/merganser-monitor.7.gz ]
+    [ -f ../out/usr/share/doc/merganser/changelog.gz ]
+    [ -f ../out/usr/share/doc/merganser/copyright ]
     run dpkg-deb --field merganser_*.deb Depends
     assert_output "libc6"
 }
