@@ -458,30 +458,25 @@ def guest_under_job(scale):
 
 
 def bare_flushes(folder, count):
-    """The longest of what a guest has to wait for whoever takes the snapshots: 4 KiB are written into a file and made durable, each
-    time after another file and its name were."""
+    """The longest of what a guest has to wait for whoever takes the snapshots: a cluster that was written into an overlay is made
+    durable, after the overlay and its name were."""
     times = []
-    work = os.path.join(folder, "flushed.img")
     names = [os.path.join(folder, f"snapshot-{n}.img") for n in range(count)]
     directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    shutil.copyfile(os.path.join(folder, "chain.img"), work)
-    file = os.open(work, os.O_RDWR)
     try:
-        os.fsync(file)
-        for n, name in enumerate(names):
-            made = os.open(name, os.O_RDWR | os.O_CREAT)
-            os.pwrite(made, bytes(3 * CLUSTER), 0)
-            os.fsync(made)
-            os.close(made)
+        for name in names:
+            file = os.open(name, os.O_RDWR | os.O_CREAT)
+            os.pwrite(file, bytes(3 * CLUSTER), 0)
+            os.fsync(file)
             os.fsync(directory)
             start = time.monotonic()
-            os.pwrite(file, bytes(4 * KIB), n * MIB)
+            os.pwrite(file, bytes(CLUSTER), 3 * CLUSTER)
             os.fdatasync(file)
             times.append(time.monotonic() - start)
+            os.close(file)
     finally:
-        os.close(file)
         os.close(directory)
-        for name in [work, *names]:
+        for name in names:
             if os.path.exists(name):
                 os.unlink(name)
     return max(times) * 1000
