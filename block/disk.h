@@ -86,8 +86,8 @@ void disk_set_root(struct disk *disk, struct node *root);
 
 /* The medium goes: requests in flight end first, later ones fail with -ENOMEDIUM.  Nothing happens without one.  Suspends. */
 void co_disk_take_medium(struct disk *disk);
-/* A medium for a disk that has none; takes over the reference.  0, or a negative errno when it may not be used so (its reference stays
- * the caller's). */
+/* A medium for a disk that has none; takes over the reference.  0, or a negative errno when it may not be used so: the
+ * reference stays the caller's. */
 int disk_put_medium(struct disk *disk, struct node *root, struct error *err);
 /* A device with a tray has it? */
 bool disk_has_tray(const struct disk *disk);

@@ -14,6 +14,11 @@ void filter_open(struct node *node)
     node->cluster_size = node->file->cluster_size;
 }
 
+struct node *filter_or_backing(const struct node *node)
+{
+    return node->driver->is_filter ? node->file : node->backing;
+}
+
 struct node *filter_skip(struct node *node)
 {
     while (node && node->driver->is_filter) {

@@ -20,6 +20,8 @@ int co_filter_zero(struct node *node, uint64_t offset, uint64_t len, unsigned fl
 int co_filter_discard(struct node *node, uint64_t offset, uint64_t len);
 int co_filter_flush(struct node *node);
 int co_filter_truncate(struct node *node, uint64_t size, struct error *err);
+/* What the next image below is, filters counted: a filter's child, or the backing file. */
+struct node *filter_or_backing(const struct node *node);
 /* The first node at or below `node` that is no filter. */
 struct node *filter_skip(struct node *node);
 

@@ -2,15 +2,16 @@
 /*
  * Permissions: who uses a node how, and what he lets others do with it meanwhile.
  *
- * Nobody says it of a node.  It follows from those above: disks and other users from outside say what they do, edges hand it down.
+ * Nobody says it of a node.  It follows from those above: disks and other users from outside say what they do, edges
+ * hand it down.
  *
  *      above                                  uses what is below for            shares it for
  *      a format, its file                     read; writable: write, resize     read, unchanged writes
  *      a filter, raw: their file              what its own users do             what they share
- *      an image, its backing file             read, when somebody uses it       read, unchanged writes; all while nobody does
+ *      an image, its backing file             read, when somebody uses it       read, unchanged writes; else all
  *
- * So a filter or a raw image that nobody uses has no part in its file.  What a host's file comes to is told to other processes
- * by its locks (core/io-lock.c).
+ * So a filter or a raw image that nobody uses has no part in its file.  What a host's file comes to is told to other
+ * processes by its locks (core/io-lock.c).
  */
 #ifndef BLOCK_PERMISSION_H
 #define BLOCK_PERMISSION_H
@@ -30,9 +31,9 @@ struct node_user {
     bool apart;            /* others see no change by it, so they do not object; other processes may */
 };
 
-/* All must be called after each change of an edge, of a disk's root, of who writes.  Judges the whole graph and, if all agree, changes
- * the locks.  0; -EPERM (two users do not agree) or that of a lock with QEMU's words, and nothing has changed.  With fewer users or
- * fewer rights it cannot fail.  Never suspends. */
+/* To be called after each change of an edge, of a disk's root, of who writes.  Judges the whole graph and, if all agree,
+ * changes the locks.  0; -EPERM (two users do not agree) or that of a lock with QEMU's words, and nothing has changed.
+ * With fewer users or fewer rights it cannot fail.  Never suspends. */
 int permissions_settle(struct error *err);
 
 /* The short way for a format above a file that nobody else has. */

@@ -551,7 +551,8 @@ static const struct block_key qcow2_keys[] = {
     { .name = "pass-discard-request", .kind = KEY_BOOL, .help = "without effect" },
     { .name = "pass-discard-snapshot", .kind = KEY_BOOL, .help = "without effect" },
     { .name = "pass-discard-other", .kind = KEY_BOOL, .help = "without effect" },
-    { .name = "overlap-check", .kind = KEY_ENUM, .choices = overlap_checks, .members = overlap_members, .help = "without effect: all is always checked" },
+    { .name = "overlap-check", .kind = KEY_ENUM, .choices = overlap_checks, .members = overlap_members,
+      .help = "without effect: all is always checked" },
     { 0 },
 };
 

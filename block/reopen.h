@@ -2,9 +2,9 @@
 /*
  * blockdev-reopen: other options for nodes that are open.
  *
- * What may change: read-only, discard, detect-zeroes, cache; what lies below as `backing` and as `file`, by the name of another node;
- * and a driver's own options where the driver can be opened anew (struct driver, own_reopen).  An option that is not given goes
- * back to its default, as in QEMU.
+ * What may change: read-only, discard, detect-zeroes, cache; what lies below as `backing` and as `file`, by the name of
+ * another node; and a driver's own options where the driver can be opened anew (struct driver, own_reopen).  An option
+ * that is not given goes back to its default, as in QEMU.
  *
  * An image whose `file` is replaced is read anew from there.  QEMU goes on with what it has read from the old file, and
  * writes that into the new one.

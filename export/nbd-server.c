@@ -224,8 +224,12 @@ int nbd_export_add(const struct nbd_export_spec *spec, struct error *err)
         return ret;
     }
     e = mem_zalloc(sizeof(*e));
-    e->user = (struct node_user){ .disk = spec->disk, .node = spec->disk ? NULL : spec->node, .shared = IO_PERM_ALL & ~(unsigned)IO_PERM_RESIZE,
-                                  .used = IO_PERM_CONSISTENT_READ | (spec->writable ? IO_PERM_WRITE : 0) };
+    e->user = (struct node_user){
+        .disk = spec->disk,
+        .node = spec->disk ? NULL : spec->node,
+        .used = IO_PERM_CONSISTENT_READ | (spec->writable ? IO_PERM_WRITE : 0),
+        .shared = IO_PERM_ALL & ~(unsigned)IO_PERM_RESIZE,
+    };
     ret = node_use(&e->user, err);
     if (ret < 0) {
         free(e);

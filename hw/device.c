@@ -310,7 +310,8 @@ static int co_add(const struct device_model *model, json_t *tree, enum given how
     dev->hotplugged = how == GIVEN_PLUG;
     dev->properties = json_object();
     if (take_id(dev, tree, how, err) < 0 || take_properties(dev, tree, how != GIVEN_JSON, shown, err) < 0 ||
-        (dev->own_disk && co_node_look_at_size(dev->disk->root, err) < 0) || complete_disk(dev, err) < 0 || model->realize(dev, err) < 0) {
+        (dev->own_disk && co_node_look_at_size(dev->disk->root, err) < 0) || complete_disk(dev, err) < 0 ||
+        model->realize(dev, err) < 0) {
         co_device_discard(dev);
         return -EINVAL;
     }

@@ -476,7 +476,7 @@ static int choose_names(struct stream *s, const struct stream_args *args, struct
     if (s->base) {
         s->backing_name = args->backing_file ? mem_strdup(args->backing_file)
                                              : path_to_record_layer(s->target, s->base);
-        s->backing_format = mem_strdup(s->base->driver->name);
+        s->backing_format = mem_strdup(filter_skip(s->base)->driver->name); /* the next start may have no filter */
     }
     if (s->target->backing == s->base) {
         return 0; /* nothing will be recorded */

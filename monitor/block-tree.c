@@ -10,6 +10,7 @@
 #include <uthash.h>
 
 #include "block/file.h"
+#include "block/filter.h"
 #include "block/path.h"
 #include "block/qcow2.h"
 #include "core/loop.h"
@@ -100,21 +101,26 @@ static uint64_t co_allocated(struct node *node)
 }
 
 /* Only formats with clusters have a cluster size to speak of; with extended L2 entries the node's is a subcluster's. */
-static uint32_t cluster_size(const struct node *node, const json_t *specific)
+static uint32_t cluster_size(struct node *node)
 {
-    const json_t *data = json_object_get(specific, "data");
+    struct node *image = filter_skip(node);
+    json_t *specific;
+    bool extended;
 
-    if (!node->driver->supports_backing) {
+    if (!image->driver->supports_backing) {
         return 0;
     }
-    return member_true(data, "extended-l2") ? node->cluster_size * 32 : node->cluster_size;
+    specific = image->driver->describe(image);
+    extended = member_true(json_object_get(specific, "data"), "extended-l2");
+    json_decref(specific);
+    return extended ? image->cluster_size * 32 : image->cluster_size;
 }
 
 static json_t *co_image_alone(struct node *node, json_t *below)
 {
     json_t *tree = json_object();
     json_t *specific = node->driver->describe ? node->driver->describe(node) : NULL;
-    uint32_t cluster = cluster_size(node, specific);
+    uint32_t cluster = cluster_size(node);
 
     if (below) {
         json_object_set(tree, "backing-image", below);
@@ -154,7 +160,7 @@ static json_t *co_image_deep(struct image_memo *memo, struct node *node)
     json_t *image = NULL;
     size_t i = 0;
 
-    for (struct node *n = node; n && !image; n = n->backing) {
+    for (struct node *n = node; n && !image; n = filter_or_backing(n)) {
         image = memo_find(memo, n);
         if (!image) {
             node_set_add(&chain, n);
@@ -177,7 +183,7 @@ static int chain_depth(const struct node *node)
 {
     int depth = 0;
 
-    for (; node->backing; node = node->backing) {
+    while ((node = filter_or_backing(node))) {
         depth++;
     }
     return depth;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "block/blockdev.h"
+#include "block/filter.h"
 #include "block/reopen.h"
 #include "block/snapshot.h"
 #include "core/mem.h"
@@ -49,9 +50,11 @@ static int check_link(const char *device, struct node *root, struct node *image,
         error_set(err, "not allowing backing file change on an image without a backing file");
         return -EINVAL;
     }
-    if (node_depth(root, image) < 0) {
-        error_set(err, "'%s' and image file are not in the same chain", device);
-        return -EINVAL;
+    for (; root != image; root = filter_or_backing(root)) {
+        if (!root) {
+            error_set(err, "'%s' and image file are not in the same chain", device);
+            return -EINVAL;
+        }
     }
     return node_check_free(image, err);
 }
@@ -59,7 +62,7 @@ static int check_link(const char *device, struct node *root, struct node *image,
 /* The image is read-write for that time. */
 static int co_record(struct node *image, const char *name, struct error *err)
 {
-    const char *format = image->backing->driver->name;
+    const char *format = filter_skip(image->backing)->driver->name;
     bool was_read_only = image->read_only;
     int ret = image->driver->check_backing(image, name, format, err);
 

@@ -81,3 +81,34 @@ guest_reads() {
         -c 'block_set_io_throttle virtio0 0 0 0 0 0 0' -c 'sleep 1s' -c 'info guest' -c 'expect guest clean' >out
     sed -n 's/^virtio0:.* reads=\([0-9]*\) .*/\1/p' out | paste -s | awk '{ exit !($2 - $1 >= 499 && $2 - $1 <= 501 && $3 - $2 > 600) }'
 }
+
+@test "a chain with filters between its layers is told whole, and what is recorded of it are images" {
+    qemu-img create -q -f qcow2 a.img 4M
+    qemu-img create -q -f qcow2 -b a.img -F qcow2 b.img
+    qemu-img create -q -f qcow2 -b b.img -F qcow2 c.img
+    mg_start -nodefaults -object throttle-group,id=g \
+        -blockdev driver=qcow2,node-name=a,read-only=on,file.driver=file,file.filename=a.img \
+        -blockdev driver=throttle,node-name=ta,read-only=on,throttle-group=g,file=a \
+        -blockdev driver=qcow2,node-name=b,file.driver=file,file.filename=b.img,backing=ta \
+        -blockdev driver=copy-on-read,node-name=cb,file=b \
+        -blockdev driver=qcow2,node-name=c,file.driver=file,file.filename=c.img,backing=cb \
+        -device virtio-blk,drive=c -guest profile=none
+    run qmp '{"execute": "query-block"}'
+    run python3 -c '
+import json, sys
+told = json.loads(sys.argv[1])["return"][0]["inserted"]
+image, formats = told["image"], []
+while image:
+    formats.append(image["format"] + (" %d" % image["cluster-size"]))
+    image = image.get("backing-image")
+print(told["backing_file_depth"], *formats)' "$output"
+    [ "$output" = '4 qcow2 65536 copy-on-read 65536 qcow2 65536 throttle 65536 qcow2 65536' ] || fail "$output"
+    qmp '{"execute": "change-backing-file", "arguments": {"device": "c", "image-node-name": "b", "backing-file": "./a.img"}}' \
+        '{"execute": "block-stream", "arguments": {"device": "c", "job-id": "j", "base-node": "cb"}}' @BLOCK_JOB_COMPLETED
+    mg_stop
+    run qemu-img info b.img
+    assert_output 'backing file: ./a.img'
+    assert_output 'backing file format: qcow2'
+    run qemu-img info c.img
+    assert_output 'backing file format: qcow2'
+}
