@@ -165,19 +165,29 @@ int time_parse(const char *text, uint64_t *out_ns)
     return -EINVAL;
 }
 
-char *size_format(uint64_t bytes, char *buf)
+/* The next unit from `most` on. */
+static char *format_below(uint64_t bytes, double most, char *buf)
 {
     static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
     double value = bytes;
     unsigned unit = 0;
 
-    /* The next unit from 1000 on, not from 1024 on: three digits are enough then. */
-    while (value >= 1000 && unit + 1 < ARRAY_SIZE(units)) {
+    while (value >= most && unit + 1 < ARRAY_SIZE(units)) {
         value /= 1024;
         unit++;
     }
     sprintf(buf, "%.3g %s", value, units[unit]);
     return buf;
+}
+
+char *size_format(uint64_t bytes, char *buf)
+{
+    return format_below(bytes, 1000, buf); /* not 1024: three digits are enough then */
+}
+
+char *size_format_plain(uint64_t bytes, char *buf)
+{
+    return format_below(bytes, 999.5, buf);
 }
 
 char *time_format(uint64_t ns, char *buf)

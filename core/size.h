@@ -24,6 +24,8 @@ int time_parse(const char *text, uint64_t *out_ns);
 /* "64 KiB", "1.5 GiB", "0 B": at most three significant digits, as qemu-img prints sizes. `buf` holds 32 bytes or
  * more; returns buf. */
 char *size_format(uint64_t bytes, char *buf);
+/* The same where nothing of QEMU's is printed: 0.976 MiB, which qemu-img calls 1e+03 KiB. */
+char *size_format_plain(uint64_t bytes, char *buf);
 /* "512 ns", "1.25 ms", "3.2 s", "4m05s". */
 char *time_format(uint64_t ns, char *buf);
 

@@ -344,7 +344,7 @@ int co_device_plug(json_t *tree, struct error *err)
     if (!model || (bus && check_bus(&named, bus, err) < 0)) {
         return -EINVAL;
     }
-    if (strcmp(model->bus, "PCI") != 0) {
+    if (!device_pluggable(model)) {
         error_set(err, "Bus '%s' does not support hotplugging", bus ? bus : "ide.1");
         return -ENOTSUP;
     }
@@ -392,9 +392,14 @@ struct device *device_find_any(const char *name)
     return dev;
 }
 
+bool device_pluggable(const struct device_model *model)
+{
+    return !strcmp(model->bus, "PCI");
+}
+
 bool device_hotpluggable(const struct device *dev)
 {
-    return !strcmp(dev->model->bus, "PCI");
+    return device_pluggable(dev->model);
 }
 
 void co_device_remove(struct device *dev, bool with_disk)

@@ -107,6 +107,7 @@ struct device *device_find(const char *id);
 struct device *device_find_any(const char *name);
 /* Is it on a bus from which it can be taken while the machine is there? */
 bool device_hotpluggable(const struct device *dev);
+bool device_pluggable(const struct device_model *model);
 /* Unplug: its guest goes down, the hardware goes, and the disk as well: a -drive goes with its device.
  * Without that the disk is the caller's.  Suspends. */
 void co_device_remove(struct device *dev, bool with_disk);

@@ -369,6 +369,7 @@ enum job_error_action co_job_error(struct job *job, bool is_read, int error)
     enum job_error_action action;
 
     error = error < 0 ? -error : error;
+    job->last_error = error;
     switch (job->on_error) {
     case JOB_ON_ERROR_IGNORE:
         action = JOB_ACTION_IGNORE;

@@ -69,6 +69,7 @@ struct job {
     uint64_t speed;          /* bytes per second, 0 = no limit */
     enum job_on_error on_error;
     enum job_io_status io_status;
+    int last_error;          /* errno of what came up last */
     bool auto_finalize, auto_dismiss;
     bool finalize;           /* job-finalize was said */
     bool user_paused;

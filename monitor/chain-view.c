@@ -340,7 +340,7 @@ static void fill_row(char *cells[COLUMNS], const json_t *layer)
     cells[2] = mem_strdup(member_text(layer, "file"));
     cells[3] = mem_strdup(member_text(layer, "format"));
     for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
-        cells[4 + i] = mem_strdup(size_format(member_int(layer, sizes[i]), buf));
+        cells[4 + i] = mem_strdup(size_format_plain(member_int(layer, sizes[i]), buf));
     }
     cells[7] = join_writers(json_object_get(layer, "writers"));
 }
@@ -391,7 +391,7 @@ static void print_chain(struct monitor *mon, const json_t *tree)
     if (!device) {
         device = member_text(json_array_get(layers, count - 1), "node-name");
     }
-    monitor_printf(mon, "%s: %s\n", device, size_format(member_int(tree, "size"), text));
+    monitor_printf(mon, "%s: %s\n", device, size_format_plain(member_int(tree, "size"), text));
     draw_jobs(mon, layers, json_object_get(tree, "jobs"), one_line);
     draw_boxes(mon, layers, width);
     monitor_puts(mon, "\n");

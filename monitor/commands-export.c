@@ -266,13 +266,24 @@ static int co_hmp_nbd_server_start(struct monitor *mon, json_t *args, json_t **r
 
 /* --- Rows ------------------------------------------------------------------------------------------------------------------- */
 
+static const char *const uri_words[] = { "unix:", NULL };
+
+static void export_words(const char *before, const char *typed, completion_offer *offer, void *to)
+{
+    struct nbd_export *e;
+
+    TAILQ_FOREACH(e, &nbd_exports, link) {
+        offer(to, e->id);
+    }
+}
+
 const struct command export_commands[] = {
     {
         .name = "nbd_server_start",
         .args = {
             { "all", ARG_FLAG, .letter = 'a', .doc = "export all disks under their names" },
             { "writable", ARG_FLAG, .letter = 'w', .doc = "and let clients write to them" },
-            { "uri", ARG_STRING, .doc = "unix:PATH: the socket, for its owner alone" },
+            { "uri", ARG_STRING, .choices = uri_words, .doc = "unix:PATH: the socket, for its owner alone" },
         },
         .params = "nbd_server_start [-a] [-w] host:port",
         .help = "serve block devices on the given host and port",
@@ -297,7 +308,7 @@ const struct command export_commands[] = {
         .name = "nbd_server_remove",
         .args = {
             { "force", ARG_FLAG, .letter = 'f', .doc = "cut clients off that use it" },
-            { "name", ARG_STRING, .doc = "the export" },
+            { "name", ARG_STRING, .words = export_words, .doc = "the export" },
         },
         .params = "nbd_server_remove [-f] name",
         .help = "remove an export previously exposed via NBD",

@@ -195,10 +195,69 @@ static void print_chardevs(struct monitor *mon, const json_t *args, const json_t
 
 /* --- Rows ---------------------------------------------------------------------------------------------------------------- */
 
+static void plugged_words(const char *before, const char *typed, completion_offer *offer, void *to)
+{
+    struct device *dev;
+
+    TAILQ_FOREACH(dev, &all_devices, link) {
+        if (dev->id && device_hotpluggable(dev)) {
+            offer(to, dev->id);
+        }
+    }
+}
+
+/* Disks and images that no device has. */
+static void free_drives(const char *kept, completion_offer *offer, void *to)
+{
+    struct disk *disk;
+    struct node *node;
+
+    TAILQ_FOREACH(disk, &all_disks, link) {
+        if (*disk->id && !disk->qdev) {
+            AUTOFREE char *word = mem_printf("%s%s", kept, disk->id);
+
+            offer(to, word);
+        }
+    }
+    TAILQ_FOREACH(node, &all_nodes, link) {
+        if (node->monitor_owned && node->driver->is_format && !node_parent(node) && !disk_of_root(node)) {
+            AUTOFREE char *word = mem_printf("%s%s", kept, node->name);
+
+            offer(to, word);
+        }
+    }
+}
+
+/* MODEL,property=...,drive=DISK: what comes behind the last comma. */
+static void device_words(const char *before, const char *typed, completion_offer *offer, void *to)
+{
+    const char *comma = strrchr(typed, ',');
+    AUTOFREE char *kept = mem_strndup(typed, comma ? comma + 1 - typed : 0), *name = mem_strndup(typed, strcspn(typed, ","));
+    const struct device_model *model = comma ? device_model_find(name) : NULL;
+
+    for (const struct device_model *m = device_models; !comma && m->name; m++) {
+        if (device_pluggable(m)) {
+            offer(to, m->name);
+        }
+    }
+    for (const struct device_property *p = model ? model->properties : NULL; p && p->name; p++) {
+        AUTOFREE char *word = mem_printf("%s%s=", kept, p->name);
+
+        if (!p->idle && !strchr(comma, '=')) {
+            offer(to, word);
+        }
+    }
+    if (comma && !strncmp(comma + 1, "drive=", 6)) {
+        AUTOFREE char *drive = mem_printf("%sdrive=", kept);
+
+        free_drives(drive, offer, to);
+    }
+}
+
 const struct command hardware_commands[] = {
     {
         .name = "device_add",
-        .args = { { "device", ARG_STRING, .optional = true, .doc = "as with -device" } },
+        .args = { { "device", ARG_STRING, .optional = true, .words = device_words, .doc = "as with -device" } },
         .params = "driver[,prop=value][,...]",
         .help = "add device, like -device on the command line",
         .group = "Machine",
@@ -207,7 +266,7 @@ const struct command hardware_commands[] = {
     },
     {
         .name = "device_del",
-        .args = { { "id", ARG_STRING, .doc = "the device's id" } },
+        .args = { { "id", ARG_STRING, .words = plugged_words, .doc = "the device's id" } },
         .params = "device",
         .help = "remove device",
         .group = "Machine",

@@ -38,7 +38,7 @@ static void list_row(void *arg, const struct command *cmd)
     command_print_line(l->mon, cmd, l->prefix);
 }
 
-/* What a command does, in a few words: QEMU's text up to the first full stop, bracket or flag, on one line; malloc'ed. */
+/* What a command does, in a few words: QEMU's text up to the first full stop, bracket or line about a flag, on one line; malloc'ed. */
 static char *in_short(const char *help)
 {
     char *out = mem_alloc(strlen(help) + 1), *q = out;
@@ -46,7 +46,7 @@ static char *in_short(const char *help)
     for (const char *p = help; *p && *p != '.' && strncmp(p, " (", 2); p++) {
         bool blank = strchr(" \t\n", *p);
 
-        if (blank && p[strspn(p, " \t\n")] == '-') {
+        if (*p == '\n' && p[strspn(p, " \t\n")] == '-') {
             break;
         }
         if (!blank || (q > out && q[-1] != ' ')) {

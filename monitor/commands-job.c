@@ -120,18 +120,20 @@ int co_block_job_cancel(struct monitor *mon, json_t *args, json_t **result, stru
     return job ? job_cancel(job, bool_arg(args, "force", false), err) : -ENOENT;
 }
 
-static bool is_gone(void *arg)
+static bool is_over(void *arg)
 {
-    return !job_find(arg);
+    struct job *job = job_find(arg);
+
+    return !job || job_ended(job);
 }
 
-/* HMP: the job ends a moment later.  Give it that moment, so that the next line of a script finds it gone. */
+/* HMP: the job ends a moment later.  Give it that moment, so that the next line of a script finds it ended. */
 static int co_hmp_block_job_cancel(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
     int ret = co_block_job_cancel(mon, args, result, err);
 
     if (!ret) {
-        co_monitor_wait(mon, is_gone, (void *)member_text(args, "device"), loop_now() + CANCEL_PATIENCE);
+        co_monitor_wait(mon, is_over, (void *)member_text(args, "device"), loop_now() + CANCEL_PATIENCE);
     }
     return ret;
 }
@@ -173,7 +175,7 @@ static const char *finisher(const struct job *job)
     case JOB_PAUSED:
     case JOB_STANDBY:
         return job->io_status == JOB_IO_OK ? "block_job_resume lets it go on"
-                                           : "an error stopped it: block_job_resume tries again, block_job_cancel gives up";
+                                           : "block_job_resume tries again, block_job_cancel gives up";
     case JOB_READY:
         return "block_job_complete ends it, block_job_cancel leaves it undone";
     case JOB_PENDING:
@@ -190,6 +192,9 @@ static const char *state_words(const struct job *job)
     if (job->status == JOB_RUNNING && job->pause_count) {
         return "about to pause"; /* with what is in flight it has to end first */
     }
+    if (job->status == JOB_CONCLUDED && job->cancelled) {
+        return "cancelled";
+    }
     return job->counting && job->status == JOB_RUNNING ? "counting what there is to copy" : job_status_name(job->status);
 }
 
@@ -197,7 +202,13 @@ static const char *state_words(const struct job *job)
 static void describe_more(json_t *tree, const struct job *job)
 {
     uint64_t now = loop_now(), total = job_data_total(job);
+    uint64_t rate = progress_rate(&job->progress, now, job->data_done);
     uint64_t left = progress_time_left(&job->progress, now, job->data_done);
+
+    if (job->speed && rate > job->speed) { /* what was in flight when the limit came is not what comes */
+        rate = job->speed;
+        left = (__uint128_t)(total - MIN(total, job->data_done)) * NS_PER_S / rate;
+    }
 
     json_object_set_new(tree, "x-elapsed-ns", json_integer((job->ended_ns ? job->ended_ns : now) - job->started_ns));
     json_object_set_new(tree, "x-state", json_string(state_words(job)));
@@ -205,7 +216,7 @@ static void describe_more(json_t *tree, const struct job *job)
     json_object_set_new(tree, "x-data-total", json_integer(total));
     json_object_set_new(tree, "x-data-counted", json_boolean(!job->counting && job->progress.size));
     if (job->status == JOB_RUNNING && !job->counting) {
-        json_object_set_new(tree, "x-rate", json_integer(progress_rate(&job->progress, now, job->data_done)));
+        json_object_set_new(tree, "x-rate", json_integer(rate));
         if (left != UINT64_MAX) {
             json_object_set_new(tree, "x-left-ns", json_integer(left));
         }
@@ -218,7 +229,9 @@ static void describe_more(json_t *tree, const struct job *job)
     }
     json_object_set_new(tree, "x-guest-p99-ns", json_integer(job_guest_p99(job)));
     if (job->ret < 0 && !job->cancelled && job->err.text) {
-        json_object_set_new(tree, "x-error", json_string(job->err.text));
+        member_set_text(tree, "x-error", job->err.text);
+    } else if (job->io_status != JOB_IO_OK && job->pause_count) {
+        member_set_text(tree, "x-error", strerror(job->last_error));
     }
     if (finisher(job)) {
         json_object_set_new(tree, "x-ends-by", json_string(finisher(job)));

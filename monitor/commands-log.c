@@ -183,10 +183,37 @@ static void print_trace_events(struct monitor *mon, const json_t *args, const js
 
 /* --- Rows ---------------------------------------------------------------------------------------------------------------- */
 
+static void trace_words(const char *before, const char *typed, completion_offer *offer, void *to)
+{
+    for (size_t i = 0; i < TRACE_COUNT; i++) {
+        offer(to, trace_rows[i].name);
+    }
+}
+
+/* The last of several items, with those in front of it. */
+static void item_words(const char *before, const char *typed, completion_offer *offer, void *to)
+{
+    const char *comma = strrchr(typed, ',');
+    int kept = comma ? comma + 1 - typed : 0;
+
+    for (size_t i = 0; i < ARRAY_SIZE(items); i++) {
+        AUTOFREE char *word = mem_printf("%.*s%s", kept, typed, items[i].name);
+
+        if (!items[i].idle) {
+            offer(to, word);
+        }
+    }
+    for (size_t i = 0; i < TRACE_COUNT; i++) {
+        AUTOFREE char *word = mem_printf("%.*strace:%s", kept, typed, trace_rows[i].name);
+
+        offer(to, word);
+    }
+}
+
 const struct command log_commands[] = {
     {
         .name = "log",
-        .args = { { "items", ARG_STRING, .doc = "guest_errors, trace:PATTERN, none, ... with commas between" } },
+        .args = { { "items", ARG_STRING, .words = item_words, .doc = "guest_errors, trace:PATTERN, none, ... with commas between" } },
         .params = "item1[,...]",
         .help = "activate logging of the specified items",
         .group = "Monitor",
@@ -204,7 +231,7 @@ const struct command log_commands[] = {
     {
         .name = "trace-event",
         .args = {
-            { "name", ARG_STRING, .doc = "an event, or several: job_*" },
+            { "name", ARG_STRING, .words = trace_words, .doc = "an event, or several: job_*" },
             { "option", ARG_BOOL, .doc = "on or off" },
             { "vcpu", ARG_INT, .optional = true, .doc = "means nothing: there is no CPU" },
         },
@@ -221,7 +248,7 @@ const struct command log_topics[] = {
     {
         .name = "trace-events",
         .args = {
-            { "name", ARG_STRING, .optional = true, .doc = "an event, or several: job_*" },
+            { "name", ARG_STRING, .optional = true, .words = trace_words, .doc = "an event, or several: job_*" },
             { "vcpu", ARG_INT, .optional = true, .doc = "means nothing: there is no CPU" },
         },
         .params = "[name] [vcpu]",

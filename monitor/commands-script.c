@@ -438,7 +438,30 @@ static int co_expect(struct monitor *mon, json_t *args, json_t **result, struct 
 /* --- Rows --------------------------------------------------------------------------------------------------------------------- */
 
 static const char *const wait_words[] = { "all", "ready", "done", NULL };
-static const char *const expect_words[] = { "chain", "job", "no jobs", "read", "guest clean", NULL };
+
+/* What may be expected, and of whom. */
+static void expect_words(const char *before, const char *typed, completion_offer *offer, void *to)
+{
+    static const char *const subjects[] = { "chain", "job", "no jobs", "read", "guest clean" };
+    bool of_disk = !strcmp(before, "chain") || !strcmp(before, "read");
+    struct disk *disk;
+    struct job *job;
+
+    for (size_t i = 0; !strcmp(before, "expect") && i < ARRAY_SIZE(subjects); i++) {
+        offer(to, subjects[i]);
+    }
+    TAILQ_FOREACH(disk, &all_disks, link) {
+        if (of_disk && *disk->id) {
+            offer(to, disk->id);
+        }
+    }
+    TAILQ_FOREACH(job, &all_jobs, link) {
+        if (!strcmp(before, "job")) {
+            offer(to, job->id);
+        }
+    }
+}
+
 
 const struct command script_commands[] = {
     {
@@ -456,7 +479,7 @@ const struct command script_commands[] = {
     },
     {
         .name = "expect",
-        .args = { { "what", ARG_REST, .choices = expect_words, .doc = "what should be so" } },
+        .args = { { "what", ARG_REST, .words = expect_words, .doc = "what should be so" } },
         .params = "chain|job|no jobs|read|guest ...",
         .help = "fail unless something is as it should be",
         .group = "Scripts",

@@ -28,6 +28,11 @@ static void offer(struct search *s, const char *word)
     }
 }
 
+static void offer_word(void *s, const char *word)
+{
+    offer(s, word);
+}
+
 static void offer_all(struct search *s, const char *const *words)
 {
     for (; words && *words; words++) {
@@ -165,7 +170,7 @@ static void offer_kind(struct search *s, const struct command *cmd, const struct
         if (!strchr(s->text, '=')) {
             offer_keys(s, arg->keys);
         }
-        if (cmd->flags & COMMAND_SCRIPT) { /* wait, expect: words and names in many orders */
+        if (cmd->flags & COMMAND_SCRIPT && !arg->words) { /* wait: words and names in many orders */
             offer_jobs(s);
             offer_disks(s, false);
         }
@@ -220,14 +225,20 @@ static const struct command_arg *letter_find(const struct command *cmd, char let
     return NULL;
 }
 
+static const struct command_arg *behind_letters(const struct command_arg *arg)
+{
+    while (arg->name && arg->letter) {
+        arg++;
+    }
+    return arg;
+}
+
 /* The argument that comes next behind the given words (those behind the command), and the device among them. */
 static const struct command_arg *next_arg(const struct command *cmd, char **words, size_t count, const char **device)
 {
     const struct command_arg *arg = cmd->args;
 
-    while (arg->name && arg->letter) {
-        arg++;
-    }
+    arg = behind_letters(arg);
     for (size_t i = 0; i < count && arg->name; i++) {
         if (words[i][0] == '-') {
             const struct command_arg *option = letter_find(cmd, words[i][1]);
@@ -239,7 +250,7 @@ static const struct command_arg *next_arg(const struct command *cmd, char **word
             *device = words[i];
         }
         if (arg->kind != ARG_REST) { /* which goes on to the end */
-            arg++;
+            arg = behind_letters(arg + 1);
         }
     }
     return arg->name ? arg : NULL;
@@ -285,8 +296,12 @@ static void find(struct search *s, const struct words *words)
         return;
     }
     arg = next_arg(cmd, words->list + used, words->count - used, &device);
-    if (arg) {
-        offer_kind(s, cmd, arg, device);
+    if (!arg) {
+        return;
+    }
+    offer_kind(s, cmd, arg, device);
+    if (arg->words) {
+        arg->words(words->list[words->count - 1], s->text, offer_word, s);
     }
 }
 

@@ -158,7 +158,7 @@ static void tell_end(const struct job *job)
              job->err.text ? job->err.text : strerror(-job->ret));
     } else {
         tell("Job '%s' (%s) is done: %s%s%s in %s", job->id, job->kind->name, what ? what : "",
-             what ? ", " : "", size_format(job->data_done, size),
+             what ? ", " : "", size_format_plain(job->data_done, size),
              time_format(job->ended_ns - job->started_ns, time));
     }
 }
@@ -183,7 +183,7 @@ static void job_error(struct job_listener *l, struct job *job, bool is_read, con
     send_event("BLOCK_JOB_ERROR", json_pack("{s:s, s:s, s:s}", "device", job->id, "operation",
                                            is_read ? "read" : "write", "action", action));
     if (!strcmp(action, "stop")) {
-        tell("Job '%s' (%s) is paused: an error came up", job->id, job->kind->name);
+        tell("Job '%s' (%s) is paused by an error: %s", job->id, job->kind->name, strerror(job->last_error));
     }
 }
 

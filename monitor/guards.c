@@ -209,7 +209,7 @@ static char *co_look_at_resize(const json_t *args)
         const char *device = member_text(args, "device"), *name = device ? device : node->name;
 
         wrong = mem_printf("making '%s' smaller, from %s to %s, cuts off data: there is some at %s", name,
-                           size_format(node->size, from), size_format(new, to), size_format(at, text));
+                           size_format_plain(node->size, from), size_format_plain(new, to), size_format_plain(at, text));
     }
     co_node_unref(node);
     return wrong;

@@ -92,7 +92,7 @@ static void print_bar(struct monitor *mon, const json_t *tree)
     uint64_t done = member_int(tree, "x-data-done"), total = member_int(tree, "x-data-total");
     unsigned width = width_of(mon), bar = BAR_WIDTH, tenths = total ? (unsigned __int128)done * 1000 / total : 1000;
     char text[32], more[32];
-    AUTOFREE char *amounts = mem_printf("%s of %s of data", size_format(done, text), size_format(total, more));
+    AUTOFREE char *amounts = mem_printf("%s of %s of data", size_format_plain(done, text), size_format_plain(total, more));
     unsigned around = INDENT + 2 + 8; /* "    [", "]  30.4%" */
 
     if (width && around + bar > width) {
@@ -119,7 +119,7 @@ static void print_bar(struct monitor *mon, const json_t *tree)
 static void print_state(struct monitor *mon, const json_t *tree)
 {
     char text[32];
-    AUTOFREE char *rate = json_object_get(tree, "x-rate") ? mem_printf(", %s/s", size_format(member_int(tree, "x-rate"), text))
+    AUTOFREE char *rate = json_object_get(tree, "x-rate") ? mem_printf(", %s/s", size_format_plain(member_int(tree, "x-rate"), text))
                                                           : mem_strdup("");
     AUTOFREE char *left = json_object_get(tree, "x-left-ns")
                               ? mem_printf(", about %s left", time_format(member_int(tree, "x-left-ns"), text))
@@ -132,7 +132,7 @@ static void print_state(struct monitor *mon, const json_t *tree)
         say(mon, INDENT, "%s for %s%s%s", state, time, rate, left);
     } else {
         say(mon, INDENT, "%s, %s %s", state, time,
-            !strcmp(state, "concluded") ? "from the start to the end" : "since its start");
+            !strcmp(member_text(tree, "status"), "concluded") ? "from the start to the end" : "since its start");
     }
 }
 
@@ -144,7 +144,7 @@ static void print_latency(struct monitor *mon, const json_t *tree)
     AUTOFREE char *is = p99 ? mem_strdup(time_format(p99, text)) : mem_strdup("not known: it is idle");
 
     if (target && pace) {
-        say(mon, INDENT, "latency target %s, the guest's p99 is %s, held back to %s/s", wanted, is, size_format(pace, text));
+        say(mon, INDENT, "latency target %s, the guest's p99 is %s, held back to %s/s", wanted, is, size_format_plain(pace, text));
     } else if (target) {
         say(mon, INDENT, "latency target %s, the guest's p99 is %s, not held back", wanted, is);
     } else if (p99) {
@@ -163,7 +163,8 @@ static void print_more(struct monitor *mon, const json_t *tree)
     print_state(mon, tree);
     if (member_text(tree, "x-error")) {
         monitor_tone(mon, TONE_ERROR);
-        say(mon, INDENT, "failed: %s", member_text(tree, "x-error"));
+        say(mon, INDENT, "%s: %s", !strcmp(member_text(tree, "status"), "concluded") ? "failed" : "stopped by an error",
+            member_text(tree, "x-error"));
         monitor_tone(mon, TONE_PLAIN);
     }
     print_latency(mon, tree);

@@ -62,6 +62,11 @@ enum arg_kind {
     ARG_TREE,      /* QMP: what `tree` says */
 };
 struct block_key;
+/* Words that may stand somewhere, for completion: calls offer(to, word) with each; those that do not begin as `typed` does are passed
+ * over.  `before` is the word in front of it. */
+typedef void completion_offer(void *to, const char *word);
+typedef void command_words_fn(const char *before, const char *typed, completion_offer *offer, void *to);
+
 struct command_arg {
     const char *name;             /* JSON key */
     enum arg_kind kind;
@@ -71,6 +76,7 @@ struct command_arg {
     uint64_t unit;                /* ARG_SIZE in HMP: factor without a suffix; 0 means 1 */
     const char *const *choices;   /* ARG_ENUM: the only values; ARG_REST: words for completion; NULL-terminated */
     const char *const *keys;      /* ARG_REST: words that take =VALUE, for completion; NULL-terminated */
+    command_words_fn *words;      /* for completion, beside what its kind says; or NULL */
     const struct block_key *tree; /* ARG_TREE; its name and whether it is required are said here */
     const char *doc;              /* for help and the manual */
 };

@@ -127,6 +127,61 @@ static char *next_word(const char *text, int state)
     return next < found.count ? strdup(found.words[next]) : NULL;
 }
 
+/* What a word may not hold without quotes, and what not within them without a backslash (hmp_word()). */
+#define IN_QUOTES " \t\"\\"
+#define ESCAPED "\"\\"
+
+/* Readline closes the quote where the word ends. */
+static char *quote_name(char *name, int type, char *quote)
+{
+    char *out = mem_alloc(2 * strlen(name) + 2), *q = out;
+
+    *q++ = '"';
+    for (const char *p = name; *p; p++) {
+        if (strchr(ESCAPED, *p)) {
+            *q++ = '\\';
+        }
+        *q++ = *p;
+    }
+    *q = '\0';
+    if (quote) {
+        *quote = '"';
+    }
+    return out;
+}
+
+static char *unquote_name(char *text, int quote)
+{
+    char *out = mem_strdup(text), *q = out;
+
+    for (const char *p = text; *p; p++) {
+        p += *p == '\\' && p[1];
+        *q++ = *p;
+    }
+    *q = '\0';
+    return out;
+}
+
+static int is_escaped(char *line, int at)
+{
+    int n = 0;
+
+    while (at > n && line[at - n - 1] == '\\') {
+        n++;
+    }
+    return n % 2;
+}
+
+static bool need_quotes(const struct completion *c)
+{
+    for (size_t i = 0; i < c->count; i++) {
+        if (strpbrk(c->words[i], IN_QUOTES)) {
+            return strncmp(c->words[i], "no jobs", 7) && strncmp(c->words[i], "guest clean", 11);
+        }
+    }
+    return false;
+}
+
 static char **complete(const char *text, int start, int end)
 {
     char **matches;
@@ -137,8 +192,9 @@ static char **complete(const char *text, int start, int end)
     }
     found = completion_find(&terminal, rl_line_buffer, start, text);
     matches = found.count ? rl_completion_matches(text, next_word) : NULL;
+    rl_filename_completion_desired = matches && need_quotes(&found);
     rl_attempted_completion_over = !found.files;
-    rl_completion_suppress_append = matches && matches[0][0] && matches[0][strlen(matches[0]) - 1] == '=';
+    rl_completion_suppress_append = matches && matches[0][0] && strchr("=:", matches[0][strlen(matches[0]) - 1]);
     completion_free(&found);
     return matches;
 }
@@ -153,7 +209,11 @@ static void readline_start(void)
     rl_attempted_completion_function = complete;
     rl_completer_word_break_characters = " \t";
     rl_completer_quote_characters = "\"";
-    rl_filename_quote_characters = " \"";
+    rl_filename_quote_characters = IN_QUOTES;
+    rl_filename_quoting_function = quote_name;
+    rl_filename_dequoting_function = unquote_name;
+    rl_char_is_quoted_p = is_escaped;
+    rl_variable_bind("show-all-if-ambiguous", "on"); /* what there is to choose from comes with the first Tab, as in QEMU */
     if (terminal.compat) {
         rl_variable_bind("enable-bracketed-paste", "off");
     }

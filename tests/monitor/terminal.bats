@@ -414,7 +414,8 @@ type("block_job_pause virtio0\r")
 see("(qemu) ")
 type("info block-jobs -v\r")
 see("info block-jobs -v\n")
-see("\n    [                        ]")
+see("\n    [") # 64 KiB or nothing of it
+see("                       ] ")
 see("%\n    ")
 see("of data\n")
 see("    block_job_resume lets it go on\n(qemu) ")
@@ -489,7 +490,7 @@ see("(qemu) ")
 type("block_job_pause virtio0\r")
 see("(qemu) ")
 type("info chain\r")
-see("\n  virtio0: stream 0%")
+see("\n  virtio0: stream ")
 see("paused from [first-image] to [third-image]\n  [first-image] <- [second-image]\n  <- [third-image]\n")
 type("quit\ry\r")
 ends(4) # the job waits for somebody
@@ -759,4 +760,62 @@ ends(0)
 END
     assert_clean file-A.img file-B.img
     read_pattern file-B.img 1M 1M 2
+}
+
+@test "devices, properties, drives, media, exports, items and expectations are completed" {
+    image
+    qemu-img create -q -f raw other.img 1M
+    qemu-img create -q -f raw seventh.img 1M
+    on_terminal 80 "${DRIVE[@]}" -drive if=none,id=spare,file=other.img,format=raw -drive if=none,id=data -device ide-cd,drive=data \
+        -drive if=none,id=more,file=seventh.img,format=raw -device virtio-blk-pci,drive=more,id=disk7 <<'END'
+def completes(line, whole):
+    type(line + "\t")
+    see(whole)
+    type("\x15")
+see("(qemu) ")
+completes("device_del di", "device_del disk7 ")
+completes("device_add virtio-blk,ser", "device_add virtio-blk,serial=")
+completes("device_add virtio-blk,serial=a,drive=sp", "device_add virtio-blk,serial=a,drive=spare ")
+completes("device_add virtio-blk,drive=da", "device_add virtio-blk,drive=da") # a device has it
+completes("change data oth", "change data other.img ")
+completes("change data other.img ra", "change data other.img raw ")
+completes("change data other.img raw ret", "change data other.img raw retain ")
+completes("nbd_server_start un", "nbd_server_start unix:")
+completes("log none,gu", "log none,guest_errors ")
+completes("trace-event job_st", "trace-event job_state_transition ")
+completes("expect ch", "expect chain ")
+completes("expect chain vir", "expect chain virtio0 ")
+completes("expect read vir", "expect read virtio0 ")
+type("nbd_server_start unix:s\r")
+see("(qemu) ")
+type("nbd_server_add virtio0 far\r")
+see("(qemu) ")
+completes("nbd_server_remove f", "nbd_server_remove far ")
+type("quit\r")
+ends(0)
+END
+}
+
+@test "quotes and blanks in the names of files and of a chain's images are completed as they have to be typed" {
+    make_chain 'a "b.img' 'c d.img'
+    on_terminal 80 -guest profile=none -drive 'file=c d.img,if=virtio,format=qcow2' <<'END'
+see("(qemu) ")
+type("block_stream virtio0 a\t")
+see(r'"a \"b.img" ')
+type("\x15snapshot_blkdev virtio0 \"a \\\"\t\r")
+see("Is another process using the image [a \"b.img]?")
+type("quit\r")
+ends(0)
+END
+}
+
+@test "the first Tab tells what there is to choose from" {
+    image
+    on_terminal 80 "${DRIVE[@]}" <<'END'
+see("(qemu) ")
+type("help block_job_set\t")
+see("block_job_set_latency  block_job_set_speed")
+type("\x15quit\r")
+ends(0)
+END
 }

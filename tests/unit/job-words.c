@@ -231,8 +231,9 @@ CO_TEST(a_job_that_an_error_stopped_says_who_may_go_on)
     struct job *job = begin("m", &plan);
 
     CO_EXPECT("wait m", -EBUSY, "Job 'm' is paused and waits for a decision");
-    assert_told("Job 'm' (mirror) is paused: an error came up");
-    CO_EXPECT("info block-jobs -v", 0, "an error stopped it: block_job_resume tries again, block_job_cancel gives up");
+    assert_told("Job 'm' (mirror) is paused by an error: Input/output error");
+    CO_EXPECT("info block-jobs -v", 0, "stopped by an error: Input/output error");
+    CO_EXPECT("info block-jobs -v", 0, "block_job_resume tries again, block_job_cancel gives up");
     CO_EXPECT("block_job_pause n", -ENOENT, "The jobs are: m.");
     CO_EXPECT("block_job_resume m", 0, "");
     CO_EXPECT("wait m", 0, "");
