@@ -108,6 +108,12 @@ The formats are: "
     assert_output "Example: block_stream virtio0"
 }
 
+@test "the list of commands says of each what it does, as a whole" {
+    run quiet -nodefaults -c help
+    assert_output "  device_add             add device, like -device on the command line"
+    assert_output "  snapshot_blkdev        initiates a live snapshot of device"
+}
+
 @test "under --qemu-compat there are no hints and no words of ours" {
     make_chain file-A.img file-B.img
     run quiet --qemu-compat --on-error=continue -drive "$(chain_drive A B)" -c 'block_stream virtio0 A' -c 'info chain' -c 'wait' \

@@ -261,6 +261,38 @@ CO_TEST(one_that_is_about_to_pause_says_so_and_one_that_has_ended_waits_to_be_di
     job_unref(job);
 }
 
+CO_TEST(a_cancelled_job_that_is_not_dismissed_says_so_and_who_cancelled_it_waits_no_longer)
+{
+    struct plan plan = { .sleep_ns = NS_PER_S };
+    struct job *job = begin("m", &plan);
+    struct error err = ERROR_INIT;
+    uint64_t started = loop_now();
+
+    job->auto_dismiss = false;
+    CO_EXPECT("block_job_cancel m", 0, "");
+    assert_true(loop_now() - started < 2 * NS_PER_S);
+    CO_EXPECT("info block-jobs -v", 0, "cancelled, 1 s from the start to the end");
+    assert_int_equal(job_dismiss(job, &err), 0);
+    job_unref(job);
+}
+
+CO_TEST(a_rate_from_before_a_limit_is_not_what_the_rest_will_have)
+{
+    struct plan plan = { .sleep_ns = 3 * NS_PER_S };
+    struct job *job = begin("m", &plan);
+
+    co_yield();
+    progress_init(&job->progress, 100 << 20);
+    progress_plan(&job->progress, 0, 100 << 20);
+    progress_sample(&job->progress, loop_now(), 0);
+    co_sleep_ns(NS_PER_S);
+    job->data_done = 50 << 20;
+    job->speed = 10 << 20;
+    CO_EXPECT("info block-jobs -v", 0, "10 MiB/s, about 5 s left");
+    CO_EXPECT("wait m", 0, "");
+    job_unref(job);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
@@ -272,6 +304,8 @@ int main(void)
         TEST(what_an_earlier_job_of_the_name_came_to_stays_unless_it_was_forgiven),
         TEST(a_job_that_an_error_stopped_says_who_may_go_on),
         TEST(one_that_is_about_to_pause_says_so_and_one_that_has_ended_waits_to_be_dismissed),
+        TEST(a_cancelled_job_that_is_not_dismissed_says_so_and_who_cancelled_it_waits_no_longer),
+        TEST(a_rate_from_before_a_limit_is_not_what_the_rest_will_have),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
