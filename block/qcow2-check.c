@@ -84,6 +84,7 @@ void qcow2_check_free(struct qcow2_check *c)
         free(page->tables);
         free(page);
     }
+    free(c->askew);
     free(c->buf);
 }
 
@@ -297,7 +298,22 @@ static void note_place(struct qcow2_check *c, uint64_t offset, bool compressed)
     }
 }
 
-static int add_l2_entry(struct qcow2_check *c, uint64_t entry, struct error *err)
+/* A cluster of zeroes has a place only to be written into later: without it nothing is lost. */
+static bool is_mendable(struct qcow2_check *c, uint64_t entry)
+{
+    return c->report && c->report->fix & QCOW2_FIX_ERRORS && c->q->subclusters == 1 && entry & QCOW2_ZERO &&
+           (entry & QCOW2_L2_OFFSET_MASK) % c->q->cluster_size;
+}
+
+static void mend_later(struct qcow2_check *c, uint64_t entry, uint64_t place)
+{
+    qcow2_report_made_plain(c->report, entry & QCOW2_L2_OFFSET_MASK);
+    c->askew = mem_reallocarray(c->askew, c->askew_count + 1, sizeof(*c->askew));
+    c->askew[c->askew_count++] = place;
+}
+
+/* `place`: of the entry, in the file. */
+static int add_l2_entry(struct qcow2_check *c, uint64_t entry, uint64_t place, struct error *err)
 {
     uint64_t offset = entry & QCOW2_L2_OFFSET_MASK, len;
 
@@ -315,6 +331,10 @@ static int add_l2_entry(struct qcow2_check *c, uint64_t entry, struct error *err
     if (!offset) {
         return 0;
     }
+    if (is_mendable(c, entry)) {
+        mend_later(c, entry, place);
+        return 0;
+    }
     note_place(c, offset, false);
     bool zero = entry & QCOW2_ZERO && c->q->subclusters == 1;
 
@@ -328,7 +348,7 @@ static int co_walk_l2(struct qcow2_check *c, uint64_t table, struct error *err)
     int ret = co_qcow2_check_read(c, table, c->buf, q->cluster_size, "L2 table", err);
 
     for (uint32_t i = 0; !ret && i < q->l2_entries; i++) {
-        ret = add_l2_entry(c, load_be64(c->buf + i * q->l2_entry_size), err);
+        ret = add_l2_entry(c, load_be64(c->buf + i * q->l2_entry_size), table + i * q->l2_entry_size, err);
     }
     return ret;
 }

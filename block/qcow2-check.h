@@ -19,6 +19,7 @@ struct qcow2_report {
     uint64_t image_end;                      /* bytes: behind the last cluster in use */
     void (*say)(void *arg, const char *line);
     void *arg;
+    unsigned fix;                            /* what is asked for: QCOW2_FIX_... */
     uint64_t next;                           /* where the next cluster would not be a fragment */
 };
 /* Does the file have notably fewer blocks than clusters in use: may data be holes?  Suspends. */
@@ -30,6 +31,8 @@ void qcow2_report_reserved(struct qcow2_report *r, const char *which, uint64_t e
 void qcow2_report_copied(struct qcow2_report *r, uint64_t offset);
 /* `cluster`: of which kind it is; NULL: it is an L2 table. */
 void qcow2_report_unaligned(struct qcow2_report *r, uint64_t offset, const char *cluster);
+/* A cluster of zeroes whose place is no cluster's will have none. */
+void qcow2_report_made_plain(struct qcow2_report *r, uint64_t offset);
 enum { QCOW2_FIX_LEAKS = 1, QCOW2_FIX_ERRORS = 2 };
 /* Look at everything, go on behind what is wrong, and say each thing in a line of QEMU's words.  With `fix` the node, which is
  * read-only, is made writable; clusters that leak are given back in place, other counts are counted anew.  0, or a negative
@@ -45,6 +48,8 @@ struct qcow2_check {
     uint8_t *buf;                /* one cluster */
     struct qcow2_report *report; /* NULL: the first thing that is wrong ends the walk */
     bool active;                 /* the walk is in the active tables */
+    uint64_t *askew;             /* places of entries that reserve a cluster where none begins; to be plain zeroes */
+    size_t askew_count;
     uint32_t times;              /* so many references is what refers to a cluster now */
 };
 

@@ -65,6 +65,12 @@ void qcow2_report_unaligned(struct qcow2_report *r, uint64_t offset, const char 
     }
 }
 
+void qcow2_report_made_plain(struct qcow2_report *r, uint64_t offset)
+{
+    r->corruptions_fixed++;
+    say(r, "Repairing offset=%" PRIx64 ": Preallocated cluster is not properly aligned; L2 entry corrupted.", offset);
+}
+
 /* --- The counts on disk ------------------------------------------------------------------------------------------- */
 
 struct counts {
@@ -309,7 +315,7 @@ static int co_rebuild(struct node *node, struct qcow2_report *r, struct error *e
 
     if (ret == 0) {
         q->dirty_bit_found = false;
-        r->corruptions_fixed = r->corruptions - r->unmendable;
+        r->corruptions_fixed += r->corruptions - r->unmendable;
         r->leaks_fixed = r->leaks;
         r->corruptions = r->unmendable;
         r->leaks = 0;
@@ -382,12 +388,39 @@ static int co_counts(struct node *node, struct qcow2_check *c, struct counts *n,
     return co_mend_counts(node, c, n, r, before, fix, err);
 }
 
+/* Said already; before the counts, so that what these clusters held is a leak at most. */
+static int co_mend_askew(struct node *node, struct qcow2_check *c, struct error *err)
+{
+    int ret;
+
+    if (!c->askew_count) {
+        return 0;
+    }
+    node->wants_write++; /* the file's locks say so; the image itself is not ready to be written */
+    ret = co_node_set_writable(node->file, true, err);
+    for (size_t i = 0; ret == 0 && i < c->askew_count; i++) {
+        uint64_t entry;
+
+        store_be64(&entry, QCOW2_ZERO);
+        ret = co_io_write(c->q->file, c->askew[i], &entry, sizeof(entry));
+        qcow2_cache_forget(c->q->l2_cache, ROUND_DOWN(c->askew[i], (uint64_t)c->q->cluster_size), c->q->cluster_size);
+    }
+    if (ret == 0) {
+        ret = co_io_flush(c->q->file);
+    }
+    node->wants_write--;
+    return ret;
+}
+
 static int co_look(struct node *node, struct qcow2_check *c, struct counts *n, struct qcow2_report *r, unsigned fix,
                    struct error *err)
 {
     bool rebuild = false;
     int ret = co_qcow2_check_walk(c, err);
 
+    if (!ret) {
+        ret = co_mend_askew(node, c, err);
+    }
     if (!ret) {
         ret = add_structures(c, r, fix, &rebuild, err);
     }
@@ -416,6 +449,7 @@ int co_qcow2_report(struct node *node, unsigned fix, struct qcow2_report *r, str
     }
     r->total = DIV_ROUND_UP(q->h.size, (uint64_t)q->cluster_size);
     c.report = r;
+    r->fix = fix;
     n.clusters = c.clusters;
     n.buf = mem_alloc(q->cluster_size);
     ret = q->reftable ? 0 : co_qcow2_load_reftable(q);

@@ -190,3 +190,29 @@ mended() {
 @test "an image is not repaired while others may write it" {
     same 'img check -U -r all a.qcow2' 'img check -U -r leaks a.qcow2'
 }
+
+@test "a cluster of zeroes whose place is askew becomes plain zeroes, as with qemu-img" {
+    qemu-img create -q -f qcow2 theirs.img 1M
+    qemu-io -f qcow2 -c 'write -q -P 1 0 256k' -c 'write -q -z 0 64k' -c 'write -q -z 128k 64k' theirs.img
+    python3 -c '
+import struct
+with open("theirs.img", "r+b") as image:
+    l1, = struct.unpack(">Q", image.read(104)[40:48])
+    image.seek(l1)
+    l2 = struct.unpack(">Q", image.read(8))[0] & 0xfffffffffffe00
+    image.seek(l2)
+    entry, = struct.unpack(">Q", image.read(8))
+    image.seek(l2)
+    image.write(struct.pack(">Q", entry + 512))'
+    cp theirs.img ours.img
+    local repair status_of_theirs
+    for repair in leaks all; do
+        run qemu-img check -r $repair theirs.img
+        local theirs=$output status_of_theirs=$status
+        run "$BUILD_DIR/merganser-img" check -r $repair ours.img
+        [ "$output" = "$theirs" ] || fail "$repair: $output, not $theirs"
+        [ "$status" = "$status_of_theirs" ]
+    done
+    qemu-img compare -q ours.img theirs.img
+    qemu-img check -q ours.img
+}
