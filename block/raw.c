@@ -240,8 +240,9 @@ static int co_fill(struct io_file *file, uint64_t size, enum raw_preallocation h
         ret = co_io_flush(file);
     }
     if (ret < 0) {
-        error_set_errno(err, ret, how == RAW_FALLOC ? "Could not preallocate data for the new file"
+        error_set_errno(err, ret, how == RAW_FALLOC ? "Could not preallocate new data"
                                                     : "Could not write zeros for preallocation");
+        co_io_truncate(file, 0); /* a full disk is given back what was taken; if that fails, too, the error is said already */
     }
     return ret;
 }

@@ -90,3 +90,18 @@ judged='qemu-img info x | grep -v "^disk size"; qemu-img check x'
     assert_output '  preallocation=<str>    - Preallocation mode (allowed values: off, falloc, full)'
     [ ! -e x ]
 }
+
+@test "a raw image for which there is no room gives back what it took" {
+    local how
+    [ "$(id -u)" = 0 ] || skip "only root may mount a small file system"
+    mkdir small
+    mount -t tmpfs -o size=1m merganser-test small 2>/dev/null || skip "mounting a small file system needs root"
+    for how in full falloc; do
+        run "$BUILD_DIR/merganser-img" create -f raw -o "preallocation=$how" small/new 4M
+        [ "$status" = 1 ] && [[ $output == *"No space left on device" ]] && [ "$(stat -c %b small/new)" = 0 ] || {
+            umount small
+            fail "$how: $output"
+        }
+    done
+    umount small
+}

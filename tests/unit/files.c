@@ -213,7 +213,7 @@ static void CO_ENTRY co_test_create(void *arg)
         { { IO_SIM_TRUNCATE, EIO, 0 }, "off", "Could not resize file: Input/output error" },
         { { IO_SIM_TRUNCATE, EFBIG, 1 }, "off", "Could not resize file: File too large" },
         { { IO_SIM_ALLOCATE, ENOSPC, 0 }, "falloc",
-          "Could not preallocate data for the new file: No space left on device" },
+          "Could not preallocate new data: No space left on device" },
         { { IO_SIM_WRITE, ENOSPC, 1 }, "full", "Could not write zeros for preallocation: No space left on device" },
         { { IO_SIM_FLUSH, EIO, 0 }, "full", "Could not write zeros for preallocation: Input/output error" },
         { { IO_SIM_SYNC_DIR, EIO, 0 }, "off", "Could not make the name of '/new' durable: Input/output error" },
