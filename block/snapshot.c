@@ -22,7 +22,7 @@
 
 struct plan {
     const struct snapshot_args *args;
-    struct disk *disk;         /* may go while we wait: looked at only where it is the root's */
+    struct disk *disk;         /* held: it may go while we wait */
     struct node *root;         /* own reference */
     const struct driver *driver;
     bool made_file; /* ours to remove on failure */
@@ -244,6 +244,9 @@ static int co_prepare(struct plan *plan, struct error *err)
     if (ret == 0) {
         ret = check(plan, err);
     }
+    if (plan->disk) {
+        disk_hold(plan->disk);
+    }
     if (ret == 0) {
         ret = ready_made ? find_overlay(plan, err) : co_open_overlay(plan, err);
     }
@@ -404,6 +407,9 @@ int co_snapshot_group(const struct snapshot_args *args, size_t n, struct error *
         }
         if (plans[i].root) {
             co_node_unref(plans[i].root);
+        }
+        if (plans[i].disk) {
+            disk_release(plans[i].disk);
         }
         if (ret < 0 && plans[i].made_file) {
             co_io_unlink(args[i].file);

@@ -347,15 +347,15 @@ static void who_is_faster_wins(void **state)
     io_sim_reset();
 }
 
-/* The root has no other user then, and the disk is gone. */
+/* The root has no other user then, and the disk is gone: while the overlay is being made, opened, or the old root flushed. */
 static CO_ENTRY void co_disk_goes(void *arg)
 {
+    const uint64_t *after_ns = arg;
     struct meanwhile m = { .args = { .device = "d0", .file = "/over" } };
     struct disk *disk = co_disk('0');
 
     start(&m);
-    co_sleep_ns(NS_PER_MS);
-    co_disk_take_medium(disk);
+    co_sleep_ns(*after_ns);
     co_disk_free(disk);
     co_end(&m, "The root of 'd0' has changed meanwhile");
     assert_false(io_exists("/over"));
@@ -364,9 +364,11 @@ static CO_ENTRY void co_disk_goes(void *arg)
 
 static void a_disk_that_goes_meanwhile_takes_its_snapshot_along(void **state)
 {
-    io_sim_reset();
-    loop_run_co(co_disk_goes, NULL);
-    io_sim_reset();
+    for (uint64_t after_ns = 10 * NS_PER_US; after_ns <= NS_PER_MS; after_ns += 90 * NS_PER_US) {
+        io_sim_reset();
+        loop_run_co(co_disk_goes, &after_ns);
+        io_sim_reset();
+    }
 }
 
 static int setup(void **state)
