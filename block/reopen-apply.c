@@ -162,7 +162,9 @@ static int co_open(struct changes *all, struct change *c)
     if (!c->anew) {
         return 0;
     }
-    c->was = (struct former){ .options = change_options(c), .filename = mem_strdup(node->file->filename) };
+    /* Devices and monitors look at the size meanwhile. */
+    c->was = (struct former){ .size = node->size, .cluster_size = node->cluster_size, .options = change_options(c),
+                              .filename = mem_strdup(node->file->filename) };
     exchange_former(c);
     node->unused = json_copy(node->options);
     ret = node->driver->co_open(node, &why);

@@ -44,6 +44,8 @@ static const struct {
     /* A commit failed because the autoclear bits could not be cleared; the next one took them for
      * cleared, and wrote. */
     { 1, "small:faults~438696:inner/4k-counts64/grow+snapshot&snapshot-group+commit+commit" },
+    /* A disk that blockdev-reopen opened anew had no size meanwhile. */
+    { 3, "two/4k-v3/write-whole+snapshot-existing&reopen&snapshot-node" },
 };
 
 static struct batch usual(void)
