@@ -193,15 +193,16 @@ static void CO_ENTRY co_shares(void *arg)
     begin();
     co_add("{'driver':'file','node-name':'f','filename':'/a.img'}", NULL);
     co_add("{'driver':'qcow2','node-name':'a','file':'f'}", NULL);
-    co_add("{'driver':'raw','node-name':'r','file':'f'}",
-           "Permission conflict on node 'f': permissions 'write' are both required by node 'a' (uses node 'f' as 'file' "
-           "child) and unshared by node 'r' (uses node 'f' as 'file' child).");
+    co_add("{'driver':'raw','node-name':'r','file':'f'}", NULL); /* nobody uses it */
+    co_add("{'driver':'qcow2','node-name':'a2','file':'f'}",
+           "Permission conflict on node 'f': permissions 'write, resize' are both required by node 'a' (uses node 'f' as "
+           "'file' child) and unshared by node 'a2' (uses node 'f' as 'file' child).");
     co_add("{'driver':'file','node-name':'g','filename':'/c.img'}", NULL);
     co_add("{'driver':'qcow2','node-name':'c1','file':'g','read-only':true}", NULL);
     co_add("{'driver':'qcow2','node-name':'c2','file':'g','read-only':true}", NULL);
     co_add("{'driver':'qcow2','node-name':'c3','file':'g'}",
            "Permission conflict on node 'g': permissions 'write, resize' are both required by node 'c3' (uses node 'g' as "
-           "'file' child) and unshared by node 'c1' (uses node 'g' as 'file' child).");
+           "'file' child) and unshared by node 'c2' (uses node 'g' as 'file' child).");
     co_add("{'driver':'file','node-name':'ro','filename':'/b.img','read-only':true}", NULL);
     co_add("{'driver':'qcow2','node-name':'b','file':'ro'}", "Block node is read-only");
     node = co_add("{'driver':'raw','node-name':'b','file':'ro'}", NULL);
