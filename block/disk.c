@@ -69,7 +69,8 @@ void co_disk_free(struct disk *disk)
 {
     struct disk_follower *f;
 
-    assert(disk->in_flight == 0 && !disk->gone);
+    assert(!disk->gone);
+    assert(disk->in_flight == 0);
     while ((f = LIST_FIRST(&disk->followers))) {
         LIST_REMOVE(f, link);
         f->gone(f);

@@ -84,9 +84,9 @@ static int find_disk(struct device *dev, struct error *err)
         return disk_from_node(dev, root, err);
     }
     other = device_of(dev->disk);
-    if (other) {
+    if (other || dev->disk->qdev) { /* a device that is on its way out is in no list, and takes the disk along */
         error_set(err,
-                  json_object_get(other->properties, "drive")
+                  !other || json_object_get(other->properties, "drive")
                       ? "Drive '%s' is already in use by another device"
                       : "Drive '%s' is already in use because it has been automatically connected to another device "
                         "(did you need 'if=none' in the drive options?)",

@@ -136,6 +136,24 @@ static void co_rows(const struct row *rows, size_t n, enum given how)
     co_bench_end();
 }
 
+/* A device that is on its way out takes its disk along, though it is in no list any more. */
+static CO_ENTRY void co_leaving(void *arg)
+{
+    static const struct row taken = { "{'driver':'virtio-blk','drive':'d'}", "Drive 'd' is already in use by another device" };
+    struct disk *disk;
+
+    co_bench_begin();
+    disk = disk_find("d");
+    disk->qdev = mem_strdup("/machine/peripheral/gone/virtio-backend");
+    co_row(&taken, PLUGGED);
+    co_bench_end();
+}
+
+static void the_disk_of_a_leaving_device_is_taken(void **state)
+{
+    loop_run_co(co_leaving, NULL);
+}
+
 /* --- Values by type ------------------------------------------------------------------------------ */
 
 #define V "{'driver':'virtio-blk','drive':'n',"
@@ -604,6 +622,7 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_disk_of_a_leaving_device_is_taken),
         cmocka_unit_test(json_properties_are_checked_by_type),
         cmocka_unit_test(word_properties_are_checked_by_spelling),
         cmocka_unit_test(models_say_what_they_want),
