@@ -135,7 +135,7 @@ setup() {
     qemu-img create -q -f qcow2 a.img 1M
     run mg --clock virtual -blockdev driver=qcow2,node-name=n,file.driver=file,file.filename=a.img \
         -device virtio-blk,drive=n,id=v \
-        -guest profile=preserve,rate_iops=0,bs=64k,iodepth=1 -c 'sleep 100ms' -c 'guest v stop' -c 'qemu-io n "write -P 7 0 1M"' \
+        -guest profile=preserve,rate_iops=0,bs=64k,iodepth=1 -c 'sleep 100ms' -c 'guest v stop' -c 'qemu-io -d /machine/peripheral/v/virtio-backend "write -P 7 0 1M"' \
         -c 'guest v start' -c 'sleep 100ms' -c 'expect guest clean' -c 'info guest v' -c '!guest w stop' \
         -c 'guest v stop' -c 'expect read v 0 1M pattern 7' -c 'expect chain v = a' -c 'info chain v' -c '!info chain w'
     assert_status 0
