@@ -49,9 +49,17 @@ static int group_add(const struct object *object, struct error *err)
     return throttle_group_new(object->id, object->properties, err);
 }
 
+/* All limits, or one of them as "x-NAME". */
 static json_t *group_get(const char *id, const char *property)
 {
-    return strcmp(property, "limits") ? NULL : throttle_group_get(id);
+    json_t *limits = throttle_group_get(id), *one;
+
+    if (!strcmp(property, "limits")) {
+        return limits;
+    }
+    one = strncmp(property, "x-", 2) ? NULL : json_incref(json_object_get(limits, property + 2));
+    json_decref(limits);
+    return one;
 }
 
 const struct object_type object_kinds[] = {
