@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "core/keyval.h"
+#include "core/mem.h"
+#include "core/text.h"
 #include "img/command.h"
 
 int img_open_args(const struct img_args *args, struct img_open *out)
@@ -22,8 +24,10 @@ int img_open_args(const struct img_args *args, struct img_open *out)
 
 static void warn_of_flag(const char *flag, const char *key, bool on, void *unused)
 {
+    AUTOFREE char *shown = text_shown(key);
+
     img_complain("warning: short-form boolean option '%s' deprecated", flag);
-    fprintf(stderr, "Please use %s=%s instead\n", key, on ? "on" : "off");
+    fprintf(stderr, "Please use %s=%s instead\n", shown, on ? "on" : "off");
 }
 
 /* "driver=qcow2,file.filename=x": a tree, as -blockdev takes it.  A first word without a key is a node's name. */

@@ -9,8 +9,10 @@
 
 #include "block/blockdev.h"
 #include "core/keyval.h"
+#include "core/mem.h"
 #include "core/message.h"
 #include "core/stream.h"
+#include "core/text.h"
 #include "hw/ignored.h"
 #include "hw/object.h"
 #include "start/option-rows.h"
@@ -139,9 +141,10 @@ int take_msg(struct options *o, const struct given *g, struct error *err)
 static void warn_of_flag(const char *flag, const char *key, bool on, void *arg)
 {
     const struct given *g = arg;
+    AUTOFREE char *shown = text_shown(key);
 
     message("%s: warning: short-form boolean option '%s' deprecated", g->shown, flag);
-    fprintf(stderr, "Please use %s=%s instead\n", key, on ? "on" : "off");
+    fprintf(stderr, "Please use %s=%s instead\n", shown, on ? "on" : "off");
 }
 
 void warn_of_flags(const struct given *g, bool implied)
