@@ -90,10 +90,10 @@ wait_for_jobs() {
     local fio=$! beside=0
     sleep 0.2
     for i in 1 2 3 4; do
+        ! kill -0 $fio 2>/dev/null || beside=$((beside + 1)) # however long this one takes here
         run hmp "snapshot_blkdev spare over$i.img" 'block_stream spare'
         [ -z "$output" ] || fail "$output"
         wait_for_jobs
-        ! kill -0 $fio 2>/dev/null || beside=$((beside + 1))
         sleep 0.2
     done
     [ $beside -gt 0 ] || fail "fio was too early: nothing ran beside it"
