@@ -141,9 +141,9 @@ int take_msg(struct options *o, const struct given *g, struct error *err)
 static void warn_of_flag(const char *flag, const char *key, bool on, void *arg)
 {
     const struct given *g = arg;
-    AUTOFREE char *shown = text_shown(key);
+    AUTOFREE char *where = text_shown(g->shown), *word = text_shown(flag), *shown = text_shown(key);
 
-    message("%s: warning: short-form boolean option '%s' deprecated", g->shown, flag);
+    message("%s: warning: short-form boolean option '%s' deprecated", where, word);
     fprintf(stderr, "Please use %s=%s instead\n", shown, on ? "on" : "off");
 }
 
