@@ -89,18 +89,20 @@ void co_throttle(struct throttle_member *m, bool write, uint64_t bytes)
 {
     struct throttle_group *g = m->group;
     struct throttle_waiter w = { .bytes = bytes };
+    uint64_t now = loop_now(), wait;
 
     if (!g || m->drained || all_drained) {
         return;
     }
-    if (!g->pending[write] && !throttle_limits_wait(&g->limits, write, loop_now())) {
+    wait = throttle_limits_wait(&g->limits, write, now);
+    if (!g->pending[write] && !wait) {
         throttle_limits_account(&g->limits, write, bytes);
         return;
     }
     w.co = co_self();
     TAILQ_INSERT_TAIL(&m->waiting[write], &w, link);
     if (!g->pending[write]++) {
-        dispatch(g, write);
+        loop_timer_arm(&g->timers[write], now + wait); /* dispatch() would ask the clock again, and might wake us before we sleep */
     }
     co_suspend();
 }
