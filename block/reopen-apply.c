@@ -265,8 +265,8 @@ static void co_undo(struct changes *all, size_t switched)
     for (size_t i = all->count; i-- > 0;) {
         struct change *c = &all->list[i];
 
-        if (c->laid_down) {
-            c->node->driver->co_set_writable(c->node, true, NULL);
+        if (c->laid_down && c->node->driver->co_set_writable(c->node, true, NULL) < 0) {
+            c->node->read_only = true; /* it cannot write any more */
         }
     }
 }

@@ -46,6 +46,9 @@ static const struct {
     { 1, "small:faults~438696:inner/4k-counts64/grow+snapshot&snapshot-group+commit+commit" },
     /* A disk that blockdev-reopen opened anew had no size meanwhile. */
     { 3, "two/4k-v3/write-whole+snapshot-existing&reopen&snapshot-node" },
+    /* A node that a failed blockdev-reopen could not make writable again was written to. */
+    { 1, "small:faults~242160:raw/4k-lazy/discard-span~135257+copy-on-read~81869+blockdev-create~363200&"
+         "shrink~613165&zero-whole~916520+discard-span~141525+write-part~110626+reopen+grow~65470" },
 };
 
 static struct batch usual(void)
