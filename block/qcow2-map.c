@@ -349,7 +349,20 @@ static int co_write_table(struct qcow2 *q, uint64_t old, uint64_t offset)
     return ret < 0 ? ret : co_io_write(q->file, offset, table, q->cluster_size);
 }
 
-/* An empty table where nothing was ever written is written with the generation that links it, and once, not twice. */
+/*
+ * A table that is empty, where nothing was ever written, is written with the generation that links it, and once, not twice.  Its
+ * room is taken from the host at once: when the disk is full this request must fail, not the write of a table that
+ * all the data behind it needs.
+ */
+static int co_new_table(struct qcow2 *q, uint64_t offset, uint64_t guest)
+{
+    if (co_io_allocate(q->file, offset, q->cluster_size) < 0) {
+        return co_write_table(q, 0, offset);
+    }
+    qcow2_cache_born(q->l2_cache, offset, offset + piece_within(q, guest));
+    return 0;
+}
+
 static int co_link_table(struct qcow2 *q, uint64_t l1_index, uint64_t guest)
 {
     uint64_t old = q->l1[l1_index] & QCOW2_L1_OFFSET_MASK, file_end = q->file_end, offset;
@@ -358,11 +371,7 @@ static int co_link_table(struct qcow2 *q, uint64_t l1_index, uint64_t guest)
     if (ret < 0) {
         return ret;
     }
-    if (old == 0 && offset / q->cluster_size >= file_end) {
-        qcow2_cache_born(q->l2_cache, offset, offset + piece_within(q, guest));
-    } else {
-        ret = co_write_table(q, old, offset);
-    }
+    ret = old == 0 && offset / q->cluster_size >= file_end ? co_new_table(q, offset, guest) : co_write_table(q, old, offset);
     if (ret < 0) {
         co_qcow2_free_unlinked(q, offset, 1);
         return ret;
