@@ -43,7 +43,7 @@ static const struct row json_trees[] = {
     { "{'driver':'file','filename':'/a','cache':{'writeback':true}}", "Parameter 'cache.writeback' is unexpected" },
     { "{'driver':'qcow2','file':'node','l2-cache-size':'1'}",
       "Invalid parameter type for 'l2-cache-size', expected: integer" },
-    { "{'driver':'qcow2','file':'node','l2-cache-size':-1}", "Parameter 'l2-cache-size' expects a non-negative number below 2^64" },
+    { "{'driver':'qcow2','file':'node','l2-cache-size':-1}", NULL }, /* it is an integer; qcow2 says no when it is opened */
     { "{'driver':'qcow2','file':'node','l2-cache-size':1048576}", NULL },
 };
 
@@ -58,7 +58,7 @@ static const struct row word_trees[] = {
     { "{'driver':'qcow2','file':'node','l2-cache-size':'0x100000'}", NULL },
     { "{'driver':'qcow2','file':'node','l2-cache-size':'1M'}", "Parameter 'l2-cache-size' expects integer" },
     { "{'driver':'qcow2','file':'node','l2-cache-size':''}", "Parameter 'l2-cache-size' expects integer" },
-    { "{'driver':'qcow2','file':'node','l2-cache-size':'-5'}", "Parameter 'l2-cache-size' expects a non-negative number below 2^64" },
+    { "{'driver':'qcow2','file':'node','l2-cache-size':'-5'}", NULL },
     { "{'driver':'file','filename':'/a','read-only':[]}", "Parameter 'read-only' expects 'on' or 'off'" },
     { "{'driver':'qcow2','file':'node','l2-cache-size':[]}", "Parameter 'l2-cache-size' expects integer" },
     { "{'driver':'qcow2','file':'node','l2-cache-size':'99999999999999999999'}",
@@ -167,7 +167,7 @@ static const struct row named[] = {
     { "json:{'driver':'qcow2','file':{'driver':'file','filename':'/a.img'}}", NULL },
     { "json:{'driver':'qcow2','filename':'/a.img'}", NULL },
     { "json:{'driver':'file','filename':'/a.img'}", NULL },
-    { "json:{", "Could not parse the JSON options: string or '}' expected near end of file" },
+    { "json:{", "Could not parse the JSON options: JSON parse error, premature EOI" },
     { "json:[]", "Invalid JSON object given" },
     { "json:{'driver':'qcow2'}", "A block device must be specified for \"file\"" },
     { "nbd:unix:/x", "Unknown protocol 'nbd'" },
