@@ -38,7 +38,7 @@ setup() {
         timeout -s KILL "$i" "$MERGANSER" -drive file=b.img,if=virtio,format=qcow2 -guest profile=none -c 'commit virtio0' \
             </dev/null >/dev/null 2>&1 3>&- || true
         # Whoever was killed keeps the lock until its requests have ended.
-        timeout 20 sh -c 'until qemu-img info b.img >/dev/null 2>&1; do sleep 0.02; done'
+        timeout 20 sh -c 'until qemu-img info --backing-chain b.img >/dev/null 2>&1; do sleep 0.02; done'
         qemu-img compare -q b.img before.raw
     done
     run mg -drive file=b.img,if=virtio,format=qcow2 -guest profile=none -c 'commit virtio0'
