@@ -104,20 +104,26 @@ static int co_next_held(struct commit *c, uint64_t *offset)
 
 static int co_commit_all(struct commit *c, bool (*stop)(void *arg), void *arg)
 {
-    uint64_t offset = 0;
+    uint64_t offset = 0, done = 0, size = c->top->size;
     int ret = co_next_held(c, &offset);
 
-    while (ret == 0 && offset < c->top->size) {
-        uint64_t start = ROUND_DOWN(offset, WINDOW), end = MIN(start + WINDOW, c->top->size);
+    while (ret == 0 && offset < size) {
+        uint64_t start = ROUND_DOWN(offset, WINDOW), end = MIN(start + WINDOW, size);
 
         if (stop && stop(arg)) {
             return -EINTR;
         }
         ret = co_node_populate(c->top, start, end - start, co_commit_window, c);
-        offset = end;
+        offset = done = end;
         if (ret == 0) {
             ret = co_next_held(c, &offset);
         }
+    }
+    /* The last cluster may hold something behind the end alone, where no map looks: subclusters that were left there when
+     * the disk was made shorter. */
+    if (ret == 0 && done < size) {
+        offset = ROUND_DOWN(size - 1, WINDOW);
+        ret = co_node_populate(c->top, offset, size - offset, co_commit_window, c);
     }
     return ret;
 }

@@ -103,6 +103,7 @@ static void draw(struct world *w, struct random *rnd)
                                              .times = 1 });
         break;
     case 6:
+        w->tearing = true;
         io_sim_fault(&(struct io_sim_fault){ .kind = IO_SIM_FAULT_SHORT,
                                              .after = random_below(rnd, AFTER_MAX / 4),
                                              .times = 1 + random_below(rnd, 8) });

@@ -311,6 +311,30 @@ bool model_judge_one(const struct model *m, const struct model_bounds *bounds, u
     return find_value(m, bounds, sector, bytes) >= 0;
 }
 
+/* Bytes that begin (or end) the sector as one of these values does. */
+static unsigned longest(const struct model *m, const struct model_bounds *bounds, uint32_t sector, const uint8_t *bytes, bool end)
+{
+    unsigned most = 0;
+
+    for (unsigned v = bounds->of[sector].floor; v <= bounds->of[sector].issued; v++) {
+        uint32_t value = m->sector[sector].value[v];
+        uint8_t want[MODEL_SECTOR];
+        unsigned n = 0;
+
+        model_pattern(value & DISCARDED ? 0 : value, sector, want);
+        while (n < MODEL_SECTOR && (end ? want[MODEL_SECTOR - 1 - n] == bytes[MODEL_SECTOR - 1 - n] : want[n] == bytes[n])) {
+            n++;
+        }
+        most = MAX(most, n);
+    }
+    return most;
+}
+
+bool model_judge_torn(const struct model *m, const struct model_bounds *bounds, uint32_t sector, const uint8_t *bytes)
+{
+    return longest(m, bounds, sector, bytes, false) + longest(m, bounds, sector, bytes, true) >= MODEL_SECTOR;
+}
+
 uint32_t model_judge(const struct model *m, const struct model_bounds *bounds,
                      const uint8_t *content)
 {

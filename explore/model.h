@@ -101,6 +101,9 @@ uint32_t model_judge(const struct model *model, const struct model_bounds *bound
 /* The same for one sector. */
 bool model_judge_one(const struct model *model, const struct model_bounds *bounds, uint32_t sector,
                      const uint8_t *bytes);
+/* May a reader be shown the beginning of one of its values and the end of another? That is so when somebody writes the sector
+ * meanwhile, and transfers end within it. */
+bool model_judge_torn(const struct model *model, const struct model_bounds *bounds, uint32_t sector, const uint8_t *bytes);
 /* After a crash: what is there now is where work goes on.  `durable`: and nothing else can come
  * back. */
 void model_adopt(struct model *model, const struct model_bounds *bounds, const uint8_t *content,

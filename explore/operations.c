@@ -135,7 +135,8 @@ static void judge_read(struct world *w, const struct operation *op, struct range
         uint32_t sector = model_sector_at(&w->model, r.at + at);
 
         bounds->of[sector].floor = before->of[sector].floor;
-        if (!model_judge_one(&w->model, bounds, sector, buf + at)) {
+        if (!model_judge_one(&w->model, bounds, sector, buf + at) &&
+            !(w->tearing && model_judge_torn(&w->model, bounds, sector, buf + at))) {
             world_break(w, 4, "%s: sector %u shows what it never held", op->name, sector);
         }
     }

@@ -85,6 +85,7 @@ struct world {
     unsigned begun, active; /* operations: all so far; under way */
     bool faulty;   /* the disk fails: requests may, too */
     bool lying;    /* ... or it lies about anything: faults.h says what holds then */
+    bool tearing;  /* transfers may end within a sector */
     bool dropping; /* ... in a way that a new process cannot know of */
     enum job_on_error job_policy; /* what jobs do then */
     unsigned step;                     /* of the plan: the first one that may not have ended */

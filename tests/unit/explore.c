@@ -49,6 +49,11 @@ static const struct {
     /* A node that a failed blockdev-reopen could not make writable again was written to. */
     { 1, "small:faults~242160:raw/4k-lazy/discard-span~135257+copy-on-read~81869+blockdev-create~363200&"
          "shrink~613165&zero-whole~916520+discard-span~141525+write-part~110626+reopen+grow~65470" },
+    /* A commit left zeroes behind the end of a disk that had become shorter. */
+    { 1, "small:two/16k-ext/grow-part~474992+commit+zero-whole~734590+shrink~659108+commit" },
+    /* Not bad: a transfer that ended within a sector while somebody wrote there. */
+    { 1, "small:faults~302876:raw-top/4k-zstd/zero-whole+discard-span+discard-span+zero-keep+create+create+"
+         "read+write-part+grow-part+write-whole&read~762591&write-far~33429" },
 };
 
 static struct batch usual(void)
