@@ -224,14 +224,14 @@ static void want_write(struct node **path, size_t n, bool on)
     }
 }
 
-/* The files first on the way up and last on the way down: a writer never stands above what cannot be written.  The permission to
- * write is there before anybody can, and until nobody can any more. */
 /* Files have a life of their own that somebody else has made. */
 static struct node *own_file(const struct node *node, bool own)
 {
     return own && node->file && node->file->monitor_owned ? NULL : node->file;
 }
 
+/* The files first on the way up and last on the way down: a writer never stands above what cannot be written.  The permission to
+ * write is there before anybody can, and until nobody can any more. */
 static int co_set_writable(struct node *node, bool writable, bool own, struct error *err)
 {
     struct node **path = NULL;
