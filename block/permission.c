@@ -327,29 +327,28 @@ static int tell(const struct order *o, struct error *err)
     return ret;
 }
 
-int permissions_judge(struct error *err)
+static int pass(bool telling, struct error *err)
 {
     struct order o = { NULL, 0, 0 };
     int ret;
 
     derive(&o);
     ret = judge(&o, err);
-    free(o.nodes);
-    return ret;
-}
-
-int permissions_settle(struct error *err)
-{
-    struct order o = { NULL, 0, 0 };
-    int ret;
-
-    derive(&o);
-    ret = judge(&o, err);
-    if (ret == 0) {
+    if (ret == 0 && telling) {
         ret = tell(&o, err);
     }
     free(o.nodes);
     return ret;
+}
+
+int permissions_judge(struct error *err)
+{
+    return pass(false, err);
+}
+
+int permissions_settle(struct error *err)
+{
+    return pass(true, err);
 }
 
 int permission_of_new_file(const struct node *format, struct error *err)
