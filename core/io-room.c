@@ -74,8 +74,8 @@ static void give_back_run(void *arg)
     struct io_room *room = ((struct request *)arg)->room;
     struct stat st;
 
-    if (!fstat(room->fd, &st) && room->to > (uint64_t)st.st_size && ftruncate(room->fd, st.st_size)) {
-        room->to = 0;
+    if (!fstat(room->fd, &st) && room->to > (uint64_t)st.st_size) {
+        (void)!ftruncate(room->fd, st.st_size); /* what stays is only room, and used again */
     }
     close(room->fd);
     room->to = 0;
