@@ -442,13 +442,19 @@ static const char *const wait_words[] = { "all", "ready", "done", NULL };
 /* What may be expected, and of whom. */
 static void expect_words(const char *before, const char *typed, completion_offer *offer, void *to)
 {
-    static const char *const subjects[] = { "chain", "job", "no jobs", "read", "guest clean" };
+    static const char *const subjects[] = { "chain", "job", "no", "read", "guest" };
     bool of_disk = !strcmp(before, "chain") || !strcmp(before, "read");
     struct disk *disk;
     struct job *job;
 
     for (size_t i = 0; !strcmp(before, "expect") && i < ARRAY_SIZE(subjects); i++) {
         offer(to, subjects[i]);
+    }
+    if (!strcmp(before, "no")) {
+        offer(to, "jobs");
+    }
+    if (!strcmp(before, "guest")) {
+        offer(to, "clean");
     }
     TAILQ_FOREACH(disk, &all_disks, link) {
         if (of_disk && *disk->id) {
@@ -461,7 +467,6 @@ static void expect_words(const char *before, const char *typed, completion_offer
         }
     }
 }
-
 
 const struct command script_commands[] = {
     {

@@ -176,7 +176,7 @@ static bool need_quotes(const struct completion *c)
 {
     for (size_t i = 0; i < c->count; i++) {
         if (strpbrk(c->words[i], IN_QUOTES)) {
-            return strncmp(c->words[i], "no jobs", 7) && strncmp(c->words[i], "guest clean", 11);
+            return true;
         }
     }
     return false;
