@@ -24,6 +24,7 @@
 #include "explore/checker.h"
 #include "jobs/job.h"
 #include "monitor/monitor.h"
+#include "tests/unit/sim-world.h"
 #include "tests/unit/tree-rows.h"
 
 #define SIZE (1u << 20)
@@ -281,18 +282,9 @@ static void CO_ENTRY co_every_want_at_every_call(void *arg)
 
 static void a_commit_ends_well_whatever_is_wanted_of_its_disk_meanwhile(void **state)
 {
-    static const struct driver *const drivers[] = { &driver_file, &driver_raw, &driver_qcow2, NULL };
-
-    loop_init(LOOP_CLOCK_VIRTUAL, 1);
-    io_init();
-    io_sim_init();
-    io_engine_set_default(io_engine_find("sim"));
-    node_set_drivers(drivers);
+    sim_begin(1);
     loop_run_co(co_every_want_at_every_call, NULL);
-    io_sim_fini();
-    io_fini();
-    loop_fini();
-    co_pool_drain();
+    sim_end();
 }
 
 int main(void)

@@ -22,6 +22,7 @@
 #include "core/loop.h"
 #include "core/mem.h"
 #include "jobs/job.h"
+#include "tests/unit/sim-world.h"
 #include "tests/unit/tree-rows.h"
 
 #define SIZE (1u << 20)
@@ -250,20 +251,11 @@ static void CO_ENTRY co_every_verb_at_every_call(void *arg)
 
 static void a_new_image_is_whole_or_not_said_to_be_made_whatever_the_operator_does(void **state)
 {
-    static const struct driver *const drivers[] = { &driver_file, &driver_raw, &driver_qcow2, NULL };
-
-    loop_init(LOOP_CLOCK_VIRTUAL, 1);
-    io_init();
-    io_sim_init();
-    io_engine_set_default(io_engine_find("sim"));
-    node_set_drivers(drivers);
+    sim_begin(1);
     for (size_t i = 0; i < ARRAY_SIZE(makings); i++) {
         loop_run_co(co_every_verb_at_every_call, (void *)makings[i]);
     }
-    io_sim_fini();
-    io_fini();
-    loop_fini();
-    co_pool_drain();
+    sim_end();
 }
 
 int main(void)

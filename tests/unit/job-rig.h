@@ -27,6 +27,7 @@
 #include "core/loop.h"
 #include "core/mem.h"
 #include "jobs/job.h"
+#include "tests/unit/sim-world.h"
 
 #define MIB (1ull << 20)
 
@@ -67,11 +68,7 @@ static inline ssize_t co_medium_copy(struct io_file *src, uint64_t src_off, stru
 
 static inline int rig_setup(void **state)
 {
-    static const struct driver *const drivers[] = { &driver_file, &driver_raw, &driver_qcow2, NULL };
-
-    loop_init(LOOP_CLOCK_VIRTUAL, 5);
-    io_init();
-    io_sim_init();
+    sim_begin(5);
     memset(&medium, 0, sizeof(medium));
     medium.sim = io_engine_find("sim");
     medium.engine = *medium.sim;
@@ -79,15 +76,12 @@ static inline int rig_setup(void **state)
     medium.engine.co_write = co_medium_write;
     medium.engine.co_copy = co_medium_copy;
     io_engine_set_default(&medium.engine);
-    node_set_drivers(drivers);
     return 0;
 }
 
 static inline int rig_teardown(void **state)
 {
-    io_sim_fini();
-    io_fini();
-    loop_fini();
+    sim_end();
     return 0;
 }
 

@@ -37,6 +37,7 @@
 #include "monitor/events.h"
 #include "monitor/handlers.h"
 #include "start/drive.h"
+#include "tests/unit/sim-world.h"
 
 #define LIFE_SIZE (2u << 20)
 #define LIFE_PIECE 65536u
@@ -300,19 +301,13 @@ static void co_life_make(void *arg)
 /* The world for a table: its chain is made once.  Layers that are to be merged away had better be dense (a bit for each). */
 static void life_begin(unsigned layers, unsigned dense, const char *cluster_size)
 {
-    static const struct driver *const drivers[] = { &driver_qcow2, &driver_raw, &driver_file, NULL };
-
     if (life_broken) {
         fail_msg("an earlier failure has left its world behind");
     }
     memset(&life, 0, sizeof(life));
     life.layers = layers;
     co_queue_init(&life.step);
-    loop_init(LOOP_CLOCK_VIRTUAL, 1);
-    io_init();
-    io_sim_init();
-    io_engine_set_default(io_engine_find("sim"));
-    node_set_drivers(drivers);
+    sim_begin(1);
     machine_init(64 << 20);
     events_init();
     job_listen(&life_ears);
@@ -327,9 +322,7 @@ static void life_end(void)
     guest_set_default(NULL, NULL);
     machine_fini();
     io_sim_snapshot_free(life.fresh);
-    io_sim_fini();
-    io_fini();
-    loop_fini();
+    sim_end();
 }
 
 /* --- One life ---------------------------------------------------------------------------------- */

@@ -25,6 +25,7 @@
 #include "core/loop.h"
 #include "core/mem.h"
 #include "export/nbd-session.h"
+#include "tests/unit/sim-world.h"
 
 extern const struct driver driver_raw;
 
@@ -64,16 +65,11 @@ static CO_ENTRY void disk_down(void *arg)
 
 static int setup(void **state)
 {
-    static const struct driver *const drivers[] = { &driver_file, &driver_raw, NULL };
     struct nbd_export_spec spec = { .name = "disk", .description = "the only one", .writable = true };
     struct error err = ERROR_INIT;
 
     alarm(60); /* a client that waits for ever is a failure */
-    loop_init(LOOP_CLOCK_VIRTUAL, 5);
-    io_init();
-    io_sim_init();
-    io_engine_set_default(io_engine_find("sim"));
-    node_set_drivers(drivers);
+    sim_begin(5);
     loop_run_co(disk_up, NULL);
     strcpy(dir, "/tmp/merganser-unit.XXXXXX");
     assert_non_null(mkdtemp(dir));

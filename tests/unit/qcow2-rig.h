@@ -25,19 +25,14 @@
 #include "core/io-sim.h"
 #include "core/loop.h"
 #include "core/mem.h"
+#include "tests/unit/sim-world.h"
 
 static char rig_dir[] = "/tmp/merganser-unit.XXXXXX";
 static char rig_file[sizeof(rig_dir) + 16];
 
 static inline int rig_setup(void **state)
 {
-    static const struct driver *const drivers[] = { &driver_file, &driver_raw, &driver_qcow2, NULL };
-
-    loop_init(LOOP_CLOCK_VIRTUAL, 11);
-    io_init();
-    io_sim_init();
-    io_engine_set_default(io_engine_find("sim"));
-    node_set_drivers(drivers);
+    sim_begin(11);
     if (!mkdtemp(rig_dir)) {
         return -1;
     }
@@ -49,9 +44,7 @@ static inline int rig_teardown(void **state)
 {
     unlink(rig_file);
     rmdir(rig_dir);
-    io_sim_fini();
-    io_fini();
-    loop_fini();
+    sim_end();
     return 0;
 }
 

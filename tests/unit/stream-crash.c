@@ -25,14 +25,13 @@
 #include "core/loop.h"
 #include "core/mem.h"
 #include "jobs/job.h"
+#include "tests/unit/sim-world.h"
 
 #define SIZE (2u << 20)
 #define BLOCK 2048u
 #define BLOCKS (SIZE / BLOCK)
 #define LAYERS 4
 #define CUTS_A_POINT 5
-
-static const struct driver *const drivers[] = { &driver_qcow2, &driver_raw, &driver_file, NULL };
 
 struct variant {
     const char *name;
@@ -325,16 +324,10 @@ static void crash(const struct variant *variant)
 {
     memset(&run, 0, sizeof(run));
     run.variant = variant;
-    loop_init(LOOP_CLOCK_VIRTUAL, 1);
+    sim_begin(1);
     random_seed(&run.rnd, 3);
-    io_init();
-    io_sim_init();
-    io_engine_set_default(io_engine_find("sim"));
-    node_set_drivers(drivers);
     loop_run_co(co_whole, NULL);
-    io_sim_fini();
-    io_fini();
-    loop_fini();
+    sim_end();
 }
 
 static void flattening_survives_every_cut(void **state)

@@ -46,19 +46,24 @@ static inline void judge(const struct row *row, struct error *err)
     error_clear(err);
 }
 
+/* The node that was made of these options; one that was not is a failure that says why.  Takes `tree`. */
+static inline struct node *made_of(const char *text, json_t *tree, struct node *node, struct error *err)
+{
+    json_decref(tree);
+    if (!node) {
+        print_message("%s: %s\n", text, err->text);
+    }
+    assert_non_null(node);
+    return node;
+}
+
 /* A node that is the caller's alone, as a drive's; it must come up. */
 static inline struct node *co_tree_open(const char *text)
 {
     struct error err = ERROR_INIT;
     json_t *tree = tree_of(text);
-    struct node *node = co_node_open(NULL, tree, &err);
 
-    json_decref(tree);
-    if (!node) {
-        print_message("%s: %s\n", text, err.text);
-    }
-    assert_non_null(node);
-    return node;
+    return made_of(text, tree, co_node_open(NULL, tree, &err), &err);
 }
 
 /* A node that the monitor has; it must come up. */
@@ -66,14 +71,8 @@ static inline struct node *co_tree_add(const char *text)
 {
     struct error err = ERROR_INIT;
     json_t *tree = tree_of(text);
-    struct node *node = co_blockdev_add(tree, false, &err);
 
-    json_decref(tree);
-    if (!node) {
-        print_message("%s: %s\n", text, err.text);
-    }
-    assert_non_null(node);
-    return node;
+    return made_of(text, tree, co_blockdev_add(tree, false, &err), &err);
 }
 
 #endif
