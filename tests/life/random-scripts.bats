@@ -1,18 +1,18 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Random scripts of an operator, each with its seed: see random-script beside this file.
+# Random scripts of an operator, each with its seed: see random_script.py beside this file.
 
 load ../lib.bash
 
 @test "twenty random scripts end well on the virtual clock" {
     run timeout -k 5 100 "$TOP/scripts/life" 20 1
     assert_status 0
-    [[ ${lines[-1]} == "20 scripts, 0 bad, "* ]]
+    [ "${lines[-1]}" = "20 rounds, 0 bad" ]
 }
 
 @test "random script 11 ends well on the real clock" {
-    run "$TOP/tests/life/random-script" 11 real
+    run timeout -k 5 100 "$TOP/scripts/life" 1 11 --real
     assert_status 0
 }
 
@@ -20,10 +20,23 @@ load ../lib.bash
     printf '#!/bin/sh\nexit 6\n' >wrong && chmod +x wrong
     MERGANSER=$PWD/wrong run timeout -k 5 100 "$TOP/scripts/life" 1 7
     assert_status 1
-    assert_output "seed 7: exit code 6"
-    assert_output "random-script 7"
-    [[ $output == *"1 scripts, 1 bad, "* ]]
-    rm -r "$(sed -n 's/^images: //p' <<<"$output")"
+    assert_output "BAD: exit code 6"
+    assert_output "again: MERGANSER=$PWD/wrong scripts/life 1 7 --keep"
+    [ "${lines[-1]}" = "1 rounds, 1 bad" ]
+}
+
+@test "words that mean nothing are refused in one line, and nothing is played" {
+    local words
+    for words in "life" "life 0" "life 1 x" "soak nan" "soak 1 --rounds -1"; do
+        # shellcheck disable=SC2086
+        run "$TOP/scripts/"$words
+        assert_status 2
+        [ "${#lines[@]}" = 1 ]
+        assert_output "(try --help)"
+    done
+    MERGANSER=$PWD/nobody run "$TOP/scripts/soak" 1
+    assert_status 2
+    assert_output "nobody is no program"
 }
 
 @test "the judge of contents accepts old sectors and stamps of their own place, and nothing else" {

@@ -2,11 +2,11 @@
 """One round of the soak: several lives of the program over one chain, each but the last ended by SIGKILL.
 
     made        five differing layers on real files, in the working directory
-    a life      two guests write; the operator streams, commits, snapshots, cancels, pauses, writes and flushes by himself
-                (in a range that the guest leaves alone); at a random moment the process is killed
+    a life      a guest writes; the operator streams, commits, snapshots, makes new images, cancels, pauses, writes and flushes
+                by himself (in a range that the guest leaves alone); at a random moment the process is killed
     judged      every image by qemu-img check; the chain's names; every sector. What the operator flushed must be there,
                 what he wrote later may be; the guest's sectors are old or its own stamps for that place
-    the last    the merges that were interrupted run again to their end, then `quit`
+    the last    the commit and the merges that were interrupted run again to their end, then `quit`
 
 The soak sees the program from outside only: its sockets, its files, its exit code. The moment of a kill is real time, so a
 seed repeats what is drawn, not what happens. chain.Bad says what was wrong.
@@ -37,10 +37,13 @@ class Killed(Exception):
 class Round:
     """What is known of the chain: what each sector may hold, what each header may name, which image is the top."""
 
-    def __init__(self, seed):
+    def __init__(self, seed, counts):
+        self.counts = counts  # a Counter
+        counts.update(dict.fromkeys(("kills", "merges", "commits", "repeated commits", "snapshots", "new images"), 0))
         self.rnd = random.Random(seed)
         self.before = chain.make(self.rnd, "ABCDE")
-        self.top, self.next_top, self.snapshots = "file-E.img", None, 0
+        self.top, self.next_top, self.snapshots, self.committing = "file-E.img", None, 0, False
+        self.made = {}     # name of a new image that is told to be whole: its size
         self.profile = self.rnd.choice(("stamp", "stamp", "preserve"))
         self.trims = self.profile == "stamp" and self.rnd.random() < 0.5
         self.known = {}    # address of a sector: what it may hold; the first is what is flushed
@@ -48,7 +51,7 @@ class Round:
         self.backing["file-A.img"] = {None}
         self.jobs = {}     # id: (target, base) of those that were started
         self.again = []    # streams that were interrupted
-        self.kills = self.completed = self.version = 0
+        self.version = 0
         self.process = self.qmp = None
 
     # --- The program -------------------------------------------------------------------------------------------------
@@ -104,7 +107,7 @@ class Round:
         if "error" in data:
             raise chain.Bad(f"the job on {target} failed: {data['error']}")
         self.backing[target] = {base}
-        self.completed += 1
+        self.counts["merges"] += 1
 
     # --- The operator ------------------------------------------------------------------------------------------------
 
@@ -157,6 +160,7 @@ class Round:
         if "error" not in answer:
             self.backing[name] = {self.top}
             self.top = name
+            self.counts["snapshots"] += 1
         elif os.path.exists(name):
             raise chain.Bad(f"a snapshot was refused and left {name}")
 
@@ -189,7 +193,30 @@ class Round:
 
     def commit(self):
         """Refused while a job uses the images."""
-        self.hmp("commit virtio0")
+        self.committing = True
+        self.counts["commits"] += self.hmp("commit virtio0") == ""
+        self.committing = False
+
+    def make_job(self, **options):
+        job = f"make{self.version}"
+        self.version += 1
+        answer = self.ask("blockdev-create", job_id=job, options=options)
+        if "error" in answer:
+            raise chain.Bad(f"blockdev-create of {options}: {answer['error']}")
+        try:
+            state = self.qmp.concluded(job)
+        except (OSError, EOFError) as why:
+            raise Killed() from why
+        if "error" in state:
+            raise chain.Bad(f"blockdev-create of {options}: {state['error']}")
+
+    def make(self):
+        name, size = f"new{self.version}", self.rnd.randrange(1, 2000) << 16
+        self.make_job(driver="file", filename=name, size=0)
+        self.make_job(driver="qcow2", file={"driver": "file", "filename": name}, size=size,
+                      preallocation=self.rnd.choice(("off", "metadata")))
+        self.made[name] = size
+        self.counts["new images"] += 1
 
     def stop_and_go(self):
         self.ask("stop")
@@ -204,7 +231,7 @@ class Round:
 
     def operate(self):
         rows = ((25, self.stream), (12, self.snapshot), (25, self.write), (12, self.flush), (10, self.on_a_job),
-                (5, self.commit), (4, self.stop_and_go), (2, lambda: self.ask("system_reset")), (10, self.look))
+                (8, self.commit), (4, self.make), (4, self.stop_and_go), (2, lambda: self.ask("system_reset")), (10, self.look))
         while True:
             self.rnd.choices([row[1] for row in rows], [row[0] for row in rows])[0]()
             time.sleep(self.rnd.random() ** 3 * 0.1)
@@ -256,10 +283,19 @@ class Round:
         for name in sorted(os.listdir(".")):
             if name.endswith(".img"):
                 chain.check(name, leaks=True)
+        self.judge_made()
         now = chain.content(self.top)
         chain.judge(now, self.before, self.profile, self.trims, self.known)
         for address in self.known:
             self.known[address] = [now[address:address + chain.SECTOR]]
+
+    def judge_made(self):
+        for name, size in self.made.items():
+            chain.check(name)
+            if self.info(name)["virtual-size"] != size:
+                raise chain.Bad(f"{name} was made with {size} bytes and has {self.info(name)['virtual-size']}")
+            os.remove(name)
+        self.made.clear()
 
     def sabotage(self):
         """Spoil one sector of data that the chain shows."""
@@ -292,19 +328,21 @@ class Round:
             code = self.process.wait()
         if code != -signal.SIGKILL:
             raise chain.Bad(f"the program ended by itself with {code}")
-        self.kills += 1
+        self.counts["kills"] += 1
         self.again = [job[0] for job in self.jobs.values()]
         self.wait_unlocked()
         self.take_top()
 
     def last_life(self):
-        """What was interrupted runs again, then everything is merged into the top."""
+        """What was interrupted runs again, then everything is merged into the top. A commit first: it wants no jobs."""
         self.jobs = {}
         self.start()
         timer = threading.Timer(LIFE_MAX, self.kill)
         timer.start()
         try:
             layers = self.layers()
+            if self.committing and len(layers) > 1:
+                self.commit_again()
             for target in [i for i in range(1, len(layers) - 1) if layers[i][0] in self.again]:
                 self.stream_this(layers, target, None)
                 self.until_jobs_end()
@@ -323,6 +361,12 @@ class Round:
             self.process.wait()
         if code != 0:
             raise chain.Bad(f"exit code {code} after the last life")
+
+    def commit_again(self):
+        answer = self.hmp("commit virtio0")
+        if answer:
+            raise chain.Bad(f"the commit that was interrupted is not done: {answer}")
+        self.counts["repeated commits"] += 1
 
     def until_jobs_end(self):
         while self.jobs:
