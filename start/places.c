@@ -206,7 +206,7 @@ static json_t *word_keys(const char *word, struct error *err)
     if (!strcmp(word, "stdio") || !strcmp(word, "null")) {
         return keys_of(word, NULL, NULL);
     }
-    if (!strncmp(word, "none", 4) || !strcmp(word, "vc") || !strncmp(word, "vc:", 3)) {
+    if (!strcmp(word, "vc") || !strncmp(word, "vc:", 3)) {
         return keys_of("null", NULL, NULL);
     }
     if (!strncmp(word, "file:", 5)) {

@@ -93,8 +93,8 @@ int take_blockdev(struct options *o, const struct given *g, struct error *err)
     return add_tree(&o->disks.blockdevs, &o->disks.blockdev_count, g, "driver", err);
 }
 
-/* -device help, -device MODEL,help */
-static bool device_help(json_t *keys, const char *name)
+/* -device help, -device MODEL,help: a model that is not there is no failure here, as with QEMU. */
+static bool device_help(const struct given *g, json_t *keys, const char *name)
 {
     const struct device_model *model = device_model_find(name);
     bool wanted = json_object_get(keys, "help") || json_object_get(keys, "?");
@@ -105,6 +105,9 @@ static bool device_help(json_t *keys, const char *name)
     }
     if (model && wanted) {
         device_print_properties(stdout, model);
+    } else if (wanted && !device_is_ignored(name)) {
+        fprintf(stderr, "merganser: %s: Device '%s' not found\n", g->shown, name);
+        return true;
     }
     return model && wanted;
 }
@@ -123,7 +126,7 @@ int take_device(struct options *o, const struct given *g, struct error *err)
         return -EINVAL;
     }
     name = json_string_value(json_object_get(keys, "driver"));
-    if (name && (device_help(keys, name) || device_is_ignored(name))) {
+    if (name && (device_help(g, keys, name) || device_is_ignored(name))) {
         o->done = o->done || !device_is_ignored(name);
         if (!o->done) {
             ignored_note(g->shown);

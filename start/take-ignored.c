@@ -238,7 +238,8 @@ static int check_place(struct options *o, const struct given *g, struct error *e
     struct chardev_spec spec;
     const char *word = !strncmp(g->value, "mon:", 4) ? g->value + 4 : g->value;
     struct error why = ERROR_INIT;
-    int ret = !strcmp(word, "pty") || !strncmp(word, "/dev/", 5) || !strncmp(word, "chardev:", 8)
+    bool none = !strcmp(word, "none") && strcmp(g->row->name, "debugcon"); /* which must have a place, as -qmp must */
+    int ret = none || !strcmp(word, "pty") || !strncmp(word, "/dev/", 5) || !strncmp(word, "chardev:", 8)
                   ? (spec = (struct chardev_spec){ .kind = CHARDEV_NONE }, 0)
                   : place_from_word(word, g->shown, &spec, &why);
 

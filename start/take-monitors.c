@@ -121,7 +121,12 @@ int take_monitor(struct options *o, const struct given *g, struct error *err)
         *mon = (struct option_mon){ mem_strdup(g->shown), mem_strdup(g->value + 8), qmp, place.style.pretty };
         return 0;
     }
-    ret = place_from_word(g->value, g->shown, &place.spec, err);
+    if (!qmp && !strncmp(g->value, "none", 4)) {
+        place.spec = (struct chardev_spec){ .kind = CHARDEV_NONE };
+        ret = 0;
+    } else {
+        ret = place_from_word(g->value, g->shown, &place.spec, err);
+    }
     if (ret == 0 && place.spec.kind == CHARDEV_STDIO) {
         ret = refuse_stdio_twice(o, err);
     }

@@ -73,6 +73,19 @@ refused() {
     refused 1 "-qmp unix:$long,server: UNIX socket path '$long' is too long" -drive if=none -qmp "unix:$long,server"
 }
 
+@test "-device MODEL,help of a model that is not there says so, and is no failure" {
+    run "$MERGANSER" -device foo,help
+    assert_status 0
+    assert_output "merganser: -device foo,help: Device 'foo' not found"
+}
+
+@test "none is a place for human monitors and ports only" {
+    refused 1 "-qmp none: 'none' is not a valid char driver" -drive if=none -qmp none
+    refused 1 "-debugcon none: 'none' is not a valid char driver" -drive if=none -debugcon none
+    run mg -drive if=none -monitor none -serial none -parallel none -gdb none -c quit
+    assert_status 0
+}
+
 @test "what -guest says wrong is refused" {
     qemu-img create -q -f qcow2 a.img 64M
     refused 1 "-guest foo=1: Invalid parameter 'foo'" -guest foo=1 -hda a.img
