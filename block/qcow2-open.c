@@ -25,15 +25,10 @@
 #include "block/blockdev.h"
 #include "block/qcow2.h"
 #include "core/bytes.h"
-#include "core/keyval.h"
 #include "core/mem.h"
-#include "core/size.h"
 
 #define FIRST_READ 4096u
 #define PIECE_MAX 4096u              /* bytes of a table that are cached at once */
-#define L2_BUDGET_WRITABLE (1u << 20) /* 8 GiB of disk with clusters of 64 KiB */
-#define L2_BUDGET_READ_ONLY (128u << 10)
-#define REFCOUNT_BUDGET (256u << 10)
 
 static int qcow2_probe(const uint8_t *head, size_t len, const char *filename)
 {
@@ -186,17 +181,6 @@ int co_qcow2_load_reftable(struct qcow2 *q)
 
 /* --- Reading and writing ---------------------------------------------------------------------- */
 
-static size_t budget(uint64_t asked, size_t fallback)
-{
-    return asked ? MIN(asked, SIZE_MAX / 2) : fallback;
-}
-
-/* A layer that is only read gets little: the chain map remembers what it said. */
-static size_t l2_budget(const struct qcow2 *q, bool writable)
-{
-    return budget(q->l2_budget, writable ? L2_BUDGET_WRITABLE : L2_BUDGET_READ_ONLY);
-}
-
 static int co_repair(struct qcow2 *q, struct error *err)
 {
     int ret = co_qcow2_rebuild_refcounts(q, err);
@@ -277,8 +261,7 @@ static int co_enter_writable(struct qcow2 *q, struct error *err)
         ret = co_repair(q, err);
     }
     if (!ret) {
-        q->ref_cache = qcow2_cache_new(q, MIN(q->cluster_size, PIECE_MAX),
-                                       budget(q->refcount_budget, REFCOUNT_BUDGET));
+        q->ref_cache = qcow2_cache_new(q, MIN(q->cluster_size, PIECE_MAX), qcow2_refcount_budget(q));
         if (!q->refcount_budget) {
             qcow2_cache_share(q->ref_cache);
         }
@@ -303,7 +286,7 @@ static int co_qcow2_set_writable(struct node *node, bool writable, struct error 
     if (writable) {
         ret = co_enter_writable(q, err);
         if (!ret) {
-            qcow2_cache_set_budget(q->l2_cache, l2_budget(q, true));
+            qcow2_cache_set_budget(q->l2_cache, qcow2_l2_budget(q, true));
         }
         return ret;
     }
@@ -313,107 +296,17 @@ static int co_qcow2_set_writable(struct node *node, bool writable, struct error 
         return ret;
     }
     leave_writable(q);
-    qcow2_cache_set_budget(q->l2_cache, l2_budget(q, false));
+    qcow2_cache_set_budget(q->l2_cache, qcow2_l2_budget(q, false));
     return 0;
 }
 
 /* --- Open and close --------------------------------------------------------------------------- */
 
-/* `both` bytes for both caches: who was not given a part of its own gets what is left, counts a quarter of all at most. */
-static int divide_budget(struct qcow2 *q, uint64_t both, struct error *err)
-{
-    if (q->l2_budget && q->refcount_budget) {
-        error_set(err, "cache-size, l2-cache-size and refcount-cache-size may not be set at the same time");
-        return -EINVAL;
-    }
-    if (q->l2_budget > both || q->refcount_budget > both) {
-        error_set(err, "%s may not exceed cache-size", q->l2_budget > both ? "l2-cache-size" : "refcount-cache-size");
-        return -EINVAL;
-    }
-    if (!q->refcount_budget) {
-        q->refcount_budget = MAX(q->l2_budget ? both - q->l2_budget : MIN(both / 4, (uint64_t)REFCOUNT_BUDGET), 1u);
-    }
-    if (!q->l2_budget) {
-        q->l2_budget = MAX(both - q->refcount_budget, 1u);
-    }
-    return 0;
-}
-
-static int take_overlap_check(struct node *node, struct error *err)
-{
-    json_t *whole = json_object_get(node->options, "overlap-check");
-    const char *check = json_string_value(json_is_object(whole) ? json_object_get(whole, "template") : whole);
-
-    json_object_del(node->unused, "overlap-check");
-    if (check && strcmp(check, "none") && strcmp(check, "constant") && strcmp(check, "cached") && strcmp(check, "all")) {
-        error_set(err, "Unsupported value '%s' for qcow2 option 'overlap-check'. Allowed are any of the following: "
-                       "none, constant, cached, all", check);
-        return -EINVAL;
-    }
-    return 0;
-}
-
-/* What tunes QEMU's driver and has no counterpart here (counts are always kept exactly): checked, nothing more. */
-static int take_idle_options(struct node *node, struct error *err)
-{
-    static const char *const switches[] = { "pass-discard-request", "pass-discard-snapshot",
-                                            "pass-discard-other" };
-    uint64_t interval = 0;
-
-    if (node_option_size(node, "cache-clean-interval", &interval, err)) {
-        return -EINVAL;
-    }
-    if (interval > UINT32_MAX) {
-        error_set(err, "Cache clean interval too big");
-        return -EINVAL;
-    }
-    for (size_t i = 0; i < ARRAY_SIZE(switches); i++) {
-        bool on;
-
-        if (node_option_bool(node, switches[i], &on, err) < 0) {
-            return -EINVAL;
-        }
-    }
-    return take_overlap_check(node, err);
-}
-
-/* Those that can only be judged when the header is known. */
-static int check_options(struct qcow2 *q, struct error *err)
-{
-    uint64_t entry = q->cluster_size;
-    bool lazy = false;
-
-    if (node_option_size(q->node, "l2-cache-entry-size", &entry, err) || node_option_bool(q->node, "lazy-refcounts", &lazy, err)) {
-        return -EINVAL;
-    }
-    if (entry < NODE_SECTOR || entry > q->cluster_size || (entry & (entry - 1))) {
-        error_set(err, "L2 cache entry size must be a power of two between %u and the cluster size (%u)", NODE_SECTOR,
-                  q->cluster_size);
-        return -EINVAL;
-    }
-    if (lazy && q->h.version < 3) {
-        error_set(err, "Lazy refcounts require a qcow2 image with at least qemu 1.1 compatibility level");
-        return -EINVAL;
-    }
-    return 0;
-}
-
-static int take_options(struct qcow2 *q, struct error *err)
-{
-    uint64_t both = 0;
-    int ret = node_option_size(q->node, "l2-cache-size", &q->l2_budget, err);
-
-    ret = ret ? ret : node_option_size(q->node, "refcount-cache-size", &q->refcount_budget, err);
-    ret = ret ? ret : node_option_size(q->node, "cache-size", &both, err);
-    ret = ret ? ret : take_idle_options(q->node, err);
-    return ret || !both ? ret : divide_budget(q, both, err);
-}
-
 static int co_load(struct qcow2 *q, struct error *err)
 {
     struct node *node = q->node;
     uint64_t file_size;
-    int ret = take_options(q, err);
+    int ret = qcow2_take_options(q, err);
 
     if (ret) {
         return ret;
@@ -429,7 +322,7 @@ static int co_load(struct qcow2 *q, struct error *err)
         return ret;
     }
     derive(q);
-    ret = check_options(q, err);
+    ret = qcow2_check_options(q, err);
     if (ret) {
         return ret;
     }
@@ -449,7 +342,7 @@ static int co_load(struct qcow2 *q, struct error *err)
         }
     }
     q->l2_cache = qcow2_cache_new(q, q->slice_entries * q->l2_entry_size,
-                                  l2_budget(q, q->writable));
+                                  qcow2_l2_budget(q, q->writable));
     if (!q->l2_budget) {
         qcow2_cache_share(q->l2_cache);
     }

@@ -5,7 +5,8 @@
  *   qcow2-header.c     parse, validate and build the header and its extensions
  *   qcow2-header-write.c  how the header changes on disk: fields, bits, the backing pointer
  *   qcow2-snapshots.c  the table of internal snapshots
- *   qcow2-open.c       open, close, the driver's table, options, describe
+ *   qcow2-open.c       open, close, the driver's table, describe
+ *   qcow2-options.c    the driver's options
  *   qcow2-create.c     make new images
  *   qcow2-layout.c     where everything lies in a new image
  *   qcow2-check.c      walk all references and count them
@@ -260,6 +261,15 @@ const struct qcow2_snapshot *qcow2_snapshot_find(const struct qcow2 *q, const ch
 int co_qcow2_load_table(struct qcow2 *q, uint64_t offset, uint64_t entries, uint64_t room, uint64_t **out);
 /* Read the reference count table that q->h names into q->reftable. */
 int co_qcow2_load_reftable(struct qcow2 *q);
+
+/* --- qcow2-options.c -------------------------------------------------------------------------- */
+/* What node->options say of caches and such.  0; -EINVAL with `err`: values that none of them takes, or not together. */
+int qcow2_take_options(struct qcow2 *q, struct error *err);
+/* The same for what can only be judged when the header is known. */
+int qcow2_check_options(struct qcow2 *q, struct error *err);
+/* Bytes for the cache of L2 tables and for that of reference counts. */
+size_t qcow2_l2_budget(const struct qcow2 *q, bool writable);
+size_t qcow2_refcount_budget(const struct qcow2 *q);
 
 /* --- qcow2-create.c, qcow2-check.c, qcow2-compress.c ------------------------------------------ */
 int co_qcow2_create(const char *path, json_t *options, struct error *err);
