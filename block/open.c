@@ -15,8 +15,6 @@
 #include "block/open.h"
 #include "block/path.h"
 #include "block/permission.h"
-#include "core/json-parse.h"
-#include "core/keyval.h"
 #include "core/mem.h"
 
 #define PROBE_BYTES 2048
@@ -296,69 +294,6 @@ static struct node *co_open_format(const struct open_request *req, json_t *optio
     return co_node_finish_open(node, err);
 }
 
-/* A name in the place of the file is that of a node, for which no more can be said. */
-static bool file_is_node_with_options(const json_t *tree)
-{
-    const char *key;
-    json_t *value;
-
-    if (!json_is_string(json_object_get(tree, "file"))) {
-        return false;
-    }
-    json_object_foreach((json_t *)tree, key, value) {
-        if (!strncmp(key, "file.", 5)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* "json:{...}" as a file name: a tree, of which a part may be said with dots ("file.filename"). */
-static json_t *parse_json_name(const char *text, struct error *err)
-{
-    struct error why = ERROR_INIT;
-    json_t *tree = json_parse_text(text, &why), *nested = NULL;
-
-    if (!tree) {
-        error_prepend(&why, "Could not parse the JSON options: ");
-        error_move(err, &why);
-    } else if (!json_is_object(tree)) {
-        error_set(err, "Invalid JSON object given");
-    } else if (file_is_node_with_options(tree)) {
-        error_set(err, "Cannot reference an existing block device with additional options or a new filename");
-    } else {
-        nested = keyval_nest(tree, err);
-    }
-    json_decref(tree);
-    return nested;
-}
-
-/* Such a name carries options; those given beside it win. */
-static json_t *merge_json_name(const char **filename, json_t *options, struct error *err)
-{
-    if (!*filename || strncmp(*filename, "json:", 5) != 0) {
-        return options ? json_copy(options) : json_object();
-    }
-    json_t *merged = parse_json_name(*filename + 5, err);
-
-    if (!merged) {
-        return NULL;
-    }
-    if (options) {
-        json_object_update(merged, options);
-    }
-    if (json_object_get(merged, "filename") && !json_object_get(merged, "file")) {
-        json_object_set_new(merged, "file",
-                            json_pack("{s:O}", "filename", json_object_get(merged, "filename")));
-        json_object_del(merged, "filename");
-        if (!strcmp(json_string_value(json_object_get(merged, "driver")) ?: "", "file")) {
-            json_object_del(merged, "driver"); /* a protocol named where a format stands: probe above it */
-        }
-    }
-    *filename = NULL;
-    return merged;
-}
-
 /* A node and its file, or a protocol node alone. */
 static struct node *co_open_pair(const struct open_request *req, json_t *options, const char *filename,
                                  bool read_only, struct error *err)
@@ -429,7 +364,7 @@ static struct node *co_open_levels(const struct open_request *req, json_t **leve
 static struct node *co_open_layer(const struct open_request *req, struct error *err)
 {
     const char *filename = req->filename;
-    json_t *options = merge_json_name(&filename, req->options, err), *child;
+    json_t *options = open_merge_json_name(&filename, req->options, err), *child;
     json_t **levels = mem_calloc(1, sizeof(*levels));
     struct node *node = NULL;
     bool below_format = false;

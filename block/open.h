@@ -17,6 +17,9 @@ const char *open_child_key(json_t *options);
 /* Names for which a driver knows what they mean (struct driver, parse_name), the one given beside the options and that of their
  * child, become options; deeper ones are no shorthand.  *filename is NULL when it was one.  Negative: err. */
 int open_expand_names(const char **filename, json_t *options, struct error *err);
+/* The options that count: a copy of `options` (or none: NULL), and those that *filename carries if it is a "json:" name, which
+ * is NULL then.  NULL: err. */
+json_t *open_merge_json_name(const char **filename, json_t *options, struct error *err);
 /* It has its edges and asks for what it needs of them. */
 void node_enter_opening(struct node *node);
 /* Its end if it does not come to more; lets go of its file.  Suspends. */
