@@ -52,6 +52,24 @@ def seconds(work):
     return time.monotonic() - start
 
 
+def of_runs(run):
+    """Several figures of the same runs: what this returns makes a function that picks one of them, and whose n-th call is about
+    the n-th run."""
+    done = {}
+
+    def figure(pick):
+        calls = {}
+
+        def value(emulator):
+            n = calls[emulator] = calls.get(emulator, 0) + 1
+            runs = done.setdefault(emulator, [])
+            if n > len(runs):
+                runs.append(run(emulator))
+            return pick(runs[n - 1])
+        return value
+    return figure
+
+
 def new_top(top, size, options=""):
     if os.path.exists(top):
         os.unlink(top)
@@ -112,8 +130,6 @@ class Stream:
                 program.monitor("qemu-io virtio0 flush")
             took = time.monotonic() - start
             self.processor = (program.processor() - before) / took
-            if emulator is Merganser:
-                self.loop = program.monitor("info loop").strip().splitlines()
         self.judge(emulator.name)
         os.unlink(self.top)
         return self.data / MIB / took
@@ -422,39 +438,25 @@ def with_guest(scale, folder, emulator, total, action):
 
 def guest_under_job(scale):
     folder = scale.image(images.flat, scale.full)
-    last = {}
+    alone = Stream(folder, scale.full)
 
     def stream(program):
         program.execute("block-stream", device="virtio0")
         program.wait_job()
 
     def run(emulator):
-        last[emulator] = with_guest(scale, folder, emulator, scale.full, stream)
-        return last[emulator]
+        spans, took = with_guest(scale, folder, emulator, scale.full, stream)
+        busy = percentile(spans["busy"], 0.99)
+        return {"p99 during the job": busy,
+                "p99 during the job / idle": busy / percentile(spans["idle"], 0.99),
+                "longest stall": spans["after"][-1] / 1000,
+                "job's time / alone": took / (scale.full / MIB / alone.run(emulator))}
 
-    def again(emulator):
-        return last.get(emulator) or run(emulator)
-
-    def p99(emulator):
-        return percentile(run(emulator)[0]["busy"], 0.99)
-
-    def factor(emulator):
-        found = again(emulator)[0]
-        return percentile(found["busy"], 0.99) / percentile(found["idle"], 0.99)
-
-    def stall(emulator):
-        return again(emulator)[0]["after"][-1] / 1000
-
-    alone = Stream(folder, scale.full)
-
-    def slower(emulator):
-        return again(emulator)[1] / (scale.full / MIB / alone.run(emulator))
-
-    for name, unit, goal, figure in (("p99 during the job", "us", "below QEMU's", p99),
-                                     ("p99 during the job / idle", "x", "<= 1.5", factor),
-                                     ("longest stall", "ms", "< 5 ms", stall),
-                                     ("job's time / alone", "x", "<= 1.2", slower)):
-        yield Variant(name, unit, goal, lambda f=figure: f(Merganser), lambda f=figure: f(Qemu))
+    figure = of_runs(run)
+    for name, unit, goal in (("p99 during the job", "us", "below QEMU's"), ("p99 during the job / idle", "x", "<= 1.5"),
+                             ("longest stall", "ms", "< 5 ms"), ("job's time / alone", "x", "<= 1.2")):
+        value = figure(lambda found, name=name: found[name])
+        yield Variant(name, unit, goal, lambda v=value: v(Merganser), lambda v=value: v(Qemu))
 
 
 def bare_flushes(folder, count):
@@ -485,40 +487,33 @@ def bare_flushes(folder, count):
 def snapshot_latency(scale):
     folder = scale.image(images.flat, scale.part)
     count = 50 if scale.quick else 500
-    last = {}
-
-    def action(program):
-        times = []
-        for n in range(count):
-            path = os.path.join(folder, f"snapshot-{n}.img")
-            times.append(seconds(lambda p=path: program.execute(
-                "blockdev-snapshot-sync", device="virtio0", **{"snapshot-file": p, "format": "qcow2"})))
-        last["times"] = times
+    names = [os.path.join(folder, f"snapshot-{n}.img") for n in range(count)]
+    tenth = max(count // 10, 1)
 
     def run(emulator):
+        times = []
+
+        def action(program):
+            for name in names:
+                times.append(seconds(lambda: program.execute(
+                    "blockdev-snapshot-sync", device="virtio0", **{"snapshot-file": name, "format": "qcow2"})))
         try:
             found = with_guest(scale, folder, emulator, scale.part, action)[0]
         finally:
-            for n in range(count):
-                path = os.path.join(folder, f"snapshot-{n}.img")
-                if os.path.exists(path):
-                    os.unlink(path)
-        tenth = max(count // 10, 1)
-        last[emulator] = (found["busy"][-1] / 1000,
-                          statistics.median(last["times"][-tenth:]) / statistics.median(last["times"][:tenth]),
-                          statistics.median(last["times"]) * 1000)
-        return last[emulator]
+            for name in names:
+                if os.path.exists(name):
+                    os.unlink(name)
+        return {"longest stall of the guest": found["busy"][-1] / 1000,
+                "last tenth / first tenth": statistics.median(times[-tenth:]) / statistics.median(times[:tenth]),
+                "one snapshot": statistics.median(times) * 1000}
 
-    for index, (name, unit, goal) in enumerate((("longest stall of the guest", "ms", "< 5 ms"),
-                                                ("last tenth / first tenth", "x", "1: constant in depth"),
-                                                ("one snapshot", "ms", ""))):
-        def figure(emulator, index=index):
-            if index == 0:
-                run(emulator)
-            return (last.get(emulator) or run(emulator))[index]
-        yield Variant(f"{count}: {name}", unit, goal, lambda f=figure: f(Merganser), lambda f=figure: f(Qemu))
-        if index == 0:
-            yield Variant(f"{count}: {name}, beside fdatasync()", unit, "", lambda: run(Merganser)[0],
+    figure = of_runs(run)
+    for name, unit, goal in (("longest stall of the guest", "ms", "< 5 ms"),
+                             ("last tenth / first tenth", "x", "1: constant in depth"), ("one snapshot", "ms", "")):
+        value = figure(lambda found, name=name: found[name])
+        yield Variant(f"{count}: {name}", unit, goal, lambda v=value: v(Merganser), lambda v=value: v(Qemu))
+        if name == "longest stall of the guest":
+            yield Variant(f"{count}: {name}, beside fdatasync()", unit, "", lambda n=name: run(Merganser)[n],
                           lambda: bare_flushes(folder, count), "fdatasync")
 
 

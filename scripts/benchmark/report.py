@@ -22,6 +22,7 @@ class Result:
         self.case, self.variant = case, variant
         self.ours, self.theirs = [], []
         self.failure = None
+        self.longest_turn = (0, "")   # ns, and whose it was, of our loop in all runs
 
     def ratio(self):
         """How many times better we are: above 1 is good whatever the unit."""
@@ -47,7 +48,8 @@ class Result:
     def to_json(self):
         return {"case": self.case, "variant": self.variant.name, "unit": self.variant.unit,
                 "goal": self.variant.goal, "against": self.variant.against, "ours": self.ours,
-                "theirs": self.theirs, "ratio": self.ratio(), "failure": self.failure}
+                "theirs": self.theirs, "ratio": self.ratio(), "failure": self.failure,
+                "longest_turn": {"ns": self.longest_turn[0], "by": self.longest_turn[1]}}
 
 
 HEAD = ["case", "unit", "merganser", "beside", "times better", "goal"]
@@ -60,6 +62,18 @@ def table(results):
     lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() + " |" for row in rows]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(lines)
+
+
+def turns(results):
+    """The longest turn of our loop in each case, as text; empty when nobody has told one."""
+    longest = {}
+    for result in results:
+        longest[result.case] = max(longest.get(result.case, (0, "")), result.longest_turn)
+    return "\n".join(f"{case}: {turn_text(turn)}" for case, turn in longest.items() if turn[0])
+
+
+def turn_text(turn):
+    return f"longest turn of merganser's loop: {number(turn[0] / 1e6)} ms, by {turn[1]}"
 
 
 def save(path, machine, calibration, results):

@@ -15,6 +15,8 @@ bench() {
     assert_output " QEMU "
     [ "$(jq -r '.results[0] | "\(.case) \(.ours | length) \(.theirs | length)"' all.json)" = "stream-flat 1 1" ]
     jq -e '.calibration["memcpy, MiB/s"] > 0' all.json
+    assert_output "longest turn of merganser's loop: "
+    jq -e '.results[0].longest_turn | .ns > 0 and .by != ""' all.json
     assert_clean merganser-bench/flat-16777216/chain.img
     [ ! -e merganser-bench/flat-16777216/top.img ]
 }
@@ -32,7 +34,7 @@ def say(**words):
     stream.flush()
 say(QMP={})
 for line in stream:
-    say(**{"return": ""})
+    say(**{"return": {}})
     if "block-stream" in line:
         say(event="BLOCK_JOB_COMPLETED", data={})
 END
