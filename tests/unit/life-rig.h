@@ -250,6 +250,21 @@ static void co_life_wait(bool (*reached)(void *arg), void *arg, const char *what
     }
 }
 
+/* For such waits. */
+static inline bool life_is_over(void *arg)
+{
+    struct life_job *j = arg;
+
+    return j->last == JOB_NULL || j->last == JOB_CONCLUDED;
+}
+
+static inline bool life_is_gone(void *arg)
+{
+    struct life_job *j = arg;
+
+    return j->last == JOB_NULL;
+}
+
 /* --- Making ----------------------------------------------------------------------------------- */
 
 /* Of eight pieces a layer holds one, a dense one seven; whole, or the first part of it. */
@@ -327,6 +342,7 @@ static void life_end(void)
 
 /* --- One life ---------------------------------------------------------------------------------- */
 
+/* `policy`: "werror=stop" or the like, or NULL. */
 static json_t *life_drive_keys(const char *policy)
 {
     json_t *keys = json_pack("{s:s, s:s, s:s}", "if", "virtio", "format", "qcow2", "discard", "unmap");
@@ -342,13 +358,15 @@ static json_t *life_drive_keys(const char *policy)
         prefix = next;
     }
     if (policy) {
-        json_object_set_new(keys, "werror", json_string(policy));
+        AUTOFREE char *key = mem_strndup(policy, strcspn(policy, "="));
+
+        json_object_set_new(keys, key, json_string(strchr(policy, '=') + 1));
     }
     return keys;
 }
 
 /* Put everything together and let the guest run: so many requests a second, or NULL: none.  `policy` is the disk's for
- * writes that fail, or NULL. */
+ * requests that fail ("werror=stop"), or NULL. */
 static void co_life_start(const char *rate, const char *policy)
 {
     struct error err = ERROR_INIT;
@@ -410,12 +428,14 @@ static json_int_t life_guest(const char *counter)
     return n;
 }
 
-enum { GUEST_FAILS = 1, CLOSING_FAILS = 2 };
+enum { GUEST_FAILS = 1, CLOSING_FAILS = 2, SYNC_FAILED = 4 };
 
-/* All jobs have ended; the guest reads everything again; everything closes; every image is right.  `flags`: what must go wrong. */
+/* All jobs have ended; the guest reads everything again; everything closes; every image is right.  `flags`: what must go wrong;
+ * SYNC_FAILED: what was not flushed by then may be lost, clusters with it. */
 static void co_life_finish(const char *chain, unsigned flags)
 {
     bool guest_fails = flags & GUEST_FAILS, closing_fails = flags & CLOSING_FAILS;
+    bool durable_only = flags & (CLOSING_FAILS | SYNC_FAILED);
     struct error err = ERROR_INIT;
 
     for (unsigned i = 0; i < life.n_jobs; i++) {
@@ -440,12 +460,12 @@ static void co_life_finish(const char *chain, unsigned flags)
     life.ended = true;
     co_sleep_ns(2 * NS_PER_MS);
     io_sim_on_op(NULL, NULL);
-    const char *found = life_chain(life.top, closing_fails); /* nothing but what is durable counts then */
+    const char *found = life_chain(life.top, durable_only);
     life_check(!chain || strcmp(found, chain) == 0, "the chain is %s, not %s", found, chain);
     life_chain(life.top, true);
     for (char letter = 'A'; letter < 'A' + (char)life.layers; letter++) {
         struct life_reader reader;
-        checker_close(life_image(&reader, letter, closing_fails));
+        checker_close(life_image(&reader, letter, durable_only));
     }
 }
 

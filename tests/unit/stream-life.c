@@ -4,8 +4,8 @@
  * job ends then. The bench (life-rig.h) judges content, images, the order of events and what is durable; the tables here
  * say only what is expected.
  *
- * For each kind of stream every cell of `verbs` is one life; every cell of `faults` is one, too; several jobs on
- * neighbouring parts of one chain end in every order, finalized or cancelled.
+ * For each kind of stream every cell of `verbs` is one life; several jobs on neighbouring parts of one chain end in every
+ * order, each well, cancelled or failed.  stream-errors.c has the policies.
  */
 #include "tests/unit/life-rig.h"
 
@@ -62,25 +62,11 @@ static bool is_at(void *arg)
     }
 }
 
-static bool is_over(void *arg)
-{
-    struct life_job *j = arg;
-
-    return j->last == JOB_NULL || j->last == JOB_CONCLUDED;
-}
-
-static bool is_gone(void *arg)
-{
-    struct life_job *j = arg;
-
-    return j->last == JOB_NULL;
-}
-
 static bool is_paused(void *arg)
 {
     struct life_job *j = arg;
 
-    return j->job->paused || is_over(j);
+    return j->job->paused || life_is_over(j);
 }
 
 static void co_to_the_step(struct life_case *c)
@@ -143,8 +129,8 @@ static int co_slow(struct life_case *c, struct error *err)
     if (ret == 0) {
         co_sleep_ns(NS_PER_S);
         /* What is in flight at that moment may be the last there is to do. */
-        life_check(c->step >= LATE || !is_over(c->job), "a byte a second is too fast");
-        life_check(is_over(c->job) || job_set_speed(c->job->job, 0, NULL) == 0, "cannot set the speed again");
+        life_check(c->step >= LATE || !life_is_over(c->job), "a byte a second is too fast");
+        life_check(life_is_over(c->job) || job_set_speed(c->job->job, 0, NULL) == 0, "cannot set the speed again");
     }
     return ret;
 }
@@ -255,12 +241,12 @@ static void co_life_of_a_cell(void *arg)
         job_resume(c->job->job, NULL);
         job_finalize(c->job->job, NULL);
     }
-    co_life_wait(is_over, c->job, "the end");
+    co_life_wait(life_is_over, c->job, "the end");
     life_check(expect != 'x' || loop_now() - said < NS_PER_S / 5, "cancelled, and it goes on for %llu ns",
                (unsigned long long)(loop_now() - said));
     life_check(expect != 'x' || c->step > EARLY || c->job->job->offset < LIFE_SIZE / 2, "cancelled, and it copies on");
     job_dismiss(c->job->job, NULL);
-    co_life_wait(is_gone, c->job, "the very end");
+    co_life_wait(life_is_gone, c->job, "the very end");
     co_job_cancel_all();
     life_check(c->job->outcome == (expect == 'x' ? CANCELLED : COMPLETES), "outcome %d", c->job->outcome);
     snprintf(chain, sizeof(chain), "%s%s", life.top == 'S' ? "S" : "", expect == 'x' ? c->kind->undone : c->kind->done);
@@ -305,9 +291,11 @@ static void every_verb_does_what_it_should_at_every_step_of_a_whole_intermediate
 /* H to A: each one's base is the next one's target. */
 static const struct { char target, base, dropped; } neighbours[] = { { 'H', 'F', 'G' }, { 'F', 'D', 'E' }, { 'D', 'B', 'C' } };
 
+enum neighbour_end { FINALIZED, TAKEN_BACK, BROKEN, N_NEIGHBOUR_ENDS };
+
 struct together {
     unsigned n, order[3];
-    unsigned cancelled;  /* a bit for each job */
+    unsigned ends[3];    /* enum neighbour_end of each job */
     bool by_speed;       /* they end by themselves, in that order */
 };
 
@@ -316,7 +304,7 @@ static void expected_chain(const struct together *t, char *out)
     for (char letter = 'H'; letter >= 'A'; letter--) {
         bool gone = false;
         for (unsigned i = 0; i < t->n; i++) {
-            gone |= neighbours[i].dropped == letter && !(t->cancelled & 1u << i);
+            gone |= neighbours[i].dropped == letter && t->ends[i] == FINALIZED;
         }
         if (!gone) {
             *out++ = letter;
@@ -335,18 +323,31 @@ static bool all_pending(void *arg)
     return true;
 }
 
+static void end_neighbour(struct life_job *j, enum neighbour_end end)
+{
+    AUTOFREE char *path = mem_printf("/%c.img", j->target);
+    struct io_sim_fault no_header = { .path = path, .ops = IO_SIM_WRITE, .len = 4096, .times = 1 };
+
+    if (end == BROKEN) {
+        io_sim_fault(&no_header);
+    }
+    life_check((end == TAKEN_BACK ? job_cancel(j->job, true, NULL) : job_finalize(j->job, NULL)) == 0, "cannot end %s", j->id);
+}
+
 static void co_end_in_order(const struct together *t)
 {
+    static const enum outcome_of_job ends[] = { COMPLETES, CANCELLED, FAILS };
+
     for (unsigned i = 0; i < t->n; i++) {
         struct life_job *j = &life.jobs[t->order[i]];
 
         if (!t->by_speed) {
-            life_check((t->cancelled & 1u << t->order[i] ? job_cancel(j->job, true, NULL) : job_finalize(j->job, NULL)) == 0,
-                       "cannot end %s", j->id);
+            end_neighbour(j, t->ends[t->order[i]]);
         }
-        co_life_wait(is_gone, j, "the end");
+        co_life_wait(life_is_gone, j, "the end");
+        life_check(j->outcome == ends[t->ends[t->order[i]]], "%s: outcome %d", j->id, j->outcome);
         for (unsigned k = i + 1; k < t->n; k++) {
-            life_check(!is_over(&life.jobs[t->order[k]]), "job%u ended early", t->order[k]);
+            life_check(!life_is_over(&life.jobs[t->order[k]]), "job%u ended early", t->order[k]);
         }
     }
 }
@@ -379,7 +380,7 @@ static const unsigned orders[][3] = { { 0, 1, 2 }, { 0, 2, 1 }, { 1, 0, 2 }, { 1
 
 static void neighbouring_jobs_end_in_every_order(unsigned n)
 {
-    unsigned lives = 0;
+    unsigned lives = 0, ways = n == 2 ? N_NEIGHBOUR_ENDS * N_NEIGHBOUR_ENDS : N_NEIGHBOUR_ENDS * N_NEIGHBOUR_ENDS * N_NEIGHBOUR_ENDS;
 
     life_begin(8, DENSE_CEG, "65536");
     for (unsigned o = 0; o < ARRAY_SIZE(orders); o++) {
@@ -390,9 +391,11 @@ static void neighbouring_jobs_end_in_every_order(unsigned n)
                 t.order[k++] = orders[o][i];
             }
         }
-        for (unsigned how = 0; how <= 1u << n; how++, lives++) {
-            t.by_speed = how == 1u << n;
-            t.cancelled = t.by_speed ? 0 : how;
+        for (unsigned how = 0; how <= ways; how++, lives++) {
+            t.by_speed = how == ways;
+            for (unsigned i = 0, left = how; i < n; i++, left /= N_NEIGHBOUR_ENDS) {
+                t.ends[i] = t.by_speed ? FINALIZED : left % N_NEIGHBOUR_ENDS;
+            }
             life_run(co_lives_together, &t, "%u jobs, order %u%u%u, how %u", n, t.order[0], t.order[1], t.order[2], how);
         }
     }
@@ -410,140 +413,6 @@ static void three_neighbouring_jobs_end_in_every_order(void **state)
     neighbouring_jobs_end_in_every_order(3);
 }
 
-/* --- Errors of the job ------------------------------------------------------------------------------------------------------- */
-
-static const struct fault {
-    const char *name;
-    struct io_sim_fault plan;
-    bool closing_fails;  /* what could not be flushed is never forgotten */
-    const char *expect; /* for report, ignore, stop, enospc: fails, or stops; never after the copying */
-} faults[] = {
-    { "copying fails once", { .path = "/D.img", .ops = IO_SIM_COPY, .times = 1, .after = 2 }, false, "ffsf" },
-    { "copying fails for good", { .path = "/D.img", .ops = IO_SIM_COPY, .after = 1 }, false, "ffsf" },
-    { "the disk is full", { .path = "/D.img", .ops = IO_SIM_WRITE | IO_SIM_COPY, .error = ENOSPC, .after = 1 }, false, "ffss" },
-    { "nothing can be flushed", { .path = "/D.img", .ops = IO_SIM_FLUSH }, true, "ffff" },
-    { "the header cannot be written", { .path = "/D.img", .ops = IO_SIM_WRITE, .len = 4096 }, false, "ffff" },
-};
-enum { THEN_RESUME, THEN_CANCEL, N_THENS };
-static const char *const policy_names[] = { "report", "ignore", "stop", "enospc" };
-
-struct fault_case {
-    const struct fault *fault;
-    enum job_on_error policy;
-    int then;
-};
-
-static bool stands_or_over(void *arg)
-{
-    struct life_job *j = arg;
-
-    return j->job->paused || is_over(j);
-}
-
-static void co_life_with_a_fault(void *arg)
-{
-    const struct fault_case *c = arg;
-    struct stream_args args = { .has_speed = true, .speed = 8 << 20, .on_error = c->policy, .auto_finalize = true,
-                                .auto_dismiss = true };
-    bool stops = c->fault->expect[c->policy] == 's';
-    enum outcome_of_job expect = !stops ? FAILS : c->then == THEN_RESUME ? COMPLETES : CANCELLED;
-    struct error err = ERROR_INIT;
-
-    co_life_start(NULL, NULL); /* a guest would meet the fault itself */
-    io_sim_fault(&c->fault->plan);
-    struct life_job *j = co_life_stream(&args, 'D', 'A', &err);
-    life_check(j != NULL, "refused: %s", TEXT(err));
-    if (!j) {
-        return;
-    }
-    co_life_wait(stands_or_over, j, "the fault");
-    life_check(io_sim_faults_struck() > 0, "no fault has struck");
-    life_check(j->job->paused == stops, stops ? "it goes on" : "it stands still");
-    if (stops) {
-        life_check(j->job->io_status == (c->fault->plan.error == ENOSPC ? JOB_IO_NOSPACE : JOB_IO_FAILED), "io-status %d", j->job->io_status);
-        co_sleep_ns(NS_PER_S);
-        life_check(j->job->paused, "it does not wait");
-        io_sim_faults_clear();
-        life_check((c->then == THEN_RESUME ? job_resume(j->job, &err) : job_cancel(j->job, true, &err)) == 0, "%s", TEXT(err));
-        life_check(c->then != THEN_RESUME || j->job->io_status == JOB_IO_OK, "the io-status stays");
-    }
-    co_life_wait(is_gone, j, "the end");
-    life_check(j->outcome == expect, "outcome %d", j->outcome);
-    life_check((j->outcome != COMPLETES) == error_is_set(&j->job->err), "the error has no text");
-    co_life_finish(expect == COMPLETES ? "DA" : "DCBA", c->fault->closing_fails ? CLOSING_FAILS : 0);
-}
-
-static void every_policy_of_a_job_is_obeyed_and_it_recovers(void **state)
-{
-    life_begin(4, DENSE_B, "65536");
-    for (size_t f = 0; f < ARRAY_SIZE(faults); f++) {
-        for (int policy = 0; policy < 4; policy++) {
-            for (int then = 0; then < N_THENS; then++) {
-                struct fault_case c = { &faults[f], policy, then };
-                life_run(co_life_with_a_fault, &c, "%s, %s, %s", faults[f].name, policy_names[policy], then ? "cancel" : "resume");
-            }
-        }
-    }
-    life_end();
-}
-
-/* --- Errors of the guest's requests while a job runs --------------------------------------------------------------------------- */
-
-static const struct policy {
-    const char *name; /* werror */
-    bool stops_on_eio, stops_on_enospc, tells;
-} policies[] = {
-    { "report", false, false, true },
-    { "stop", true, true, false },
-    { "enospc", false, true, false },
-};
-
-struct policy_case {
-    const struct policy *policy;
-    int error;
-};
-
-static bool machine_stands_or_over(void *arg)
-{
-    return !machine_running() || is_over(arg);
-}
-
-static void co_life_with_a_failing_guest(void *arg)
-{
-    const struct policy_case *c = arg;
-    struct stream_args args = { .has_speed = true, .speed = 4 << 20, .auto_finalize = true, .auto_dismiss = true };
-    struct io_sim_fault fault = { .path = "/D.img", .ops = IO_SIM_WRITE, .error = c->error, .times = 3, .after = 5 };
-    bool stops = c->error == ENOSPC ? c->policy->stops_on_enospc : c->policy->stops_on_eio;
-    struct error err = ERROR_INIT;
-
-    co_life_start("3000", c->policy->name);
-    struct life_job *j = co_life_stream(&args, 'C', 'A', &err); /* does not touch D, where the guest writes */
-    life_check(j != NULL, "refused: %s", TEXT(err));
-    if (!j) {
-        return;
-    }
-    io_sim_fault(&fault);
-    co_life_wait(machine_stands_or_over, j, "the fault");
-    life_check(io_sim_faults_struck() > 0, "no fault has struck");
-    life_check(machine_running() != stops, stops ? "the machine runs" : "the machine stands");
-    life_check(!stops || machine_state() == RUN_IO_ERROR, "the machine is %s", machine_state_name());
-    co_life_wait(is_gone, j, "the end, whatever the guest does");
-    life_check(j->outcome == COMPLETES, "outcome %d", j->outcome);
-    co_life_finish("DCA", stops ? 0 : GUEST_FAILS);
-}
-
-static void every_policy_of_a_disk_is_obeyed_while_a_job_runs(void **state)
-{
-    life_begin(4, DENSE_B, "65536");
-    for (size_t p = 0; p < ARRAY_SIZE(policies); p++) {
-        for (int full = 0; full < 2; full++) {
-            struct policy_case c = { &policies[p], full ? ENOSPC : EIO };
-            life_run(co_life_with_a_failing_guest, &c, "%s, %s", policies[p].name, full ? "ENOSPC" : "EIO");
-        }
-    }
-    life_end();
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -553,8 +422,6 @@ int main(void)
         cmocka_unit_test(every_verb_does_what_it_should_at_every_step_of_a_whole_intermediate_stream),
         cmocka_unit_test(two_neighbouring_jobs_end_in_every_order),
         cmocka_unit_test(three_neighbouring_jobs_end_in_every_order),
-        cmocka_unit_test(every_policy_of_a_job_is_obeyed_and_it_recovers),
-        cmocka_unit_test(every_policy_of_a_disk_is_obeyed_while_a_job_runs),
     };
     return cmocka_run_group_tests_name("stream-life", tests, NULL, NULL);
 }
