@@ -2,9 +2,9 @@
 /*
  * The image tool's command lines: options, -o lists, sizes, names that are options.
  *
- * The commands are carried out on images on the simulated disk.  An input is up to four commands, a word a line, with a semicolon between two of them.  There are a raw disk, an image on
- * top of it, and one on top of that with an internal snapshot (set_up()).  The disk has room for two megabytes, so that
- * preallocation ends.
+ * The commands are carried out on images on the simulated disk.  An input is up to four commands, a word a line, with a
+ * semicolon between two of them.  There are a raw disk, an image on top of it, and one on top of that with an internal
+ * snapshot (set_up()).  The disk has room for two megabytes, so that preallocation ends.
  *
  * Demanded besides F1 to F4:
  *
