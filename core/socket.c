@@ -316,14 +316,6 @@ void socket_set_send_buffer(int fd, int bytes)
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
 }
 
-bool socket_is(int fd)
-{
-    int type;
-    socklen_t len = sizeof(type);
-
-    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0;
-}
-
 bool socket_hung_up(int fd)
 {
     struct pollfd p = { .fd = fd };

@@ -63,8 +63,7 @@ void socket_close(int fd);
 void socket_shut_down(int fd);
 /* Ask the host to keep so many bytes for the other side; it may keep fewer. */
 void socket_set_send_buffer(int fd, int bytes);
-bool socket_is(int fd);       /* is it a socket at all? */
-bool socket_hung_up(int fd);  /* has the other side gone, and does not even listen? */
+bool socket_hung_up(int fd); /* has the other side gone, and does not even listen? */
 
 /* Bytes moved, or -errno; -EAGAIN: not now.  0 from a receive is the end.  `n` is at most IOV_MAX.
  * A client that has gone is -EPIPE, never a signal. */

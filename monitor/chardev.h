@@ -32,7 +32,7 @@ void conn_write(struct conn *c, const void *data, size_t len);
 size_t conn_unsent(const struct conn *c);
 /* Suspends until at most `level` bytes are unsent, the client is gone, or the program ends. */
 void co_conn_drain(struct conn *c, size_t level);
-/* Forget what is unsent and send and read no more. */
+/* Forget what is unsent and send and read no more.  Not one that is gone. */
 void conn_cut(struct conn *c);
 /* Call fn(arg) when the client is gone; NULL: nobody.  It may be called from within conn_write().
  */

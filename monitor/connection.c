@@ -5,6 +5,7 @@
  */
 #include "monitor/connection.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,14 +71,13 @@ static void update_watches(struct conn *c)
 
 void conn_cut(struct conn *c)
 {
-    if (!c->gone) {
-        c->gone = c->eof = true;
-        c->unsent_len = c->unsent_at = 0;
-        update_watches(c);
-        wake(&c->waiter);
-        if (c->on_gone) {
-            c->on_gone(c->on_gone_arg);
-        }
+    assert(!c->gone);
+    c->gone = c->eof = true;
+    c->unsent_len = c->unsent_at = 0;
+    update_watches(c);
+    wake(&c->waiter);
+    if (c->on_gone) {
+        c->on_gone(c->on_gone_arg);
     }
 }
 
@@ -95,7 +95,7 @@ static ssize_t send_some(struct conn *c, const char *data, size_t len)
 
 static void send_unsent(struct conn *c)
 {
-    while (c->unsent_len && !c->gone) {
+    while (c->unsent_len) { /* none when it is gone */
         ssize_t n = send_some(c, c->unsent + c->unsent_at, c->unsent_len);
 
         if (n < 0) {
@@ -232,7 +232,7 @@ size_t co_conn_read(struct conn *c, void *buf, size_t size)
 
 void co_conn_drain(struct conn *c, size_t level)
 {
-    while (c->unsent_len > level && !c->gone && !ending) {
+    while (c->unsent_len > level && !ending) { /* none when it is gone */
         c->waiter = co_self();
         co_suspend();
     }
@@ -273,7 +273,7 @@ struct conn *conn_new(int in, int out, enum conn_form form)
 
     c->in = in;
     c->out = out;
-    c->is_socket = in == out && socket_is(in);
+    c->is_socket = in == out;
     c->read_buf = mem_alloc(READ_AHEAD + READ_PIECE + TELNET_LINE_MAX);
     if (in >= 0) {
         c->in_watch = loop_watch(in, LOOP_READ, conn_ready, c);

@@ -181,10 +181,8 @@ static void stream_ready(void *arg, unsigned events)
 {
     struct stream *s = arg;
 
-    if (!s->ready) {
-        s->ready = true;
-        monitor_wake_waiters();
-    }
+    s->ready = true;
+    monitor_wake_waiters();
 }
 
 static bool stream_is_ready(void *arg)
@@ -261,14 +259,14 @@ static char *co_stream_line(struct stream *s, struct monitor *mon)
 static void co_stream_lines(struct monitor *mon, struct script_frame *frame, int fd)
 {
     struct stream s = { .fd = fd };
-    bool more = true;
+    bool more;
 
-    while (more && !monitor_quit_requested()) {
+    do {
         AUTOFREE char *line = co_stream_line(&s, frame->sourced ? mon : NULL);
 
         more = line && co_script_line(mon, frame, line);
-    }
-    if (s.wrong && !monitor_quit_requested()) {
+    } while (more);
+    if (s.wrong) {
         fflush(stdout);
         fprintf(stderr, "merganser: %s is no script: line %u %s\n", frame->path, frame->line + 1, s.wrong);
         frame->outcome = OUTCOME_COMMAND;
