@@ -209,7 +209,7 @@ static struct conn *co_next_client(struct chardev *dev)
     if (dev->kind != CHARDEV_SERVER) {
         int fd = dev->fd;
 
-        if (dev->had_client || ending) {
+        if (dev->had_client) {
             return NULL;
         }
         dev->fd = -1; /* the connection's from now on */

@@ -193,13 +193,15 @@ static int co_add_node(const char *words, struct error *err)
     const char *driver = member_text(tree, "driver");
     int ret = -EINVAL;
 
-    if (tree && !json_object_get(tree, "node-name")) {
+    if (!tree) {
+        /* the sentence is there */
+    } else if (!json_object_get(tree, "node-name")) {
         error_set(err, "'node-name' needs to be specified");
-    } else if (tree && !driver && !json_object_get(tree, "file")) {
+    } else if (!driver && !json_object_get(tree, "file")) {
         error_set(err, "Must specify either driver or file");
     } else if (driver && !driver_find(driver)) {
         error_set(err, "Unknown driver '%s'", driver);
-    } else if (tree) {
+    } else {
         ret = co_blockdev_add(tree, true, err) ? 0 : -EINVAL;
     }
     json_decref(flat);

@@ -147,12 +147,9 @@ static int co_hmp_device_add(struct monitor *mon, json_t *args, json_t **result,
     json_t *tree = keyval_parse(words ? words : "", "driver", err);
     int ret = -EINVAL;
 
-    if (tree && answer_help(mon, tree)) {
-        ret = 0;
-    } else if (tree) {
-        ret = co_device_plug(tree, err);
+    if (tree) {
+        ret = answer_help(mon, tree) ? 0 : co_device_plug(tree, err);
     }
-
     json_decref(tree);
     return ret;
 }

@@ -151,9 +151,7 @@ static int co_wait(struct monitor *mon, json_t *args, json_t **result, struct er
         mon->last_outcome = OUTCOME_TIMEOUT;
     } else if (ret == -EINTR) {
         error_set(err, "Interrupted");
-        if (!TAILQ_EMPTY(&all_jobs)) {
-            error_hint(err, "What was waited for goes on: info block-jobs -v");
-        }
+        error_hint(err, "What was waited for goes on: info block-jobs -v");
     } else if (!ret) {
         ret = wait_result(mon, &w, err);
     }
@@ -403,10 +401,10 @@ static int co_expect_guest(struct monitor *mon, const char *text, struct error *
         return bad_expect(err, "guest clean");
     }
     ret = co_guest_verify_all();
-    if (ret || guest_any_mismatch()) {
+    if (guest_any_mismatch()) {
         return DISAPPOINT(mon, err, "The guest has seen wrong data: info guest -v tells where");
     }
-    if (guest_any_error()) {
+    if (ret || guest_any_error()) {
         return DISAPPOINT(mon, err, "The guest has seen an error that it should not have seen: info guest tells");
     }
     return 0;

@@ -210,9 +210,7 @@ static void disk_io_error(struct disk *disk, struct node *node, bool is_read, co
 
     error = error < 0 ? -error : error;
     member_set_text(data, "device", disk->id);
-    if (node) {
-        member_set_text(data, "node-name", node->name);
-    }
+    member_set_text(data, "node-name", node->name);
     member_set_text(data, "operation", is_read ? "read" : "write");
     member_set_text(data, "action", action);
     member_set_text(data, "reason", strerror(error));

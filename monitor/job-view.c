@@ -41,7 +41,7 @@ struct line {
 /* A word, on the next line when there is no room on this one. */
 static void put_word(struct line *l, const char *word, unsigned len)
 {
-    if (l->used && l->width && l->used + 1 + len > l->width) {
+    if (l->used && l->used + 1 + len > l->width) {
         monitor_puts(l->mon, "\n");
         l->used = 0;
     }
