@@ -114,12 +114,13 @@ mg_wait() {
 # hmp LINE...: each line to the human monitor of the merganser that mg_start started; prints the answers alone.
 hmp() {
     python3 - "$@" 3>&- <<'END'
+import os
 import re
 import socket
 import sys
 
 conn = socket.socket(socket.AF_UNIX)
-conn.settimeout(30)
+conn.settimeout(int(os.environ["MG_TIMEOUT"]) / 2)
 conn.connect("hmp")
 
 
@@ -153,11 +154,12 @@ END
 qmp() {
     python3 - "$@" 3>&- <<'END'
 import json
+import os
 import socket
 import sys
 
 conn = socket.socket(socket.AF_UNIX)
-conn.settimeout(60)
+conn.settimeout(int(os.environ["MG_TIMEOUT"]))
 conn.connect("qmp")
 stream = conn.makefile("rw")
 events = []

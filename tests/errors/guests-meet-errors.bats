@@ -73,7 +73,7 @@ make_cut_image() {
     local bus
     small 4
     for bus in virtio ide; do
-        run mg -drive file=small/x.img,if=$bus,format=qcow2,werror=stop -guest $writer -c 'sleep 300ms' -c 'info status' -c 'sleep 100ms'
+        run mg --clock virtual -drive file=small/x.img,if=$bus,format=qcow2,werror=stop -guest $writer -c 'sleep 300ms' -c 'info status' -c 'sleep 100ms'
         assert_status 4
         assert_output "VM status: paused (io-error)"
         assert_output "merganser: the machine is stopped by an I/O error, and its guests' requests were never finished"

@@ -16,8 +16,8 @@ same() {
     qemu-img create -q -f qcow2 ours.img 8M
     stdbuf -oL qemu-io -f qcow2 "${options[@]}" real.img >real.out 2>&1 || true
     mg -guest profile=none --on-error=continue -drive file=ours.img,if=virtio,format=qcow2 "${args[@]}" >ours.out || true
-    sed -E 's/[0-9.]+ sec \(.*\)/T/; s/(0:00:00)[.][0-9]+,.*/\1/' real.out >real.txt
-    sed -E '/^\(qemu\) /d; s/[0-9.]+ sec \(.*\)/T/; s/(0:00:00)[.][0-9]+,.*/\1/' ours.out >ours.txt
+    sed -E 's/([0-9.]+ sec|0:00:[0-9.]+) \(.*\)/T/; s/0:00:[0-9.]+,.*/T,/' real.out >real.txt
+    sed -E '/^\(qemu\) /d; s/([0-9.]+ sec|0:00:[0-9.]+) \(.*\)/T/; s/0:00:[0-9.]+,.*/T,/' ours.out >ours.txt
     diff -u real.txt ours.txt >&2 || fail "the answers differ"
     same_content real.img ours.img
 }

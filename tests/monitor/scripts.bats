@@ -35,7 +35,7 @@ No active jobs" ]
     one_disk
     echo 'info name' >a
     echo 'info uuid' >b
-    run timeout 30 "$MERGANSER" -guest profile=none -drive $DISK -f a -c 'info status' -f b <<<'info block-jobs'
+    run timeout "$MG_TIMEOUT" "$MERGANSER" -guest profile=none -drive $DISK -f a -c 'info status' -f b <<<'info block-jobs'
     assert_status 0
     [ "$(grep '^(qemu)' <<<"$output" | tr '\n' ';')" = "(qemu) info name;(qemu) info status;(qemu) info uuid;(qemu) info block-jobs;" ]
 }
@@ -75,10 +75,10 @@ No active jobs" ]
 
 @test "standard input goes on, and its exit code tells" {
     one_disk
-    run timeout 30 "$MERGANSER" -guest profile=none -drive $DISK <<<$'foo\ninfo block-jobs'
+    run timeout "$MG_TIMEOUT" "$MERGANSER" -guest profile=none -drive $DISK <<<$'foo\ninfo block-jobs'
     assert_status 3
     assert_output "No active jobs"
-    run timeout 30 "$MERGANSER" -guest profile=none -drive $DISK --on-error=stop <<<$'foo\ninfo block-jobs'
+    run timeout "$MG_TIMEOUT" "$MERGANSER" -guest profile=none -drive $DISK --on-error=stop <<<$'foo\ninfo block-jobs'
     assert_status 3
     refute_output "No active jobs"
 }
@@ -261,7 +261,7 @@ END
     refute_output "info uuid"
     run quiet -drive $DISK -c '-foo' -c 'quit'
     assert_status 0
-    run timeout 30 "$MERGANSER" -guest profile=none -drive $DISK <<<$'foo\nquit\ninfo uuid'
+    run timeout "$MG_TIMEOUT" "$MERGANSER" -guest profile=none -drive $DISK <<<$'foo\nquit\ninfo uuid'
     assert_status 3
 }
 
@@ -315,7 +315,7 @@ END
 
 @test "on the virtual clock no time passes until a line has come, and a signal is seen meanwhile" {
     one_disk
-    run timeout 30 "$MERGANSER" -clock virtual -guest profile=none -drive $DISK -f - < <(sleep 0.4; echo 'info loop')
+    run timeout "$MG_TIMEOUT" "$MERGANSER" -clock virtual -guest profile=none -drive $DISK -f - < <(sleep 0.4; echo 'info loop')
     assert_status 0
     grep -Eq '^[0-9]+ turns in [0-9]+ us,' <<<"$output" || fail "$output"
     mkfifo pipe
@@ -333,7 +333,7 @@ END
 
 @test "a stream that is no script ends where that shows, sourced or not" {
     one_disk
-    run timeout 30 "$MERGANSER" -guest profile=none -drive $DISK -f - < <(printf 'info status\ninfo \0name\ninfo uuid\n')
+    run timeout "$MG_TIMEOUT" "$MERGANSER" -guest profile=none -drive $DISK -f - < <(printf 'info status\ninfo \0name\ninfo uuid\n')
     assert_status 3
     assert_output "VM status: running"
     assert_output "merganser: standard input is no script: line 2 has a zero byte in it"
@@ -348,7 +348,7 @@ END
 
 @test "lines for a monitor may end in CR LF" {
     one_disk
-    run timeout 30 "$MERGANSER" --qemu-compat -guest profile=none -drive $DISK -monitor stdio < <(printf 'info status\r\n\r\ninfo name\r\n')
+    run timeout "$MG_TIMEOUT" "$MERGANSER" --qemu-compat -guest profile=none -drive $DISK -monitor stdio < <(printf 'info status\r\n\r\ninfo name\r\n')
     assert_output "VM status: running"
     refute_output $'\r'
 }

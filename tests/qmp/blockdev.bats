@@ -17,7 +17,7 @@ start() {
 }
 
 client() {
-    timeout 60 python3 - "$@" 3>&-
+    timeout "$MG_TIMEOUT" python3 - "$@" 3>&-
 }
 
 @test "an image that programs make, open, put on top and merge: the chain is whole and holds the same" {

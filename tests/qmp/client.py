@@ -2,9 +2,10 @@
 #
 # A QMP client for tests: everything waits at most TIMEOUT seconds, and what came is kept in the order in which it came.
 import json
+import os
 import socket
 
-TIMEOUT = 20
+TIMEOUT = int(os.environ.get("MG_TIMEOUT", 60)) / 3
 
 
 class Client:

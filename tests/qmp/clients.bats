@@ -11,7 +11,7 @@ setup() {
 }
 
 @test "a client like QEMU's scripts: no line ends behind requests, a file of lines to read from, events in between" {
-    timeout 60 python3 - 3>&- <<'PY'
+    timeout "$MG_TIMEOUT" python3 - 3>&- <<'PY'
 import json
 import socket
 sock = socket.socket(socket.AF_UNIX)
@@ -51,7 +51,7 @@ PY
 }
 
 @test "a client that wants out-of-band execution, names all its requests and sends several at once" {
-    timeout 60 python3 - 3>&- <<'PY'
+    timeout "$MG_TIMEOUT" python3 - 3>&- <<'PY'
 import json
 import socket
 sock = socket.socket(socket.AF_UNIX)
@@ -76,7 +76,7 @@ PY
 }
 
 @test "a client of coroutines: a reader that sorts answers by id from events, several tasks that ask meanwhile" {
-    timeout 60 python3 - 3>&- <<'PY'
+    timeout "$MG_TIMEOUT" python3 - 3>&- <<'PY'
 import asyncio
 import json
 

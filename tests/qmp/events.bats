@@ -15,7 +15,7 @@ start() {
 }
 
 client() {
-    timeout 60 python3 - "$@" 3>&-
+    timeout "$MG_TIMEOUT" python3 - "$@" 3>&-
 }
 
 @test "a stream tells all its states, and its answer comes before its end" {
@@ -115,7 +115,7 @@ END
 @test "a guest's write error under werror=stop: the error, then STOP; cont tries again" {
     qemu-img create -q -f qcow2 w.img 64M
     # A limit on the size of files is an error of the host that needs no special host.
-    (ulimit -f 1024; exec timeout 60 "$MERGANSER" -S -drive file=w.img,if=virtio,format=qcow2,node-name=w,werror=stop \
+    (ulimit -f 1024; exec timeout "$MG_TIMEOUT" "$MERGANSER" -S -drive file=w.img,if=virtio,format=qcow2,node-name=w,werror=stop \
         -guest profile=stamp,rw=write,bs=64k,rate_iops=0 -monitor none -qmp unix:qmp,server=on,wait=off </dev/null 3>&-) &
     MG_PID=$!
     for ((i = 0; i < 200; i++)); do [ ! -S qmp ] || break; sleep 0.05; done
@@ -142,7 +142,7 @@ END
 
 @test "a guest's write error under werror=report is told and the machine runs on" {
     qemu-img create -q -f qcow2 w.img 64M
-    (ulimit -f 1024; exec timeout 60 "$MERGANSER" -S -drive file=w.img,if=virtio,format=qcow2,node-name=w,werror=report \
+    (ulimit -f 1024; exec timeout "$MG_TIMEOUT" "$MERGANSER" -S -drive file=w.img,if=virtio,format=qcow2,node-name=w,werror=report \
         -guest profile=stamp,rw=write,bs=64k,rate_iops=100 -monitor none -qmp unix:qmp,server=on,wait=off </dev/null 3>&-) &
     MG_PID=$!
     for ((i = 0; i < 200; i++)); do [ ! -S qmp ] || break; sleep 0.05; done

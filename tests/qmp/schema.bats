@@ -11,7 +11,7 @@ setup() {
 
 @test "every type is there once, every name leads to a type, every entity has its members" {
     mg_start -S
-    timeout 60 python3 - 3>&- <<'PY'
+    timeout "$MG_TIMEOUT" python3 - 3>&- <<'PY'
 from client import Client
 from schema import Schema
 c = Client()
@@ -34,7 +34,7 @@ PY
     timeout -k 5 60 qemu-system-x86_64 -S -display none -nodefaults -monitor none -qmp unix:theirs,server=on,wait=off \
         >qemu.out 2>&1 </dev/null 3>&- &
     qemu=$!
-    timeout 60 python3 - 3>&- <<'PY'
+    timeout "$MG_TIMEOUT" python3 - 3>&- <<'PY'
 import time
 from client import Client
 from schema import Schema

@@ -15,7 +15,7 @@ start() {
 }
 
 client() {
-    timeout 60 python3 - "$@" 3>&-
+    timeout "$MG_TIMEOUT" python3 - "$@" 3>&-
 }
 
 @test "requests may come in pieces and several at once" {
@@ -179,7 +179,7 @@ END
 }
 
 @test "wait=on: the machine starts when the first client has come" {
-    timeout 60 "$MERGANSER" -drive file=disk.img,if=virtio,format=qcow2 -monitor none -qmp unix:qmp,server=on,wait=on \
+    timeout "$MG_TIMEOUT" "$MERGANSER" -drive file=disk.img,if=virtio,format=qcow2 -monitor none -qmp unix:qmp,server=on,wait=on \
         2>err </dev/null 3>&- &
     MG_PID=$!
     for ((i = 0; i < 200; i++)); do [ ! -S qmp ] || break; sleep 0.05; done
@@ -214,7 +214,7 @@ END
 @test "-qmp stdio: requests on standard input, answers on standard output, and its end ends the program" {
     printf '%s\n' '{"execute": "qmp_capabilities"}' \
         '{"execute": "block-stream", "arguments": {"device": "virtio0"}}' |
-        timeout 60 "$MERGANSER" -drive file=disk.img,if=virtio,format=qcow2 -qmp stdio >out 2>err 3>&-
+        timeout "$MG_TIMEOUT" "$MERGANSER" -drive file=disk.img,if=virtio,format=qcow2 -qmp stdio >out 2>err 3>&-
     [ ! -s err ]
     [ "$(tail -c 2 out | od -An -tx1)" = " 0d 0a" ]
     python3 - <<'END'
