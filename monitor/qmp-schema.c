@@ -268,7 +268,7 @@ static char *arguments_of(struct schema *s, const char *name, const struct comma
         if (!(args->ours && s->compat)) {
             AUTOFREE char *type = arg_type(s, owner, args);
 
-            add_member(members, args->name, type, args->optional || args->kind == ARG_FLAG);
+            add_member(members, args->name, type, args->optional);
         }
     }
     if (json_array_size(members)) {

@@ -152,6 +152,15 @@ make_big_chain() {
     same_content merged.raw small/top.img
 }
 
+@test "a stream with on-error=report ends at the first error, as without a policy" {
+    make_cut_chain
+    mg_start -drive file=top.img,if=virtio,format=qcow2 -guest profile=none
+    run qmp '{"execute": "block-stream", "arguments": {"device": "virtio0", "on-error": "report"}}' @BLOCK_JOB_COMPLETED
+    assert_output '"error": "Input/output error"'
+    assert_output '"action": "report"'
+    refute_output '"status": "paused"'
+}
+
 @test "a stream with on-error=enospc waits for room on a full disk, and goes on" {
     small 8
     make_big_chain

@@ -267,12 +267,36 @@ def until(words):
         text += piece
     return text
 until(b"(qemu) ")
-conn.sendall(b"\x7f\b\x01info\x1b[A\x1bOP\x1b[1;5D\x1bx\x1b[~\x02 stax\x7ftus\r")
+conn.sendall(b"\x7f\b\x01info\x1b[A\x1bOP\x1b[1;5D\x1bx\x1b[~\x1b[\x7f~\x02 stax\x7ftus\r")
 assert b"VM status: paused (prelaunch)" in until(b"\r\n(qemu) ")
 conn.sendall(b"quit\r\ninfo name\r\n")
 assert b"info name" not in until(b"never")
 END
     mg_wait
+}
+
+@test "on a socket a line's end of two bytes is two ends, and a line's 4096th character is not taken" {
+    mg_start --qemu-compat -S -guest profile=none
+    python3 - 3>&- <<'END'
+import os, socket
+conn = socket.socket(socket.AF_UNIX)
+conn.settimeout(int(os.environ["MG_TIMEOUT"]))
+conn.connect("hmp")
+text = b""
+def until(words):
+    global text
+    while words not in text:
+        text += conn.recv(1 << 20)
+    before, _, text = text.partition(words)
+    return before
+until(b"(qemu) ")
+conn.sendall(b"info status\r\n")
+assert until(b"(qemu) ").endswith(b"VM status: paused (prelaunch)\r\n")
+assert until(b"(qemu) ") == b"\r\n"
+conn.sendall(b"a" * 4096 + b"\r")
+until(b"unknown command: '")
+assert until(b"'") == b"a" * 4095
+END
 }
 
 @test "under --qemu-compat the lists of commands and topics hold lines of QEMU's alone, in its order" {

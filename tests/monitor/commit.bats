@@ -78,3 +78,56 @@ setup() {
     [[ $output == *"Permission conflict on node 'a'"*"'commit' error for 'virtio0': Operation not permitted"* ]]
     qemu-img compare -q b.img before.raw
 }
+
+# Two disks, slow and quick, and a `commit all` that is busy with the first one.
+commit_both() {
+    qemu-img create -q -f qcow2 -b a.img -F qcow2 slow.img
+    qemu-io -c 'write -P 4 0 64k' -c 'write -P 5 8M 64k' -c 'write -P 6 16M 64k' slow.img >/dev/null
+    qemu-img create -q -f qcow2 base.img 1M
+    qemu-img create -q -f qcow2 -b base.img -F qcow2 quick.img
+    qemu-io -c 'write -P 7 0 64k' quick.img >/dev/null
+    mg_start -guest profile=none -object throttle-group,id=g,x-bps-read=131072 \
+        -drive if=none,id=slow,driver=qcow2,file.driver=throttle,file.throttle-group=g,file.file.driver=file,file.file.filename=slow.img \
+        -drive if=none,id=quick,file=quick.img,format=qcow2
+    mg_ready
+}
+
+@test "a drive that goes while all are committed is left out" {
+    local rc=0 out
+    commit_both
+    qmp '{"execute":"human-monitor-command","arguments":{"command-line":"commit all"}}' >all.out &
+    local asking=$!
+    sleep 0.3
+    hmp 'drive_del quick'
+    wait $asking
+    grep -q '{"return": ""}' all.out
+    hmp quit
+    mg_wait || rc=$?
+    [ "$rc" = 0 ]
+    read_pattern quick.img 0 64k 7
+    read_pattern base.img 0 64k 0
+    read_pattern a.img 16M 64k 6
+    assert_clean quick.img slow.img a.img
+}
+
+@test "a disk that is being committed keeps its size" {
+    commit_both
+    qmp '{"execute":"human-monitor-command","arguments":{"command-line":"commit slow"}}' >all.out &
+    local asking=$!
+    sleep 0.3
+    run hmp 'block_resize slow 128M'
+    assert_output "Error: Device 'slow' is in use"
+    wait $asking
+    grep -q '{"return": ""}' all.out
+}
+
+@test "the first commit that fails ends a commit of all" {
+    qemu-img create -q -f qcow2 base.img 1M
+    qemu-img create -q -f qcow2 -b base.img -F qcow2 second.img
+    qemu-io -c 'write -P 7 0 64k' second.img >/dev/null
+    run mg -guest profile=none -drive if=none,id=first,file=b.img,format=qcow2 -drive if=none,id=second,file=second.img,format=qcow2 \
+        -c 'block_stream first 1B' -c '!commit all' -c 'block_job_cancel -f first'
+    assert_status 0
+    assert_output "'commit' error for 'all': Device or resource busy"
+    read_pattern base.img 0 64k 0
+}

@@ -217,3 +217,38 @@ change() {
     run qmp '{"execute":"block_resize","arguments":{"node-name":"nosuch","size":1}}' '{"execute":"block_resize","arguments":{"size":1}}'
     assert_output "Cannot find device='' nor node-name='nosuch'"
 }
+
+# The disk of `started` gets an overlay that is there, by QMP.
+existing() {
+    qmp "{\"execute\":\"blockdev-snapshot-sync\",\"arguments\":{\"device\":\"virtio0\",\"snapshot-file\":\"none.img\",\"mode\":\"$1\"}}"
+}
+
+@test "QMP's mode says, too, that an image is taken as it is" {
+    make_chain file-A.img
+    qemu-img create -q -f qcow2 none.img 64M
+    started -drive file=file-A.img,if=virtio,format=qcow2
+    existing existing
+    grep -q "warning: 'none.img' records no backing file" mg.out
+}
+
+@test "QMP's mode for a new image is looked at like none at all" {
+    make_chain file-A.img
+    moved_root --safe
+    run existing absolute-paths
+    assert_output "Refused by --safe: the backing file of 'none.img' is recorded as 'file-A.img'"
+}
+
+@test "an empty name, which stands for no backing file, leads nowhere on purpose" {
+    make_chain file-A.img file-B.img
+    started --safe -drive "$(chain_drive A B)"
+    run change ''
+    refute_output "Refused"
+}
+
+@test "a larger size cuts off nothing, nor does a smaller one where zeroes are written" {
+    qemu-img create -q -f qcow2 disk.img 8M
+    qemu-io -f qcow2 -c 'write -q -z 5M 64k' disk.img
+    run quiet -S --safe -drive file=disk.img,if=virtio,format=qcow2 -c 'block_resize virtio0 16M' -c 'block_resize virtio0 4M'
+    assert_status 0
+    [ "$(virtual_size disk.img)" = $((4 << 20)) ]
+}

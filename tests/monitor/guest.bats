@@ -26,6 +26,11 @@ setup() {
     [ "$(grep -c '^virtio[01]: profile=none ' <<<"$output")" = 2 ] || fail "$output"
 }
 
+@test "QMP tells of all guests" {
+    mg_start "${DISKS[@]}"
+    [ "$(qmp '{"execute":"query-guest"}' | jq -c '[.return[] | .profile]')" = '["none","none"]' ]
+}
+
 @test "a guest stops and starts at a word" {
     run mg "${DISKS[@]}" -c 'guest virtio0 stop' -c 'info guest -v virtio0' -c 'guest virtio0 start' -c 'info guest -v virtio0'
     assert_status 0

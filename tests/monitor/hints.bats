@@ -137,6 +137,10 @@ block_stream device [speed [base]] -- copy data from a backing file into a block
     [ "$(tail -n +2 <<<"$output")" = "$(mg -device help)" ]
     run mg -S -drive if=none -c 'device_add virtio-blk,help'
     [ "$(tail -n +2 <<<"$output")" = "$(mg -device virtio-blk,help)" ]
+    run mg -S -drive if=none -c 'device_add ?'
+    [ "$(tail -n +2 <<<"$output")" = "$(mg -device help)" ]
+    run mg -S -drive if=none -c 'device_add virtio-blk,?'
+    [ "$(tail -n +2 <<<"$output")" = "$(mg -device virtio-blk,help)" ]
 }
 
 @test "help names each command once, and each group" {

@@ -45,7 +45,7 @@ same() {
         "read -Z 0 512" "writev -z 0 512" "write -s empty 0 1k" "write -s empty -P 1 0 1k" "alloc x" "alloc 0 x" "alloc 0 1 2" \
         "discard 0 512 512" "discard 8M 512" "discard x 512" "discard 0 9M" "write 0 9M" "write 0 x" "readv 0 1G 1G" \
         "writev 0 1G 1G" "readv 0 512 x" "readv 0 3G" "aio_read 0 1G 3G" "aio_write 0 3G" "aio_write -z 0 3G" aio_flush "aio_write -z 0 512 512" \
-        "read -a 0 512" "readv 16M 512" "writev 16M 512" "write 16M 512" "aio_read 16M 512" aio_flush "aio_write 16M 512" aio_flush "write -n -z 0 3G" "read -P 7" "help help help"
+        "read -a 0 512" "readv 16M 512" "writev 16M 512" "write 16M 512" "aio_read 16M 512" aio_flush "aio_write 16M 512" aio_flush "write -n -z 0 3G" "read -P 7" "read 0 512 -P" "help help help"
 }
 
 @test "options that change nothing, options that change what is said, short names" {

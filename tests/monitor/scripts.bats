@@ -57,6 +57,13 @@ No active jobs" ]
     assert_output "VM status: running"
 }
 
+@test "the last line of a pipe needs no end" {
+    one_disk
+    run mg_script -guest profile=none -drive $DISK < <(printf 'info status\ninfo block-jobs')
+    assert_status 0
+    [ "${lines[*]: -2}" = "(qemu) info block-jobs No active jobs" ] || fail "$output"
+}
+
 @test "no escape sequence and no carriage return off a terminal" {
     one_disk
     quiet -drive $DISK -c 'info block' -c 'help' -c 'info chain' >out
@@ -378,6 +385,7 @@ END
     expects 0 'file-A.img <- node-B'
     expects 5 'B'
     expects 5 'A <- B <- C'
+    expects 5 'Z <- A <- B'
     expects 5 'A <- '
     expects 5 '<-'
     expects 3 ' '

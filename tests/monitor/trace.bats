@@ -54,3 +54,9 @@ setup() {
     head -2 told | tr '\n' ' ' | grep -q 'virtio0 (undefined-->created) .*virtio0 (created-->running)'
     tail -1 told | grep -q 'concluded-->null'
 }
+
+@test "without a pattern all events are listed, each with what it tells" {
+    mg -S -drive if=none -c 'info trace-events' >out
+    grep -Eqx 'blk_co_preadv : state 0  \(.+\)' out
+    grep -Eqx 'job_state_transition : state 0  \(.+\)' out
+}

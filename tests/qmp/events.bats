@@ -181,3 +181,46 @@ want = "Cluster allocation offset 0x50200 unaligned (L2 offset: %s, L2 index: 0)
 assert told == {"device": "d", "msg": want, "node-name": "bad", "fatal": True}, told
 END
 }
+
+@test "an image that no device has, found corrupt, is told without a device" {
+    qemu-img create -q -f qcow2 bad.img 64M
+    qemu-io -f qcow2 -c 'write -q 0 64k' bad.img
+    printf '\2' | dd of=bad.img bs=1 seek=$((4 * 65536 + 6)) conv=notrunc status=none # the place of the first cluster
+    mg_start -S -blockdev driver=qcow2,node-name=bad,file.driver=file,file.filename=bad.img
+    client <<'END'
+from client import Client
+c = Client()
+c.ask("human-monitor-command", command_line='qemu-io bad "read 0 64k"')
+told = c.event("BLOCK_IMAGE_CORRUPTED")["data"]
+assert told["device"] == "" and told["node-name"] == "bad", told
+END
+}
+
+@test "whether there was room is told where a policy asks for it, also one for reads" {
+    printf '[inject-error]\nevent = "none"\nerrno = "5"\niotype = "read"\n' >rules
+    truncate -s 1M raw.img
+    mg_start -S -blockdev driver=raw,node-name=r,file.driver=blkdebug,file.config=rules,file.image.driver=file,file.image.filename=raw.img \
+        -device virtio-blk,drive=r,id=v,rerror=enospc,werror=report -guest rw=read,rate_iops=100
+    client <<'END'
+from client import Client
+c = Client()
+c.ask("cont")
+error = c.event("BLOCK_IO_ERROR")["data"]
+assert error == {"device": "", "nospace": False, "node-name": "r", "reason": "Input/output error", "operation": "read",
+                 "action": "report"}, error
+END
+}
+
+@test "a device without an id goes by its path, and its event names none" {
+    mg_start -S -drive file=C.img,if=none,id=d,format=qcow2
+    client <<'END'
+from client import Client
+c = Client()
+c.ask("device_add", driver="virtio-blk", drive="d")
+path = "/machine/peripheral-anon/device[0]"
+c.ask("device_del", id=path)
+c.ask("system_reset")
+assert c.event("DEVICE_DELETED")["data"] == {"path": path + "/virtio-backend"}
+assert c.event("DEVICE_DELETED")["data"] == {"path": path}
+END
+}

@@ -226,6 +226,20 @@ assert "BLOCK_JOB_COMPLETED" in names and names[-1] == "SHUTDOWN", names
 END
 }
 
+@test "-qmp stdio: a job that has ended and waits to be dismissed is not waited for" {
+    printf '%s\n' '{"execute": "qmp_capabilities"}' \
+        '{"execute": "block-stream", "arguments": {"device": "virtio0", "auto-dismiss": false}}' |
+        timeout 20 "$MERGANSER" -drive file=disk.img,if=virtio,format=qcow2 -qmp stdio >out 2>err 3>&-
+    [ ! -s err ]
+    grep -q '"status": "concluded"' out
+}
+
+@test "a monitor for programs that only writes: the greeting is in the file, and nobody is waited for" {
+    run mg -S -drive if=none -chardev file,id=log,path=told -mon chardev=log,mode=control -c 'info status'
+    assert_status 0
+    [[ $(cat told) == '{"QMP": {'* ]] || fail "$(cat told)"
+}
+
 @test "the human monitor on a socket: a prompt, the answer, no echo, no escapes" {
     start
     client <<'END'

@@ -157,3 +157,10 @@ END
 -drive file=a.qcow2,bps=10,bps_max=100,throttling.bps-total-max-length=0 => ...: the burst length cannot be 0
 END
 }
+
+@test "a monitor that cannot be is refused, and the socket of the one before it goes again" {
+    run mg -S -drive if=none -monitor unix:first,server=on,wait=off -qmp unix:nodir/second,server=on,wait=off
+    assert_status 1
+    assert_output "Failed to bind socket to nodir/second: No such file or directory"
+    [ ! -e first ]
+}

@@ -53,6 +53,13 @@ virtual() {
     [ "$(grep -o 'latency target [0-9]* [mu]s' <<<"$output" | tr '\n' ';')" = 'latency target 2 ms;latency target 500 us;' ]
 }
 
+@test "a latency target stands also where no speed was asked for" {
+    half_full
+    run mg -clock virtual -guest profile=none -drive $DISK -c 'block_stream -l 2ms virtio0' -c 'info block-jobs -v'
+    assert_status 0
+    assert_output 'latency target 2 ms'
+}
+
 @test "a latency that is no time is refused" {
     half_full
     run virtual --on-error=continue -c 'block_stream -l soon virtio0'
