@@ -65,6 +65,14 @@ quiet() {
     [ "$(mg -guest profile=none -drive "$(chain_drive A B)" -c 'info block -json' | tail -n +2 | jq -r '.[0].inserted.file')" = file-B.img ]
 }
 
+@test "a chain of forty layers nests in JSON as deep as it is" {
+    qemu-img create -q -f qcow2 0.img 1M
+    local i
+    for i in {1..39}; do qemu-img create -q -u -f qcow2 -b $((i - 1)).img -F qcow2 $i.img 1M; done
+    mg -S -drive file=39.img,if=none,id=d,format=qcow2 -c 'info block -v d -json' >out
+    [ "$(tail -n +2 out | jq '[.. | objects | select(has("full-backing-filename"))] | length')" = 39 ] || fail "$(head -c 300 out)"
+}
+
 @test "a name that is not UTF-8 is shown, and is well-formed in JSON" {
     local name=$'b\xe9\xff'
     qemu-img create -q -f qcow2 "$name.img" 1M
@@ -115,6 +123,14 @@ quiet() {
     run hmp 'info chain virtio0'
     refute_output stream
     assert_output "job j"
+}
+
+@test "a job on a disk of no length has done none of it" {
+    qemu-img create -q -f qcow2 a.img 0
+    qemu-img create -q -f qcow2 -b a.img -F qcow2 b.img 0
+    run mg -S -drive file=b.img,if=none,id=d,format=qcow2 -c 'block_stream d 64k' -c 'info chain'
+    assert_status 0
+    grep -Eq '^ +,-+v stream 0%' <<<"$output" || fail "$output"
 }
 
 @test "a job on another disk's chain is not drawn" {
