@@ -160,9 +160,6 @@ int object_del(const char *id, struct error *err)
 
 json_t *object_get(const struct object *object, const char *property)
 {
-    if (!strcmp(property, "type")) {
-        return json_string(object->type->name);
-    }
     return object->type->get ? object->type->get(object->id, property)
                              : json_incref(json_object_get(object->properties, property));
 }

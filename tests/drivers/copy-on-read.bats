@@ -55,6 +55,14 @@ alike_map() {
     qemu-img map --output=json c | jq -e '[.[] | select(.depth == 0 and (.data or .zero)) | .start] == [131072, 1048576]'
 }
 
+@test "a read that cannot be kept is an error, as with the real one" {
+    local opts=driver=copy-on-read,file.driver=qcow2,file.file.driver=blkdebug,file.file.image.filename=c,file.file.inject-error.0.event=none,file.file.inject-error.0.iotype=write
+    run timeout -k 5 20 qemu-io --image-opts -c 'read -P 2 1M 64k' "$opts"
+    assert_output "read failed: Input/output error"
+    run mg -drive "if=none,id=d,$opts" -c 'qemu-io d "read -P 2 1M 64k"'
+    assert_output "read failed: Input/output error"
+}
+
 @test "copy-on-read=on of a drive keeps what its guest reads" {
     mg -drive if=none,id=d,file=c,format=qcow2,copy-on-read=on -c 'qemu-io d "read -P 2 1M 64k"' >out
     qemu-img map --output=json c | jq -e 'any(.[]; .depth == 0 and .start == 1048576 and .length == 65536)'

@@ -111,6 +111,8 @@ setup() {
         '-device virtio-blk,drive=d,iothread=io0,addr=4: addr' '-device virtio-blk,drive=d,iothread=io0,addr=4: iothread'; do
         assert_output "$word"
     done
+    run mg -S -drive if=none -c 'info ignored' # nothing
+    [ "$output" = '(qemu) info ignored' ] || fail "$output"
     run mg --qemu-compat -S -m 2G -c 'info ignored'
     refute_output '-m 2G'
 }

@@ -96,6 +96,8 @@ refused() {
     qemu-img create -q -f qcow2 a.img 1M
     refused 2 "-guest profile=replay: Profile 'replay' needs iolog=FILE" -guest profile=replay -hda a.img
     refused 2 "-guest profile=replay,iolog=nosuch: Could not open 'nosuch': No such file or directory" -guest profile=replay,iolog=nosuch -S -hda a.img
+    echo nonsense >wrong.log
+    refused 2 "-guest profile=replay,iolog=wrong.log: 'wrong.log' is not an iolog of fio: it does not begin with 'fio version 2 iolog'" -guest profile=replay,iolog=wrong.log -S -hda a.img
 }
 
 @test "-guest is for all disks, or for the one that it names" {

@@ -655,6 +655,18 @@ static void other_bytes_of_the_configuration_are_not_writable(void **state)
     assert_int_equal(config(VIRTIO_BLK_WRITEBACK, 1), 1);
 }
 
+/* Section 3.1.1: the features are agreed on before the configuration is written. */
+static void the_configuration_is_not_writable_before_the_features_are_agreed_on(void **state)
+{
+    set_reg(VIRTIO_MMIO_STATUS, 0);
+    settle();
+    machine_mmio_write(rig.dev->mmio_base + VIRTIO_MMIO_CONFIG + VIRTIO_BLK_WRITEBACK, 0, 1);
+    rig_up(ALL_FEATURES);
+    assert_int_equal(config(VIRTIO_BLK_WRITEBACK, 1), 1);
+    assert_int_equal(request(VIRTIO_BLK_T_OUT, 0, 512, false), VIRTIO_BLK_S_OK);
+    assert_int_equal(fake.calls[DISK_FLUSH], 0);
+}
+
 /* Section 5.2.6.2: nobody who cannot flush may need to. */
 static void writes_are_stable_for_a_driver_that_does_not_flush(void **state)
 {
@@ -770,6 +782,7 @@ int main(void)
         TEST(a_resize_is_told_and_counts),
         TEST(the_driver_can_turn_the_write_cache_off),
         TEST(other_bytes_of_the_configuration_are_not_writable),
+        TEST(the_configuration_is_not_writable_before_the_features_are_agreed_on),
         TEST(writes_are_stable_for_a_driver_that_does_not_flush),
         cmocka_unit_test_setup_teardown(a_read_only_disk_says_so_and_refuses_writes,
                                         setup_read_only, rig_teardown),
