@@ -29,6 +29,7 @@
 #include "core/loop.h"
 #include "core/mem.h"
 #include "core/message.h"
+#include "core/precedence.h"
 #include "core/process.h"
 #include "core/stream.h"
 #include "core/text.h"
@@ -541,6 +542,9 @@ static void run(struct program *p)
     loop_init(p->options.clock, choose_seed(&p->options));
     if (p->options.map_cache_size) {
         chain_map_set_budget(p->options.map_cache_size);
+    }
+    if (!loop_is_virtual()) { /* there nobody waits */
+        precedence_first(); /* before there are other threads, which inherit it */
     }
     io_init();
     drive_set_maker(co_drive_hot_add);

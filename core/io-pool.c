@@ -22,7 +22,7 @@
  * Bulk work (copies, compression, whole files) has threads of its own, half as many, so that a guest's
  * request never waits behind it for a worker; more would not be faster, as it is bound by memory
  * and processors.  Nor does a guest's request wait behind it for a processor: bulk threads go last of
- * those in their scheduling class, with their fair share (go_last()).
+ * those in their scheduling class, with their fair share (core/precedence.h).
  *
  * Threads are made on demand, when work is handed over that no idle thread will take, and stay.
  */
@@ -32,7 +32,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -42,6 +41,7 @@
 #include <unistd.h>
 
 #include "core/co.h"
+#include "core/precedence.h"
 
 #define THREAD_BYTES (8u << 20) /* of its stack, usually */
 #define THREADS_MAX 4
@@ -236,21 +236,9 @@ static void *worker(void *arg)
     return NULL;
 }
 
-/*
- * A refusal changes nothing but the latencies of guests.  4 KiB requests during a stream, 99th percentile, two
- * processors: 220 us without it, 130 us with it, 110 us without a stream.
- */
-static void go_last(void)
-{
-    int policy = sched_getscheduler(0);
-    struct sched_param param = { .sched_priority = sched_get_priority_min(policy) };
-
-    sched_setscheduler(0, policy == SCHED_OTHER ? SCHED_BATCH : policy, &param);
-}
-
 static void *bulk_worker(void *arg)
 {
-    go_last();
+    precedence_last();
     pthread_mutex_lock(&lock);
     for (;;) {
         struct io_call *call = take(&bulk);

@@ -50,8 +50,8 @@ static const int allowed[] = {
     /* memory, threads */
     SYS_munmap, SYS_mremap, SYS_madvise, SYS_brk, SYS_futex, SYS_set_robust_list, SYS_rseq,
     SYS_sched_yield, SYS_sched_getaffinity, SYS_sched_getscheduler, SYS_sched_setscheduler,
-    SYS_sched_get_priority_min, SYS_membarrier, SYS_gettid, SYS_getpid, SYS_getppid,
-    SYS_getpgid, SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid, SYS_exit, SYS_exit_group,
+    SYS_sched_get_priority_min, SYS_sched_getattr, SYS_sched_setattr, SYS_membarrier, SYS_gettid,
+    SYS_getpid, SYS_getppid, SYS_getpgid, SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid, SYS_exit, SYS_exit_group,
     SYS_set_tid_address, SYS_uname, SYS_sysinfo, SYS_getrlimit,
     /* signals, time, chance */
     SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_rt_sigpending, SYS_rt_sigtimedwait,

@@ -146,3 +146,23 @@ virtual() {
     mg -guest profile=none -drive $DISK,cache-size=1M -c 'block_stream virtio0' -c wait
     assert_clean top.img
 }
+
+# scheduling PID: of each of its threads the policy (0: the usual one, 3: batch) and the slice in ns
+scheduling() {
+    awk '$1 == "policy" { policy = $NF } $1 == "se.slice" { print policy, $NF }' "/proc/$1/task/"*/sched
+}
+
+@test "the threads that copy go last for a processor, and those that answer a guest go first, in the sandbox too" {
+    local sandbox kernel
+    kernel=$(printf '6.12\n%s\n' "$(uname -r)" | sort -V | head -1)
+    [ "$kernel" = 6.12 ] && grep -q '^se.slice' /proc/self/sched || skip 'this kernel gives all threads the same slice'
+    scheduling $$ | grep -q '^0 ' || skip 'not in the usual scheduling class'
+    for sandbox in off on,landlock=optional; do
+        half_full
+        mg_start -guest profile=preserve --sandbox "$sandbox" -drive $DISK
+        hmp 'block_stream virtio0' 'wait'
+        scheduling $(cat "/proc/$MG_PID/task/$MG_PID/children") >threads # it is timeout's child
+        [ "$(sort -u threads | tr '\n' ';')" = '0 100000;3 100000000;' ] || fail "sandbox $sandbox: $(sort threads)"
+        mg_stop
+    done
+}
