@@ -22,8 +22,10 @@ struct page {
     unsigned refs;
     uint16_t held;        /* bit i: space is held for block i; includes all of `data` */
     uint16_t data;        /* bit i: block i holds bytes; the others read as zeroes */
-    bool hashed;
-    uint64_t hash;        /* while `hashed` */
+    uint16_t hashed;      /* bit i: block_hash[i] is that of block i as it is */
+    bool summed;
+    uint64_t hash;        /* of all blocks together, while `summed` */
+    uint64_t block_hash[BLOCKS_PER_PAGE];
     unsigned char *bytes; /* SIM_PAGE_SIZE, good where `data` says so; NULL: none at all */
 };
 
@@ -54,7 +56,10 @@ static struct page *page_copy(const struct page *from)
 {
     struct page *page = mem_alloc(sizeof(*page));
 
-    *page = (struct page){ .refs = 1, .held = from->held, .data = from->data };
+    *page = *from;
+    page->refs = 1;
+    page->summed = false;
+    page->bytes = NULL;
     if (page->data) {
         page->bytes = mem_alloc(SIM_PAGE_SIZE);
         for (unsigned block = 0; block < BLOCKS_PER_PAGE; block++) {
@@ -96,6 +101,7 @@ static void page_write(struct page *page, unsigned at, const unsigned char *buf,
     memcpy(page->bytes + at, buf, len);
     page->data |= bits;
     page->held |= bits;
+    page->hashed &= ~bits;
 }
 
 static void page_zero(struct page *page, unsigned from, unsigned to, bool hold)
@@ -104,6 +110,7 @@ static void page_zero(struct page *page, unsigned from, unsigned to, bool hold)
     uint16_t edges = touched(from, to) & ~whole & page->data;
 
     page->data &= ~whole;
+    page->hashed &= ~touched(from, to);
     page->held = hold ? page->held | touched(from, to) : page->held & ~whole;
     for (; edges; edges &= edges - 1) {
         unsigned block = __builtin_ctz(edges) * SIM_BLOCK_SIZE;
@@ -223,7 +230,7 @@ static struct page *page_for_change(struct sim_pages *pages, uint64_t number)
     struct page *page = find(pages, number);
 
     if (page && page->refs == 1) {
-        page->hashed = false;
+        page->summed = false;
         return page;
     }
     if (page) {
@@ -419,14 +426,18 @@ static uint64_t block_hash(const unsigned char *bytes)
 
 static uint64_t page_hash(struct page *page)
 {
-    if (!page->hashed) {
+    if (!page->summed) {
         page->hash = 0;
-        for (unsigned block = 0; block < BLOCKS_PER_PAGE; block++) {
-            if (page->data & 1u << block) {
-                page->hash += block_hash(page->bytes + block * SIM_BLOCK_SIZE) * (2 * block + 1);
+        for (uint16_t left = page->data; left; left &= left - 1) {
+            unsigned block = __builtin_ctz(left);
+
+            if (!(page->hashed & 1u << block)) {
+                page->block_hash[block] = block_hash(page->bytes + block * SIM_BLOCK_SIZE);
             }
+            page->hash += page->block_hash[block] * (2 * block + 1);
         }
-        page->hashed = true;
+        page->hashed |= page->data;
+        page->summed = true;
     }
     return page->hash;
 }

@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 #define SIM_BLOCK_SIZE 4096u
-#define SIM_PAGE_SIZE 65536u
+#define SIM_PAGE_SIZE 32768u
 
 struct sim_pages;
 

@@ -7,12 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "block/qcow2.h"
 #include "core/co.h"
 #include "core/mem.h"
 #include "explore/faults.h"
 #include "explore/states.h"
 
 #define SCATTER 0x9e3779b97f4a7c15u
+#define SIM_LINE "merganser --sim seed=%llu" /* to be pasted: plans and sets are quoted */
 #define SECOND_POINTS 3u
 #define SECOND_RANDOM 2u
 
@@ -73,13 +75,13 @@ static char *where(const struct visit *v, const struct cut *cut)
     AUTOFREE char *keep = cut_print(cut);
     AUTOFREE char *plan = plan_print(v->run->plan);
     AUTOFREE char *start =
-        mem_printf("--sim seed=%llu points=%u plan=%s", (unsigned long long)v->x->options.seed,
+        mem_printf(SIM_LINE " points=%u 'plan=%s'", (unsigned long long)v->x->options.seed,
                    v->x->options.points_max, plan);
 
     if (v->run->before) {
-        return mem_printf("%s %s then=%zu again=%s", start, v->run->crash, v->point, keep);
+        return mem_printf("%s %s then=%zu 'again=%s'", start, v->run->crash, v->point, keep);
     }
-    return mem_printf("%s cut=%zu keep=%s", start, v->point, keep);
+    return mem_printf("%s cut=%zu 'keep=%s'", start, v->point, keep);
 }
 
 static void report(struct visit *v, const struct cut *cut, const struct finding *finding)
@@ -87,7 +89,7 @@ static void report(struct visit *v, const struct cut *cut, const struct finding 
     FILE *out = v->x->options.out;
 
     v->x->stats.bad++;
-    if (!v->found && out && !v->x->options.quiet) {
+    if (!v->x->told && out && !v->x->options.quiet) {
         AUTOFREE char *line = where(v, cut);
 
         fprintf(out, "rule %u: %s\n  %s\n", finding->rule, finding->text, line);
@@ -101,6 +103,7 @@ static void report(struct visit *v, const struct cut *cut, const struct finding 
             }
         }
         fflush(out);
+        v->x->told = true;
     }
     v->found = true;
 }
@@ -186,6 +189,7 @@ static struct world reborn(const struct visit *v, bool durable)
     w.over = false;
     w.faulty = w.lying; /* a new disk has been put in */
     w.running = w.reshapers = w.alone = w.active = 0;
+    memset(w.claims, 0, sizeof(w.claims));
     for (int i = 0; i < WORLD_IMAGES; i++) {
         struct world_known *known = &w.view.image[i];
 
@@ -261,17 +265,43 @@ static void co_look_back(struct explore *x, struct world *w)
     free(bounds);
 }
 
+/* Images that are marked corrupt now, WORLD_BIT()s. */
+static unsigned marked_images(void)
+{
+    unsigned marked = 0;
+
+    for (int slot = 0; slot < WORLD_IMAGES; slot++) {
+        marked |= world_is_marked(slot, false) ? WORLD_BIT(slot) : 0;
+    }
+    return marked;
+}
+
+/* They must not be opened for writing (9). */
+static void judge_refusal(struct world *w, unsigned marked)
+{
+    const struct node *node;
+
+    TAILQ_FOREACH(node, &all_nodes, link) {
+        if (node->driver == &driver_qcow2 && !node->read_only &&
+            WORLD_BIT(world_slot(node->filename)) & marked) {
+            world_break(w, 9, "%s is marked corrupt and has been opened for writing",
+                        node->filename);
+        }
+    }
+}
+
 /* The machine starts again, the work that was going on is done again, and dies again. */
 static bool co_go_on(struct visit *v, const struct cut *cut, uint64_t key)
 {
     struct world w = reborn(v, !cut->kill);
     AUTOFREE char *keep = cut_print(cut);
-    AUTOFREE char *crash = mem_printf("cut=%zu keep=%s", v->point, keep);
+    AUTOFREE char *crash = mem_printf("cut=%zu 'keep=%s'", v->point, keep);
     struct run run = {
         .w = &w, .plan = v->run->plan, .keep = SECOND_POINTS, .hash = &v->x->stats.hash,
         .before = v->run, .crash = crash
     };
     size_t coroutines = co_count();
+    unsigned marked = w.lying ? marked_images() : 0;
     bool good;
 
     v->x->stats.gone_on++;
@@ -281,6 +311,7 @@ static bool co_go_on(struct visit *v, const struct cut *cut, uint64_t key)
     if (co_world_open(&w)) {
         struct faults *operator = w.lying ? faults_attend(&w) : NULL;
 
+        judge_refusal(&w, marked);
         co_compare(v, &w);
         if (!w.broken_rule) {
             co_plan_run(&w, v->run->plan, v->p->step);
@@ -352,7 +383,7 @@ static uint64_t world_key(const struct world *w)
     uint64_t key = (w->shape - shapes) * 64 + (w->format - formats) + 1;
 
     for (int i = 0; i < WORLD_IMAGES; i++) {
-        key = (key ^ (w->leaked[i] * 2 + w->may_change[i])) * SCATTER;
+        key = (key ^ w->leaked[i]) * SCATTER;
         key ^= key >> 30;
     }
     return key + w->faulty + w->lying * 2;
@@ -382,7 +413,7 @@ static bool wants_second_opinion(const struct visit *v, uint64_t key)
             return false;
         }
     }
-    return o->judge && o->judge_every && key % o->judge_every == 0 && !v->run->before;
+    return o->judge && o->judge_every && key % o->judge_every == 0;
 }
 
 /* What a failed sync has dropped a killed process still shows: nobody could know. */
@@ -506,7 +537,7 @@ static void say_broken(struct explore *x, const struct plan *plan, const struct 
 
     x->stats.bad++;
     if (x->options.out) {
-        fprintf(x->options.out, "rule %u: %s\n  --sim seed=%llu plan=%s\n", w->broken_rule,
+        fprintf(x->options.out, "rule %u: %s\n  " SIM_LINE " 'plan=%s'\n", w->broken_rule,
                 w->broken, (unsigned long long)x->options.seed, text);
     }
 }
@@ -544,11 +575,12 @@ bool co_explore_plan(struct explore *x, const struct plan *plan)
     size_t coroutines = co_count();
     bool good = false;
 
-    snprintf(explore_where, sizeof(explore_where), "--sim seed=%llu plan=%s",
+    snprintf(explore_where, sizeof(explore_where), SIM_LINE " 'plan=%s'",
              (unsigned long long)x->options.seed, text);
     loop_random_seed(x->options.seed);
     random_seed(&run.rnd, x->options.seed);
     x->stats.plans++;
+    x->told = false;
     co_world_make(&w, plan->shape, plan->format, plan_needs_second(plan), x->options.seed);
     w.small = plan->small;
     make_room(x, &w);

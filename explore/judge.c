@@ -184,9 +184,6 @@ static void judge_first(struct judge *j, const struct world *w, int slot, struct
         find(out, 10, "%s: changed by somebody who leaves autoclear bits as they were (%llx)",
              image->path, (unsigned long long)checker_autoclear(image->parsed));
     }
-    if (changed && !w->may_change[slot]) {
-        find(out, 14, "%s has been written to", image->path);
-    }
 }
 
 static void judge_names(const struct world *w, const struct world_known *known,
@@ -275,6 +272,9 @@ static void judge_image(struct judge *j, const struct world *w, const struct poi
         find(out, 7, "%s: size %llu", image->path, (unsigned long long)checker_size(image->parsed));
     }
     judge_names(w, known, image, out);
+    if (known->still && image->hash != known->still) {
+        find(out, 14, "%s has been written to", image->path);
+    }
     if (world_is_first(slot)) {
         judge_first(j, w, slot, out);
     }
@@ -331,13 +331,17 @@ static void judge_content(struct judge *j, const struct world *w, const struct p
 }
 
 /* The disk has lied.  That may have cost any data of the images that are written to, and no other
- * image. */
-static void judge_after_lies(const struct world *w, struct finding *out)
+ * image; who was found out and marked stays so. */
+static void judge_after_lies(const struct point *p, struct finding *out)
 {
     for (int slot = 0; slot < WORLD_IMAGES; slot++) {
-        if (world_is_first(slot) && !w->may_change[slot] &&
-            io_sim_hash(world_path(slot)) != w->first_hash[slot]) {
+        const struct world_known *known = &p->view.image[slot];
+
+        if (known->still && io_sim_hash(world_path(slot)) != known->still) {
             find(out, 14, "%s has been written to", world_path(slot));
+        }
+        if (known->marked && !world_is_marked(slot, false)) {
+            find(out, 9, "%s: the corrupt bit is gone", world_path(slot));
         }
     }
 }
@@ -348,7 +352,7 @@ void judge_world(struct judge *j, const struct world *w, const struct point *p, 
     *out = (struct finding){ 0 };
     *leaks = 0;
     if (w->lying) {
-        judge_after_lies(w, out);
+        judge_after_lies(p, out);
         return;
     }
     for (int slot = 0; slot < WORLD_IMAGES; slot++) {

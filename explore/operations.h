@@ -30,6 +30,9 @@ int co_op_create_image(const struct world *w, int slot, uint64_t size, const cha
                        const char *backing_format, struct error *err);
 
 typedef void co_op_fn(struct world *w, const struct operation *op, unsigned salt);
+/* guest.c: requests. */
+co_op_fn co_op_write, co_op_zero, co_op_zero_keep, co_op_discard, co_op_read, co_op_read_kept,
+    co_op_flush;
 /* verbs.c: through the monitor's own commands. */
 co_op_fn co_op_commit, co_op_snapshot_group, co_op_snapshot_node, co_op_blockdev_create,
     co_op_set_backing, co_op_set_backing_below, co_op_reopen;

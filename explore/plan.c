@@ -11,6 +11,7 @@
 #include "core/co.h"
 #include "core/loop.h"
 #include "core/mem.h"
+#include "explore/claims.h"
 
 #define SMALL "small:"
 #define FAULTS "faults~"
@@ -213,8 +214,15 @@ struct side {
 static void co_step(struct world *w, const struct step *step)
 {
     if (w->disk && !w->broken_rule) { /* else it could not be opened again, or what follows means nothing */
+        int top = w->view.top, top2 = w->view.top2;
+
         world_begins(w);
+        claim(w, top);
+        claim(w, top2);
         step->op->co_run(w, step->op, step->salt);
+        claim_end(w, top);
+        claim_end(w, top2);
+        claims_settle(w);
         world_ends(w);
     }
 }

@@ -32,7 +32,7 @@ struct operation {
 /* The one table. */
 extern const struct operation operations[];
 extern const unsigned n_operations;
-/* Also "damage" and "leak", which are in no table: they plant bad states.  NULL: there is none. */
+/* Also those that are in no table, "damage" for example: they plant bad states.  NULL: there is none. */
 const struct operation *operation_find(const char *name);
 
 #define PLAN_MAX 24u

@@ -93,7 +93,8 @@ static uint64_t view_key(const struct world_view *view)
 
         key ^= k->made | k->sure << 1 | k->named << 2 | (uint64_t)k->backing << 3;
         key *= SCATTER;
-        key ^= k->loose << 8 | k->empty << 1 | k->in_change;
+        key ^= k->loose << 8 | k->marked << 2 | k->empty << 1 | k->in_change;
+        key = (key ^ k->still) * SCATTER;
         for (int n = 0; n < WORLD_INNER; n++) {
             key = (key ^ (k->inner[n].content + k->inner[n].may_be * 2 + k->inner[n].must_be)) *
                   SCATTER;

@@ -118,6 +118,7 @@ struct explore {
     struct judge *judge;
     uint8_t *content, *shown; /* what the checker reads, what the driver reads */
     uint8_t *again_content;
+    bool told;    /* of the plan that is being explored something bad has been printed */
     bool spoiled; /* what a finding has left behind would be found again in other plans */
     /* Replay: this point and set only, always going on. */
     bool replay;

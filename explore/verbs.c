@@ -13,6 +13,7 @@
 #include "core/io-sim.h"
 #include "core/loop.h"
 #include "core/mem.h"
+#include "explore/claims.h"
 #include "explore/operations.h"
 #include "jobs/job.h"
 #include "monitor/monitor.h"
@@ -51,19 +52,21 @@ void co_op_commit(struct world *w, const struct operation *op, unsigned salt)
     bool alone = w->active == 1;
     struct error err = ERROR_INIT;
     uint64_t size = top->size;
-    int slot, ret;
+    int slot, below_slot, ret;
 
     if (!below || is_busy(top) || is_busy(below)) {
         return;
     }
     slot = world_slot(top->filename);
-    struct world_known *known = &w->view.image[world_slot(below->filename)];
+    below_slot = world_slot(below->filename);
+    struct world_known *known = &w->view.image[below_slot];
 
-    w->may_change[world_slot(below->filename)] = true;
+    claim(w, below_slot);
     if (below->size < size) {
         world_may_be_sized(known, size);
     }
     ret = co_verb(hmp_command_tables, "commit", json_pack("{s:s}", "device", "virtio0"), &err);
+    claim_end(w, below_slot);
     if (ret == 0 && below->size <= size) {
         world_sized(known, size);
     }
@@ -344,11 +347,14 @@ static void co_spell(struct world *w, const struct operation *op, struct node *i
     }
     AUTOFREE char *name = mem_printf("%s%s", spellings[w->spelling++ % ARRAY_SIZE(spellings)],
                                      image->backing->filename + 1);
-    w->may_change[world_slot(image->filename)] = true;
+    int slot = world_slot(image->filename);
+
+    claim(w, slot);
     int ret = co_verb(qmp_command_tables, "change-backing-file",
                       json_pack("{s:s, s:s, s:s}", "device", "virtio0", "image-node-name",
                                 image->name, "backing-file", name),
                       &err);
+    claim_end(w, slot);
 
     /* -ENOSPC: no room for the name in a header of 512 bytes. */
     op_judge_verb(w, op, ret == -ENOSPC ? 0 : ret, &err);

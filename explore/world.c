@@ -19,8 +19,10 @@
 #include "core/io-sim.h"
 #include "core/loop.h"
 #include "core/mem.h"
+#include "explore/claims.h"
 #include "explore/scene.h"
 
+#define INCOMPATIBLE_AT 72
 #define STRANGE_EXT 0x53545247u
 #define STRANGE_BIT 40
 #define STRANGE_LEN 8u
@@ -137,6 +139,19 @@ void world_look(struct world *w)
             w->view.image[slot].loose += qcow2_loose_clusters(node->state);
         }
     }
+    for (int slot = 0; w->lying && slot < WORLD_IMAGES; slot++) {
+        w->view.image[slot].marked = w->view.image[slot].marked || world_is_marked(slot, true);
+    }
+}
+
+bool world_is_marked(int slot, bool durable)
+{
+    uint8_t head[INCOMPATIBLE_AT + 8];
+    int ret = durable ? io_sim_read_durable(paths[slot], 0, head, sizeof(head))
+                      : io_sim_read(paths[slot], 0, head, sizeof(head));
+
+    return ret == 0 && load_be32(head) == QCOW2_MAGIC && load_be32(head + 4) >= 3 &&
+           load_be64(head + INCOMPATIBLE_AT) & QCOW2_INCOMPAT_CORRUPT;
 }
 
 void world_begins(struct world *w)
@@ -425,16 +440,14 @@ void co_world_make(struct world *w, const struct shape *shape, const struct form
     if (second) {
         co_make_layer(w, WORLD_SECOND, &rnd);
         w->view.top2 = WORLD_SECOND;
-        w->may_change[WORLD_SECOND] = true;
     }
     w->view.top = shape->layers - 1;
     w->name_mid = shape->layers == 4;
     io_sim_cut(IO_SIM_CUT_POWER_KEEP, 0); /* nothing of this is pending when the run begins */
-    w->may_change[w->view.top] = true;
     for (int i = 0; i < WORLD_IMAGES; i++) {
         w->first_hash[i] = io_sim_hash(paths[i]);
-        w->may_change[i] = w->may_change[i] || !world_is_first(i);
     }
+    claims_settle(w);
 }
 
 void world_free(struct world *w)
@@ -485,6 +498,9 @@ bool co_world_open(struct world *w)
 
         w->disk = NULL;
         co_disk_free(first);
+    }
+    if (node) {
+        claims_settle(w);
     }
     return node;
 }

@@ -61,6 +61,8 @@ struct world_view {
         bool in_change;   /* internal snapshots are being changed: it may be dirty, flags may lie */
         uint64_t size[WORLD_SIZES]; /* bytes of its disk: one of these */
         uint64_t loose;   /* clusters that may leak if the power goes now, the driver says */
+        uint64_t still;   /* nobody may write to it, and this is its hash; 0: somebody may */
+        bool marked;      /* the disk has lied, it was found out, and the corrupt bit is durable */
         /* Internal snapshots: "inner", which some images have from the first, and "made". */
         struct world_inner {
             bool may_be, must_be;
@@ -91,8 +93,7 @@ struct world {
     unsigned step;                     /* of the plan: the first one that may not have ended */
     int running;                       /* operations that run side by side */
     uint64_t first_hash[WORLD_IMAGES]; /* of the first layers as they were at first */
-    uint64_t first_unknown[WORLD_IMAGES];
-    bool may_change[WORLD_IMAGES];
+    unsigned claims[WORLD_IMAGES];     /* who writes to it: see claims.h */
     uint64_t leaked[WORLD_IMAGES]; /* clusters, before the run began */
     /* Told after each change of what is known. */
     void (*on_change)(void *arg);
@@ -124,6 +125,8 @@ void world_may_be_sized(struct world_known *known, uint64_t size);
 bool world_size_is_known(const struct world_known *known, uint64_t size);
 /* Find out which image the guest writes to now. */
 void world_look(struct world *w);
+/* Is the image marked corrupt, as it is on the medium for certain, or as readers see it? */
+bool world_is_marked(int slot, bool durable);
 /* An operation begins and ends. */
 void world_begins(struct world *w);
 void world_ends(struct world *w);

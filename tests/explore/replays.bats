@@ -21,11 +21,10 @@ sim() {
     assert_status 6
     [ "${lines[-1]}" != "0 bad" ]
     # The last one printed is the one with the fewest operations.
-    line=$(printf '%s\n' "${lines[@]}" | grep -- ' --sim .* cut=' | tail -1)
-    line=${line#*--sim }
-    [[ $line == *" plan=two/4k-v3/damage "* ]]
-    read -ra words <<<"$line"
-    run sim "${words[@]}"
+    line=$(printf '%s\n' "${lines[@]}" | grep -- 'merganser --sim .* cut=' | tail -1)
+    [[ $line == *" 'plan=two/4k-v3/damage' "* ]]
+    # Pasted as it stands.
+    PATH=$(dirname "$MERGANSER"):$PATH run timeout -k 2 60 bash -c "$line"
     assert_status 6
     assert_output "rule 10: /B.img: L1 entry 0 has reserved bits"
     [ "${lines[-1]}" = bad ]
@@ -38,11 +37,29 @@ sim() {
     assert_output " clusters leaked, 0 were on their way"
 }
 
+@test "an image that nobody may write to and that changes is found, one that the run has made, too" {
+    run sim plan=two/4k-v3/stray
+    assert_status 6
+    assert_output "rule 14: /A.img has been written to"
+    run sim plan=two/4k-v3/snapshot+snapshot-node+stray
+    assert_status 6
+    assert_output "rule 14: /S0.img has been written to"
+}
+
+@test "after lies an image that was marked corrupt stays marked, and is not opened for writing" {
+    run sim plan=lies~1:one/4k-v3/mark
+    assert_status 0
+    [ "${lines[-1]}" = "0 bad" ]
+    run sim plan=lies~1:one/4k-v3/mark+unmark
+    assert_status 6
+    assert_output "rule 9: /A.img: the corrupt bit is gone"
+}
+
 @test "a request that is never answered ends the program, which says where" {
     run sim plan=two/4k-v3/write-part+hang
     assert_status 134
     assert_output "rule 18: after 300 s something still has no answer"
-    assert_output "ended by a signal in --sim seed=1 plan=two/4k-v3/write-part+hang"
+    assert_output "ended by a signal in merganser --sim seed=1 'plan=two/4k-v3/write-part+hang'"
 }
 
 @test "a job that stands still after the disk has lied is helped by the operator, after a restart, too" {
@@ -90,7 +107,7 @@ sim() {
     cd one
     read -r format image line <line
     qemu-img compare -f "$format" -F raw "$image" content
-    [[ $line == *" plan=two/4k-v3/stream "* ]]
+    [[ $line == *" 'plan=two/4k-v3/stream' "* ]]
 }
 
 @test "what is no word for --sim is refused in one sentence" {
