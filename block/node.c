@@ -347,6 +347,21 @@ int co_node_map(struct node *node, uint64_t offset, uint64_t len, struct chain_e
     return ret;
 }
 
+int co_node_map_own(struct node *node, uint64_t offset, uint64_t len, struct extent *out)
+{
+    struct epoch_entry epoch;
+    int ret;
+
+    co_enter(node, &epoch); /* so that its driver keeps its tables */
+    ret = len ? check_range(node, offset, len) : -EIO;
+    if (ret == 0) {
+        *out = (struct extent){ .kind = EXTENT_OPAQUE, .len = len };
+        ret = node->driver->co_map ? node->driver->co_map(node, offset, len, out) : 0;
+    }
+    leave(node, &epoch);
+    return ret;
+}
+
 /* --- Writing ------------------------------------------------------------------------------------------------------- */
 
 int co_driver_flush(struct node *node)

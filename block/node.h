@@ -252,6 +252,8 @@ int co_node_write_buf(struct node *node, uint64_t offset, const void *buf, size_
 /* Where [offset, offset + len), or a first part of it, comes from; len > 0 (chain-map.h).  out->layer is good until the caller
  * suspends. */
 int co_node_map(struct node *node, uint64_t offset, uint64_t len, struct chain_extent *out);
+/* What this image alone says of it; EXTENT_OPAQUE of a driver that cannot say. */
+int co_node_map_own(struct node *node, uint64_t offset, uint64_t len, struct extent *out);
 /* Jobs: run co_fill(node, offset, len, arg) as one request that excludes every overlapping write of a guest; reads go on.  Inside,
  * look at the map, then call the driver's operations directly. */
 typedef int node_populate_fn(struct node *node, uint64_t offset, uint64_t len, void *arg);

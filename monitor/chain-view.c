@@ -52,8 +52,8 @@ static uint64_t co_bytes_held(struct node *node)
         return node->size;
     }
     for (uint64_t at = 0; at < node->size; at += e.len) {
-        if (node->driver->co_map(node, at, node->size - at, &e)) {
-            break; /* what cannot be read is not held */
+        if (co_node_map_own(node, at, node->size - at, &e)) {
+            break; /* what cannot be read is not held; or it has become smaller */
         }
         held += is_data(e.kind) ? e.len : 0;
     }

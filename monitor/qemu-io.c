@@ -21,11 +21,11 @@ static const struct io_command io_commands[];
 /* How long is the run at `offset` in which this layer says something, or nothing; `len` at most. */
 static int co_allocated_run(struct node *node, uint64_t offset, uint64_t len, uint64_t *run_len, bool *allocated)
 {
-    struct extent e = { .kind = EXTENT_OPAQUE, .len = len };
+    struct extent e;
 
     *run_len = 0;
     while (*run_len < len) {
-        int ret = node->driver->co_map ? node->driver->co_map(node, offset + *run_len, len - *run_len, &e) : 0;
+        int ret = co_node_map_own(node, offset + *run_len, len - *run_len, &e);
 
         if (ret) {
             return ret;

@@ -10,6 +10,7 @@ load ../lib.bash
 # The budgets are of reads that the page cache answers at once, which tmpfs never lets it.
 setup() {
     common_setup
+    export ASAN_OPTIONS="detect_leaks=0:${ASAN_OPTIONS-}" # LeakSanitizer does not work under strace
     on_disk=''
     if [ "$(stat -f -c %T .)" = tmpfs ]; then
         on_disk=$(mktemp -d -p /var/tmp)

@@ -7,7 +7,7 @@
 load ../lib.bash
 
 judged() {
-    timeout -k 2 120 python3 "$TOP/tests/qcow2/hostile.py" "$BUILD_DIR/merganser-img" "$1" || fail "not as qemu-img"
+    timeout -k 2 $((2 * MG_TIMEOUT)) python3 "$TOP/tests/qcow2/hostile.py" "$BUILD_DIR/merganser-img" "$1" || fail "not as qemu-img"
 }
 
 @test "hostile images of version 2" { judged 2; }

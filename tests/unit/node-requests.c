@@ -61,7 +61,7 @@ static void watch(void)
 
 /* --- Who waits is judged afterwards ------------------------------------------------------------------------- */
 
-enum what { READ, WRITE, ZERO, DISCARD, MAP, FLUSH };
+enum what { READ, WRITE, ZERO, DISCARD, MAP, MAP_OWN, FLUSH };
 
 struct waiter {
     struct node *node;
@@ -77,6 +77,7 @@ static CO_ENTRY void co_request(void *arg)
     struct waiter *w = arg;
     uint64_t at = 512 * KIB;
     struct chain_extent ext;
+    struct extent own_ext;
 
     switch (w->what) {
     case READ:
@@ -93,6 +94,9 @@ static CO_ENTRY void co_request(void *arg)
         break;
     case MAP:
         w->ret = co_node_map(w->node, at, sizeof(own), &ext);
+        break;
+    case MAP_OWN:
+        w->ret = co_node_map_own(w->node, at, sizeof(own), &own_ext);
         break;
     default:
         w->ret = co_node_flush(w->node);
@@ -133,7 +137,7 @@ static void forbid(struct node *node)
 
 static void CO_ENTRY co_test_waiting(void *arg)
 {
-    static const int shrunk[] = { -EIO, -EIO, -EIO, -EIO, -EIO, 0 }, forbidden[] = { 0, -EPERM, -EPERM, -EPERM, 0, 0 };
+    static const int shrunk[] = { -EIO, -EIO, -EIO, -EIO, -EIO, -EIO, 0 }, forbidden[] = { 0, -EPERM, -EPERM, -EPERM, 0, 0, 0 };
     struct node *node = co_begin(RAW);
 
     co_wait_for_drain(node, shrink, shrunk);
