@@ -136,11 +136,11 @@ static void co_sequences(struct batch *b, const struct shape *shape, const struc
 static void co_all_sequences(struct batch *b, unsigned len)
 {
     for (unsigned s = 0; s < n_shapes; s++) {
+        if ((b->chains && !(b->chains & 1u << s)) || (len > 2 && !shapes[s].smallest)) {
+            continue;
+        }
         for (unsigned f = 0; f < n_formats; f++) {
-            if (b->chains && !(b->chains & 1u << s)) {
-                continue;
-            }
-            if (!formats[f].rare && (len < 3 || shapes[s].smallest)) {
+            if (!formats[f].rare) {
                 co_sequences(b, &shapes[s], &formats[f], len);
             }
         }
