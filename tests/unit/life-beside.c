@@ -2,7 +2,7 @@
 /*
  * Lives beside each other on one busy chain: a commit while its disk is stopped, reset, snapshotted, streamed or closed; a
  * commit beside streams on neighbouring parts, which end before it, with it and after it, well or not; a new image that is
- * made while a stream runs.  The bench (life-rig.h) judges content, images and what is durable.
+ * made while a stream runs and the machine is stopped or reset.  The bench (life-rig.h) judges content, images and what is durable.
  *
  * What one request of a guest meets at each call of the host of a commit, and each verb at each call of a new image, stands in
  * commit-life.c and create-life.c.
@@ -353,6 +353,7 @@ static void judge_image(void)
 static void co_image_beside_a_stream(void *arg)
 {
     const struct image_case *c = arg;
+    struct io_sim_fault slow = { .kind = IO_SIM_FAULT_STALL, .path = "/N.img", .ns = 10 * NS_PER_S, .times = 1 };
     struct io_sim_fault full = { .path = "/N.img", .ops = IO_SIM_WRITE | IO_SIM_ALLOCATE | IO_SIM_ZERO, .error = ENOSPC };
     struct stream_args args = { .auto_dismiss = true };
     struct error err = ERROR_INIT;
@@ -365,13 +366,16 @@ static void co_image_beside_a_stream(void *arg)
     if (!j) {
         return;
     }
+    io_sim_fault(&slow);
     if (c->image == BROKEN) {
         io_sim_fault(&full);
     }
     co_start(co_making, &begun);
+    (c->image_first ? co_reset : co_stop_and_cont)(&err);
     if (!c->image_first) {
         co_life_wait(is_pending, j, "all that is to be copied");
         co_end_stream(j, c->stream);
+        life_check(job_find("image") && !job_ended(job_find("image")), "the image was first");
     }
     co_end_image(c->image);
     co_life_wait(is_true, &begun, "the monitor");
