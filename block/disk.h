@@ -112,6 +112,7 @@ void disk_resume_all(void);
 struct block_listener {
     /* policy: "report", "ignore", "stop"; the machine must be stopped by the listener when it is "stop" */
     void (*io_error)(struct disk *disk, struct node *node, bool is_read, const char *action, int error);
+    /* device: "" when no disk shows it */
     void (*image_corrupted)(struct node *node, const char *device, const char *msg, uint64_t offset, uint64_t size, bool fatal);
 };
 void block_set_listener(const struct block_listener *listener);

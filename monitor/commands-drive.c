@@ -120,7 +120,7 @@ static int check_resizable(const struct node *node, const struct disk *disk, con
     TAILQ_FOREACH(over, &all_nodes, link) {
         below = below || over->backing == node;
     }
-    if (node->busy_reason || node->backing_frozen || below) {
+    if (node->busy_reason || below) {
         error_set(err, "Device '%s' is in use", device);
         return -EBUSY;
     }

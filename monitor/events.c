@@ -232,7 +232,7 @@ static void image_corrupted(struct node *node, const char *device, const char *m
 {
     json_t *data = json_object();
 
-    member_set_text(data, "device", device ? device : "");
+    member_set_text(data, "device", device);
     member_set_text(data, "msg", msg);
     member_set_text(data, "node-name", node->name);
     if (offset != UINT64_MAX) { /* else it is about no place of the file */
