@@ -7,7 +7,7 @@
  *     co_wake() <- whole list, one lock <------------------------------------ `finished`
  *
  * Both ways are batched: calls are handed over once a turn, and what is finished is looked for once
- * a turn; the eventfd is written only when the loop is asleep.  A call belongs to the loop's thread
+ * a turn; the eventfd is written only when the loop is asleep (sleep_lightly()).  A call belongs to the loop's thread
  * before it is handed over and after it was collected, to one worker in between.
  *
  * Waking a thread costs 20 us here, ten times a write into the page cache.  So both sides look
@@ -48,6 +48,7 @@
 #define DESCRIPTORS 16384
 #define SPIN_NS 20000u
 #define SKIP_MAX 256u
+#define NAP_NS 100000u
 
 /* Workers of one kind. */
 struct crew {
@@ -64,6 +65,8 @@ static unsigned in_flight;
 static int event_fd = -1;
 static struct loop_watch *watch;
 static struct loop_poller poller;
+static struct loop_timer nap;
+static bool restless;         /* the last nap ended with nothing finished */
 
 /* Under the lock. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -75,7 +78,8 @@ static unsigned idle;         /* workers that wait for `work` */
 static unsigned bulk_idle;    /* workers that wait for `bulk_work` */
 static atomic_uint bulk_queued; /* calls */
 static bool spinning;         /* one worker looks for calls, awake */
-static bool asleep;           /* the loop, or about to: it wants the eventfd written */
+static unsigned awaited;      /* 0: the loop is awake; else it wants the eventfd written when so many are finished ... */
+static int loop_cpu;          /* ... by a worker on this processor, where it went to sleep; else one is enough */
 
 /* Changed under the lock, looked at without it by those who spin. */
 static atomic_uint queued;    /* in prompt */
@@ -154,14 +158,17 @@ static struct io_call *take_next(struct io_call *call)
     return next;
 }
 
-/* True when the loop must be woken. */
-static bool finish(struct io_call *call)
+/* True when the loop must be woken.  `more`: who finished this one goes on with another. */
+static bool finish(struct io_call *call, bool more)
 {
-    bool wake = asleep;
+    bool wake;
 
     STAILQ_INSERT_TAIL(&finished, call, link);
     done++;
-    asleep = false;
+    wake = awaited && (!more || done >= awaited || sched_getcpu() != loop_cpu);
+    if (wake) {
+        awaited = 0;
+    }
     return wake;
 }
 
@@ -191,7 +198,7 @@ static void carry_out(struct io_call *call, struct io_call_list *list, atomic_ui
             ++*length;
             next = NULL;
         }
-        wake = finish(call);
+        wake = finish(call, next || *length);
         if (wake) {
             pthread_mutex_unlock(&lock);
             wake_loop();
@@ -327,6 +334,7 @@ void io_pool_submit(void)
     }
     io_stats.submissions++;
     pthread_mutex_lock(&lock);
+    awaited = 0; /* something else has woken us */
     while ((call = STAILQ_FIRST(&batch))) {
         STAILQ_REMOVE_HEAD(&batch, link);
         enqueue(call);
@@ -353,7 +361,10 @@ static void collect(void)
     pthread_mutex_lock(&lock);
     STAILQ_CONCAT(&list, &finished);
     done = 0;
+    awaited = 0;
     pthread_mutex_unlock(&lock);
+    restless = false;
+    loop_timer_cancel(&nap);
     while ((call = STAILQ_FIRST(&list))) {
         STAILQ_REMOVE_HEAD(&list, link);
         in_flight--;
@@ -369,16 +380,37 @@ static void end_of_turn(void *arg)
     }
 }
 
-/* From here on whoever finishes something wakes the loop. */
+static void nap_over(void *arg)
+{
+    restless = !done;
+}
+
+/*
+ * From here on workers wake the loop.  When it sleeps on a worker's own processor it takes that from the worker, for each call
+ * anew if it may: 8 us more for a write of 15.  So one that has more to do there wakes it only for half of what is in flight.
+ * That "more" may take long, so the loop looks for itself after NAP_NS, once.  On another processor it should rather
+ * be awake early: there waking it for half costs a fifth of a guest's requests at queue depth 32.
+ */
+static void sleep_lightly(void)
+{
+    unsigned wanted = restless || loop_is_virtual() ? 1 : MAX(in_flight / 2, 1u);
+
+    pthread_mutex_lock(&lock);
+    awaited = done ? 0 : wanted;
+    loop_cpu = sched_getcpu();
+    pthread_mutex_unlock(&lock);
+    if (!done && wanted > 1) {
+        loop_timer_arm(&nap, loop_now() + NAP_NS);
+    }
+}
+
 static void before_sleep(void *arg)
 {
     if (!in_flight) {
         return;
     }
     if (!has_patience(&of_loop) || !look(&of_loop, &done)) {
-        pthread_mutex_lock(&lock);
-        asleep = !done;
-        pthread_mutex_unlock(&lock);
+        sleep_lightly();
     }
     if (done) {
         collect();
@@ -443,6 +475,7 @@ void io_pool_init(void)
     watch = loop_watch(event_fd, LOOP_READ, pool_woken, NULL);
     poller.submit = end_of_turn;
     poller.before_sleep = before_sleep;
+    loop_timer_init(&nap, nap_over, NULL);
     loop_poller_add(&poller);
 }
 
@@ -469,6 +502,7 @@ void io_pool_fini(void)
 {
     assert(!in_flight);
     io_threads_end();
+    loop_timer_cancel(&nap);
     loop_poller_remove(&poller);
     loop_unwatch(watch);
     close(event_fd);

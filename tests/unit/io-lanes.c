@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include <sched.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -32,6 +33,79 @@ static void run(loop_fn *fn, void *arg)
     io_fini();
     loop_fini();
     alarm(0);
+}
+
+/* --- News ------------------------------------------------------------------------------------------- */
+
+#define NEWS 8 /* enough that the loop waits for several */
+
+struct news {
+    struct io_lane lane;
+    struct co_group group;
+    unsigned started, us;
+    sem_t gate;
+};
+
+struct item {
+    struct news *news;
+    bool first;
+};
+
+static void item_run(void *arg)
+{
+    struct item *item = arg;
+
+    if (item->first) {
+        usleep(item->news->us);
+    } else {
+        sem_wait(&item->news->gate);
+    }
+}
+
+static void CO_ENTRY item_entry(void *arg)
+{
+    struct news *news = arg;
+    struct item item = { .news = news, .first = news->started++ == 0 };
+    struct io_call call = { .op = IO_CALL_FN, .fn = item_run, .arg = &item, .lane = &news->lane };
+
+    co_io_pool_call(&call);
+    for (unsigned i = 0; item.first && i < NEWS; i++) {
+        sem_post(&news->gate);
+    }
+    co_group_done(&news->group, 0);
+}
+
+static void news_entry(void *arg)
+{
+    struct news *news = arg;
+
+    STAILQ_INIT(&news->lane.calls);
+    co_group_init(&news->group);
+    sem_init(&news->gate, 0, 0);
+    for (unsigned i = 0; i < NEWS; i++) {
+        co_group_add(&news->group);
+        co_start(item_entry, news);
+    }
+    co_group_wait(&news->group);
+    sem_destroy(&news->gate);
+}
+
+/* The others wait until the first one's end has been noticed.  On one processor the loop is woken for several at once. */
+static void what_has_finished_is_not_kept_behind_what_takes_long(void **state)
+{
+    static const unsigned takes[] = { 0, 20, 1000 }; /* us: before the loop sleeps, while it does, and for longer than it likes to */
+    cpu_set_t all, one;
+
+    CPU_ZERO(&one);
+    CPU_SET(sched_getcpu(), &one);
+    assert_int_equal(sched_getaffinity(0, sizeof(all), &all), 0);
+    assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
+    for (unsigned i = 0; i < ARRAY_SIZE(takes); i++) {
+        struct news news = { .us = takes[i] };
+
+        run(news_entry, &news);
+    }
+    assert_int_equal(sched_setaffinity(0, sizeof(all), &all), 0);
 }
 
 /* --- One lane ----------------------------------------------------------------------------------- */
@@ -258,6 +332,7 @@ int main(void)
 {
     static bool prompt = false, bulk = true;
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_has_finished_is_not_kept_behind_what_takes_long),
         cmocka_unit_test_prestate(calls_of_a_lane_run_one_after_the_other, &prompt),
         cmocka_unit_test_prestate(calls_of_a_lane_run_one_after_the_other, &bulk),
         cmocka_unit_test(a_lane_that_waits_keeps_no_other_from_a_worker),
