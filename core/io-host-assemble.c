@@ -10,6 +10,8 @@
  * cache to cache take 290 us this way, 430 to 940 through a buffer of 2 MiB.  From mapped pages, which would save
  * one copy, 64 KiB take 17 to 24 us instead of 10: faults and their end cost more than the copy.
  *
+ * Head and tail are mostly one run of one file: they are read with one call, and what lies between them, too.
+ *
  * What the page cache does not have at once is not waited for: all other writes of the file would wait, too.
  */
 #include "core/io-host.h"
@@ -21,6 +23,8 @@
 #include "core/bytes.h"
 #include "core/mem.h"
 
+#define GAP_MAX (16u << 10) /* bytes between two parts of a file that are read along */
+
 /* Where we are in the pieces, and the unit that is being made. */
 struct assembler {
     const struct io_assembly *a;
@@ -31,32 +35,56 @@ struct assembler {
 };
 
 /* A miss and a short read are one: whoever asks properly finds out. */
-static bool read_cached(const struct io_host_piece *p, uint64_t skip, char *at, size_t len)
+static bool read_cached(int fd, uint64_t offset, char *at, size_t len)
 {
     struct iovec iov = { .iov_base = at, .iov_len = len };
 
-    return preadv2(p->fd, &iov, 1, p->offset + skip, RWF_NOWAIT) == (ssize_t)len;
+    return preadv2(fd, &iov, 1, offset, RWF_NOWAIT) == (ssize_t)len;
+}
+
+/*
+ * How many bytes of the current piece's file to read at once, `len` at most: on over what lies in memory to the last piece that
+ * goes on where this one would be.  What lies between is read along, as 4 KiB cost less than a second call.
+ */
+static uint64_t stretch(const struct assembler *m, uint64_t len)
+{
+    const struct io_host_piece *first = &m->a->pieces[m->piece];
+    uint64_t start = first->offset + m->skip, at = first->len - m->skip, end = at, gap = 0;
+
+    for (int i = m->piece + 1; i < m->a->n && at < len && gap <= GAP_MAX; i++) {
+        const struct io_host_piece *p = &m->a->pieces[i];
+
+        if (p->fd >= 0 && (p->fd != first->fd || p->offset != start + at)) {
+            break;
+        }
+        at += p->len;
+        gap = p->fd >= 0 ? 0 : gap + p->len;
+        end = p->fd >= 0 ? at : end;
+    }
+    return MIN(end, len);
 }
 
 /* At most `len` bytes that follow, as a list; its length, or -1.  Behind *bytes of them come *hole that need not be written. */
 static int make_unit(struct assembler *m, uint64_t len, uint64_t *bytes, uint64_t *hole)
 {
-    size_t used = 0;
+    uint64_t have = 0; /* of the unit's first bytes, in the buffer at their places */
     int n = 0;
 
     for (*bytes = *hole = 0; *bytes < len && !*hole;) {
         const struct io_host_piece *p = &m->a->pieces[m->piece];
         size_t part = MIN(len - *bytes, p->len - m->skip);
-        char *at = p->fd < 0 ? (char *)p->mem + m->skip : m->buffer + used;
+        char *at = p->fd < 0 ? (char *)p->mem + m->skip : m->buffer + *bytes;
 
-        if (p->fd >= 0 && !read_cached(p, m->skip, at, part)) {
-            return -1;
+        if (p->fd >= 0 && have <= *bytes) {
+            have = *bytes + stretch(m, len - *bytes);
+            if (!read_cached(p->fd, p->offset + m->skip, at, have - *bytes)) {
+                return -1;
+            }
         }
         if (p->fd >= 0 && m->a->fresh && bytes_are_zero(at, part)) {
             *hole = part;
         } else {
             m->iov[n++] = (struct iovec){ .iov_base = at, .iov_len = part };
-            used += p->fd < 0 ? 0 : part;
             *bytes += part;
         }
         m->skip += part;
@@ -98,11 +126,16 @@ void io_assemble_run(void *arg)
     AUTOFREE char *buffer = mem_align(4096, IO_WRITE_UNIT);
     struct assembler m = { .a = a, .iov = iov, .buffer = buffer };
 
+    if (a->room.room) {
+        io_room_make_run(&a->room);
+    }
     a->result = 0;
     for (uint64_t done = 0, bytes, hole; done < a->len && a->result == 0; done += bytes + hole) {
         uint64_t at = a->dst_off + done;
         int n = make_unit(&m, MIN(a->len - done, IO_WRITE_UNIT - at % IO_WRITE_UNIT), &bytes, &hole);
 
         a->result = n < 0 ? -EAGAIN : write_unit(a->dst, iov, n, at);
+        a->holes |= hole > 0;
+        a->holes |= hole > 0;
     }
 }

@@ -174,7 +174,11 @@ static int co_host_assemble(const struct io_piece *pieces, int n, struct io_file
         list[i] = host_piece(&pieces[i]);
         a.len += pieces[i].len;
     }
+    if (fresh) {
+        io_room_ask(&host(dst)->room, a.dst, dst_off + a.len, &a.room);
+    }
     dst->engine->co_carry(&call);
+    io_room_answered(&host(dst)->room, &a.room, fresh && a.result == 0 && !a.holes ? a.len : 0);
     return a.result;
 }
 

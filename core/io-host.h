@@ -82,8 +82,21 @@ struct io_room {
     uint64_t to;   /* 0: there is none */
     int fd;        /* while there is: ours, of the file as it was open for writing */
     bool changing; /* a worker makes it or gives it back */
+    uint64_t grown; /* bytes that the file has become longer by since it was made last */
 };
 void co_io_room_make(const struct io_engine *engine, struct io_room *room, int fd, uint64_t bytes);
+
+/* For a file that grows by what a worker writes: whoever sends the write asks first whether room is due behind `end` (then r->room
+ * is set; it is NULL otherwise), the worker makes it, and then the sender says by how much data the file has grown. */
+struct io_room_request {
+    struct io_room *room;
+    int fd;
+    uint64_t bytes;
+};
+void io_room_ask(struct io_room *room, int fd, uint64_t end, struct io_room_request *r);
+void io_room_make_run(void *request);
+void io_room_answered(struct io_room *room, struct io_room_request *r, uint64_t grown);
+
 void co_io_room_give_back(const struct io_engine *engine, struct io_room *room);
 uint64_t io_room_unused(const struct io_room *room, uint64_t size, unsigned block); /* bytes behind a file of that size */
 
@@ -126,7 +139,10 @@ struct io_assembly {
     uint64_t dst_off, len;
     bool fresh; /* nothing was ever written there */
 
+    struct io_room_request room; /* made first, if .room is set */
+
     int result; /* 0; -EAGAIN: the page cache does not have it; an error */
+    bool holes; /* something was left out */
 };
 void io_assemble_run(void *arg);
 

@@ -28,11 +28,12 @@
 /* Room is a luxury: there must be so many times as much free. */
 #define PLENTY 64
 
-struct request {
-    struct io_room *room;
-    int fd;
-    uint64_t bytes;
-};
+/*
+ * For a file that grows by copies on write: so much at a time, which takes 5 us, and never more than twice what it has grown by.  A
+ * cluster of 64 KiB takes 1 us less of 15: in a hole each of its 16 blocks is reserved by itself.  What is left sparse on purpose
+ * does not count as growth.
+ */
+#define AHEAD (16ull << 20)
 
 /* Where it helps, and where it can be given back (tmpfs does not). */
 static bool is_worth_it(int fd, uint64_t bytes)
@@ -43,9 +44,9 @@ static bool is_worth_it(int fd, uint64_t bytes)
            (uint64_t)fs.f_bavail * fs.f_bsize / PLENTY > bytes;
 }
 
-static void make_run(void *arg)
+void io_room_make_run(void *arg)
 {
-    struct request *r = arg;
+    struct io_room_request *r = arg;
     struct io_room *room = r->room;
     struct stat st;
     uint64_t from, to;
@@ -68,10 +69,27 @@ static void make_run(void *arg)
     }
 }
 
+void io_room_ask(struct io_room *room, int fd, uint64_t end, struct io_room_request *r)
+{
+    if (!room->changing && room->grown >= AHEAD / 2 && end + AHEAD / 2 > room->to) {
+        *r = (struct io_room_request){ .room = room, .fd = fd, .bytes = AHEAD };
+        room->grown = 0;
+        room->changing = true;
+    }
+}
+
+void io_room_answered(struct io_room *room, struct io_room_request *r, uint64_t grown)
+{
+    room->grown += grown;
+    if (r->room) {
+        room->changing = false;
+    }
+}
+
 /* The size is the old one: no byte is cut off.  An error changes nothing for anybody. */
 static void give_back_run(void *arg)
 {
-    struct io_room *room = ((struct request *)arg)->room;
+    struct io_room *room = ((struct io_room_request *)arg)->room;
     struct stat st;
 
     if (!fstat(room->fd, &st) && room->to > (uint64_t)st.st_size) {
@@ -81,7 +99,7 @@ static void give_back_run(void *arg)
     room->to = 0;
 }
 
-static void co_run(const struct io_engine *engine, void (*fn)(void *), struct request *r)
+static void co_run(const struct io_engine *engine, void (*fn)(void *), struct io_room_request *r)
 {
     struct io_call call = { .op = IO_CALL_FN, .fn = fn, .arg = r, .bulk = true };
 
@@ -92,16 +110,16 @@ static void co_run(const struct io_engine *engine, void (*fn)(void *), struct re
 
 void co_io_room_make(const struct io_engine *engine, struct io_room *room, int fd, uint64_t bytes)
 {
-    struct request r = { .room = room, .fd = fd, .bytes = bytes };
+    struct io_room_request r = { .room = room, .fd = fd, .bytes = bytes };
 
     if (!room->changing) {
-        co_run(engine, make_run, &r);
+        co_run(engine, io_room_make_run, &r);
     }
 }
 
 void co_io_room_give_back(const struct io_engine *engine, struct io_room *room)
 {
-    struct request r = { .room = room };
+    struct io_room_request r = { .room = room };
 
     if (room->to && !room->changing) {
         co_run(engine, give_back_run, &r);

@@ -12,7 +12,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "core/bytes.h"
@@ -101,6 +104,94 @@ static void any_alignment_entry(void *arg)
 static void pieces_of_any_alignment_become_one_run(void **state)
 {
     run(any_alignment_entry);
+}
+
+/* Two parts of the source with something of another file between them, or with too much memory, or that do not fit. */
+static void gaps_entry(void *arg)
+{
+    static uint8_t other[4096], memory[40000], got[65536];
+    struct pair p;
+
+    make_pair(&p);
+    memset(other, 0x0e, sizeof(other));
+    memset(memory, 0xda, sizeof(memory));
+    assert_int_equal(co_io_write(p.target, 8192, other, sizeof(other)), 0);
+    const struct io_piece pieces[] = {
+        { .file = p.source, .offset = 4096, .len = 4096 },
+        { .file = p.target, .offset = 8192, .len = 4096 },
+        { .file = p.source, .offset = 12288, .len = 4096 },
+        { .mem = memory, .len = sizeof(memory) },
+        { .file = p.source, .offset = 16384 + sizeof(memory), .len = 100 },
+        { .mem = memory, .len = 10 },
+        { .file = p.source, .offset = 111, .len = 1000 },
+    };
+    assert_int_equal(co_io_assemble(pieces, ARRAY_SIZE(pieces), p.target, 0, false), 0);
+    assert_int_equal(co_io_read(p.target, 0, got, sizeof(got)), 0);
+    for (size_t i = 0, at = 0; i < ARRAY_SIZE(pieces); at += pieces[i++].len) {
+        const void *want = pieces[i].file == p.source ? content + pieces[i].offset : pieces[i].mem ? memory : other;
+
+        assert_memory_equal(got + at, want, pieces[i].len);
+    }
+    close_pair(&p);
+}
+
+static void only_what_goes_on_in_the_same_file_is_read_along(void **state)
+{
+    run(gaps_entry);
+}
+
+/* Bytes of the target's file system. */
+static uint64_t held_by_host(void)
+{
+    struct stat st;
+
+    assert_int_equal(stat(target_path, &st), 0);
+    return (uint64_t)st.st_blocks * 512;
+}
+
+static bool host_makes_room(void)
+{
+    struct statfs fs;
+
+    assert_int_equal(statfs(target_path, &fs), 0);
+    return fs.f_type == EXT4_SUPER_MAGIC || fs.f_type == 0x58465342 /* XFS */;
+}
+
+#define GROWTH (9u << 20) /* bytes: more than what it takes to be worth room */
+
+/* What the host holds at most while the target grows, and what it is told to hold. */
+static uint64_t co_grow(bool zeroes, uint64_t *told)
+{
+    struct pair p;
+    uint64_t most = 0;
+
+    make_pair(&p);
+    if (zeroes) {
+        memset(content, 0, SIZE);
+        assert_int_equal(co_io_write(p.source, 0, content, SIZE), 0);
+    }
+    for (uint64_t at = 0; at < GROWTH; at += 65536) {
+        assert_int_equal(co_assemble(&p, at, 60000, 536, true), 0);
+        most = MAX(most, held_by_host());
+    }
+    assert_int_equal(co_io_flush(p.target), 0);
+    assert_int_equal(co_io_allocated(p.target, told), 0);
+    close_pair(&p);
+    return most;
+}
+
+static void room_entry(void *arg)
+{
+    uint64_t told, most = co_grow(false, &told);
+
+    assert_int_equal(most > GROWTH + (4 << 20), host_makes_room());
+    assert_true(told <= GROWTH + 65536 && held_by_host() <= GROWTH + 65536);
+    assert_true(co_grow(true, &told) <= GROWTH);
+}
+
+static void a_file_that_grows_by_data_has_room_ahead_until_it_is_closed(void **state)
+{
+    run(room_entry);
 }
 
 static void cold_entry(void *arg)
@@ -200,6 +291,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pieces_of_any_alignment_become_one_run),
+        cmocka_unit_test(only_what_goes_on_in_the_same_file_is_read_along),
+        cmocka_unit_test(a_file_that_grows_by_data_has_room_ahead_until_it_is_closed),
         cmocka_unit_test(what_is_not_in_the_cache_is_left_to_the_caller),
         cmocka_unit_test(a_source_that_ends_early_is_left_to_the_caller),
         cmocka_unit_test(zeroes_are_not_written_where_nothing_ever_was),
