@@ -34,11 +34,12 @@ mend() {
 # resume_until_done: resume the job as often as it stops, and print how often that was.
 resume_until_done() {
     python3 - 3>&- <<'END'
+import os
 import json
 import socket
 
 conn = socket.socket(socket.AF_UNIX)
-conn.settimeout(20)
+conn.settimeout(int(os.environ["MG_TIMEOUT"]) / 3)
 conn.connect("qmp")
 stream = conn.makefile("rw")
 

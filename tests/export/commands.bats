@@ -118,9 +118,10 @@ END
     mg_start "${drives[@]}"
     hmp 'nbd_server_start unix:s' 'nbd_server_add spare'
     python3 - <<'END'
+import os
 import socket, struct, subprocess
 s = socket.socket(socket.AF_UNIX)
-s.settimeout(20)
+s.settimeout(int(os.environ["MG_TIMEOUT"]) / 3)
 s.connect("s")
 f = s.makefile("rwb")
 f.read(18)

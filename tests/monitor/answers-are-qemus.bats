@@ -254,9 +254,10 @@ VM status: paused (prelaunch)
 @test "keys that move, control bytes and a line's end typed too late change nothing of what is typed on a socket" {
     mg_start --qemu-compat -S -guest profile=none
     python3 - 3>&- <<'END'
+import os
 import socket
 conn = socket.socket(socket.AF_UNIX)
-conn.settimeout(20)
+conn.settimeout(int(os.environ["MG_TIMEOUT"]) / 3)
 conn.connect("hmp")
 def until(words):
     text = b""

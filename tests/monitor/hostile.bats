@@ -16,6 +16,7 @@ setup() {
 client() {
     cat >steps.py
     timeout -k 2 60 python3 - 3>&- <<'END'
+import os
 import socket
 
 PROMPT = b"(qemu) "
@@ -23,7 +24,7 @@ PROMPT = b"(qemu) "
 
 def connect(path="hmp"):
     conn = socket.socket(socket.AF_UNIX)
-    conn.settimeout(30)
+    conn.settimeout(int(os.environ["MG_TIMEOUT"]) / 2)
     conn.connect(path)
     return conn
 
@@ -169,7 +170,7 @@ for i in range(20):
     assert b"VM status: paused" in talk(conn, b"info status\n")
 # They have their turn one after the other, and leave; half a line is not run.
 conn.close()
-idle[0].settimeout(30)
+idle[0].settimeout(int(os.environ["MG_TIMEOUT"]) / 2)
 data = idle[0].recv(100)
 assert data, "the first of them is served"
 for other in idle:

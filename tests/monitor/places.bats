@@ -30,7 +30,7 @@ import os
 os.rename("port.new", "port")
 kept = [here.accept(), net.accept()]
 for conn, _ in kept:
-    conn.settimeout(10)
+    conn.settimeout(int(os.environ["MG_TIMEOUT"]) / 6)
     try:
         while conn.recv(4096):
             pass
@@ -53,12 +53,13 @@ END
     run hmp 'info chardev'
     assert_output "idle: filename=disconnected:unix:idle,server=on"
     python3 - 3>&- <<'END'
+import os
 import socket
 conn = socket.socket(socket.AF_UNIX)
 conn.connect("idle")
 conn.sendall(b"info status\n" * 1000)
 human = socket.socket(socket.AF_UNIX)
-human.settimeout(20)
+human.settimeout(int(os.environ["MG_TIMEOUT"]) / 3)
 human.connect("hmp")
 text = ""
 while "idle: filename=unix:idle,server=on" not in text:

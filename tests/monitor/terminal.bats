@@ -15,7 +15,7 @@ pid, fd = pty.fork()
 if pid == 0:
     os.environ["TERM"] = os.environ.get("TERMINAL", "xterm")
     fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, int(sys.argv[2]), 0, 0))
-    signal.alarm(60) # timeout(1) would pass on the terminal's interrupts once more
+    signal.alarm(int(os.environ["MG_TIMEOUT"])) # timeout(1) would pass on the terminal's interrupts once more
     os.execvp(sys.argv[1], [sys.argv[1]] + sys.argv[3:])
 seen = raw = ""
 def read(seconds):
@@ -33,7 +33,7 @@ def type(text):
     os.write(fd, text.encode())
 def see(text):
     global seen
-    end = time.time() + 20
+    end = time.time() + int(os.environ["MG_TIMEOUT"]) / 3
     while text not in seen:
         if time.time() > end or not read(0.2):
             sys.exit("not seen: %r in %r" % (text, seen))
@@ -371,7 +371,7 @@ type("info name\r")
 see("(qemu) ")
 other, there = pty.fork()
 if other == 0:
-    signal.alarm(30)
+    signal.alarm(int(os.environ["MG_TIMEOUT"]))
     os.execvp(sys.argv[1], [sys.argv[1], "-drive", "if=none"])
 answer = b""
 while b"(qemu) " not in answer:

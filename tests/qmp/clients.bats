@@ -12,10 +12,11 @@ setup() {
 
 @test "a client like QEMU's scripts: no line ends behind requests, a file of lines to read from, events in between" {
     timeout "$MG_TIMEOUT" python3 - 3>&- <<'PY'
+import os
 import json
 import socket
 sock = socket.socket(socket.AF_UNIX)
-sock.settimeout(20)
+sock.settimeout(int(os.environ["MG_TIMEOUT"]) / 3)
 sock.connect("qmp")
 lines = sock.makefile()
 events = []
@@ -52,10 +53,11 @@ PY
 
 @test "a client that wants out-of-band execution, names all its requests and sends several at once" {
     timeout "$MG_TIMEOUT" python3 - 3>&- <<'PY'
+import os
 import json
 import socket
 sock = socket.socket(socket.AF_UNIX)
-sock.settimeout(20)
+sock.settimeout(int(os.environ["MG_TIMEOUT"]) / 3)
 sock.connect("qmp")
 lines = sock.makefile()
 wants = [cap for cap in json.loads(lines.readline())["QMP"]["capabilities"] if cap == "oob"]

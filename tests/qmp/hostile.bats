@@ -129,6 +129,7 @@ END
     before=$(rss_kib)
     client <<END
 from client import Client
+import os
 import socket
 c = Client()
 idle = []
@@ -143,7 +144,7 @@ for i in range(20):
 # They have their turn one after the other, and leave; half a request is not run.
 c.conn.close()
 idle[0].setblocking(True)
-idle[0].settimeout(30)
+idle[0].settimeout(int(os.environ["MG_TIMEOUT"]) / 2)
 assert b"QMP" in idle[0].recv(1000), "the first of them is served"
 for other in idle:
     other.close()
@@ -166,7 +167,7 @@ for i in range(90): # events of one and a half MiB
     c.send(b'{"execute": "cont"}{"execute": "stop"}\n' * 100)
     for k in range(200):
         assert c.answer() == {"return": {}}
-deaf.settimeout(30)
+deaf.settimeout(int(os.environ["MG_TIMEOUT"]) / 2)
 heard = 0
 while True:
     part = deaf.recv(1 << 20)

@@ -202,7 +202,7 @@ import subprocess
 server = socket.socket(socket.AF_UNIX)
 server.bind("there")
 server.listen()
-server.settimeout(20)
+server.settimeout(int(os.environ["MG_TIMEOUT"]) / 3)
 p = subprocess.Popen([os.environ["MERGANSER"], "-S", "-drive", "if=none", "-monitor", "none", "-qmp", "unix:there"])
 conn, _ = server.accept()
 assert conn.recv(10000).startswith(b'{"QMP": ')
@@ -243,9 +243,10 @@ END
 @test "the human monitor on a socket: a prompt, the answer, no echo, no escapes" {
     start
     client <<'END'
+import os
 import socket
 conn = socket.socket(socket.AF_UNIX)
-conn.settimeout(20)
+conn.settimeout(int(os.environ["MG_TIMEOUT"]) / 3)
 conn.connect("hmp")
 text = b""
 while not text.endswith(b"(qemu) "):
@@ -266,9 +267,10 @@ END
 @test "under --qemu-compat the human monitor on a socket begins as QEMU's does" {
     start --qemu-compat
     client <<'END'
+import os
 import socket
 conn = socket.socket(socket.AF_UNIX)
-conn.settimeout(20)
+conn.settimeout(int(os.environ["MG_TIMEOUT"]) / 3)
 conn.connect("hmp")
 line = b"info status"
 # Each character draws the line anew.
@@ -319,14 +321,15 @@ END
 @test "a command that waits ends when its client goes" {
     start
     client <<'END'
+import os
 import socket
 conn = socket.socket(socket.AF_UNIX)
-conn.settimeout(20)
+conn.settimeout(int(os.environ["MG_TIMEOUT"]) / 3)
 conn.connect("hmp")
 conn.sendall(b"sleep 50\n")
 conn.close()
 conn = socket.socket(socket.AF_UNIX)
-conn.settimeout(20)
+conn.settimeout(int(os.environ["MG_TIMEOUT"]) / 3)
 conn.connect("hmp")
 assert b"monitor - type" in conn.recv(1000)
 END
@@ -335,10 +338,11 @@ END
 @test "what is printed for people is the same JSON, whatever its strings hold" {
     mg_start -S -drive file=disk.img,if=virtio,format=qcow2 -qmp-pretty unix:pretty,server=on,wait=off
     client <<'END'
+import os
 import json
 import socket
 conn = socket.socket(socket.AF_UNIX)
-conn.settimeout(30)
+conn.settimeout(int(os.environ["MG_TIMEOUT"]) / 2)
 conn.connect("pretty")
 stream = conn.makefile("r")
 def answer():

@@ -68,7 +68,7 @@ static int setup(void **state)
     struct nbd_export_spec spec = { .name = "disk", .description = "the only one", .writable = true };
     struct error err = ERROR_INIT;
 
-    alarm(60); /* a client that waits for ever is a failure */
+    alarm(240); /* a client that waits for ever is a failure */
     sim_begin(5);
     loop_run_co(disk_up, NULL);
     strcpy(dir, "/tmp/merganser-unit.XXXXXX");
