@@ -136,6 +136,5 @@ void io_assemble_run(void *arg)
 
         a->result = n < 0 ? -EAGAIN : write_unit(a->dst, iov, n, at);
         a->holes |= hole > 0;
-        a->holes |= hole > 0;
     }
 }
