@@ -118,10 +118,19 @@ static uint64_t content_hash(const struct sim_content *content)
     return sim_pages_hash(content->pages) + (content->size + 1) * 0x9e3779b97f4a7c15u;
 }
 
+/* Names that are kept are plain, so one that is found as it was given is. */
+static struct sim_file *lookup(const char *path, bool durable)
+{
+    struct sim_file *(*find)(struct sim_world *world, const char *path) = durable ? sim_find_durable : sim_find;
+    struct sim_file *file = find(sim_world, path);
+    AUTOFREE char *name = file ? NULL : sim_path(path);
+
+    return file ? file : find(sim_world, name);
+}
+
 uint64_t io_sim_hash(const char *path)
 {
-    AUTOFREE char *name = sim_path(path);
-    const struct sim_file *file = sim_find(sim_world, name);
+    const struct sim_file *file = lookup(path, false);
 
     return file ? content_hash(&file->now) : 0;
 }
@@ -217,13 +226,6 @@ size_t io_sim_look_at(const struct io_sim_snapshot *snapshot, struct io_sim_pend
 }
 
 /* --- Files ------------------------------------------------------------------------------------ */
-
-static struct sim_file *lookup(const char *path, bool durable)
-{
-    AUTOFREE char *name = sim_path(path);
-
-    return durable ? sim_find_durable(sim_world, name) : sim_find(sim_world, name);
-}
 
 static struct sim_file *create(const char *path)
 {

@@ -38,8 +38,9 @@ static bool is_writable(int slot)
     return false;
 }
 
-/* What a killed process has left in the page cache may or may not be there later. */
-static bool is_durable(int slot)
+/* What a killed process has left in the page cache may or may not be there later; what a failed sync
+ * has dropped is shown, and will not be there. */
+static bool is_durable(const struct world *w, int slot)
 {
     AUTOFREE struct io_sim_pending *list = NULL;
     size_t n = io_sim_pending(&list), i = 0;
@@ -47,7 +48,7 @@ static bool is_durable(int slot)
     while (i < n && strcmp(list[i].path, world_path(slot)) != 0) {
         i++;
     }
-    return i == n;
+    return i == n && (!w->dropping || w->lying);
 }
 
 void claims_settle(struct world *w)
@@ -57,7 +58,7 @@ void claims_settle(struct world *w)
         struct world_known *known = &w->view.image[slot];
 
         if (known->sure && !known->still && !w->claims[slot] && !world_is_top(&w->view, slot) &&
-            !(w->faulty && is_writable(slot)) && is_durable(slot)) {
+            !(w->faulty && is_writable(slot)) && is_durable(w, slot)) {
             known->still = io_sim_hash(world_path(slot));
         }
     }
