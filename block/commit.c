@@ -18,12 +18,17 @@
  * The backing file is written past its own count of requests (nested), because all this belongs to the
  * overlay's request: a drain of what lies further below must be able to wait for it.
  *
+ * Several windows are under way at once while they hold little, each in the order above.  Their flushes meet in the backing
+ * file's generations, so 3,000 clusters all over 1 TiB need some 100 generations and not 3,000.  Where windows are full they go
+ * one by one: what a guest waits for is 16 MiB of copying and a flush, as ever.
+ *
  * Refused: one flush for the whole disk in place of one a window, since every guest that writes would have to
  * stand still until then.
  */
 #include "block/commit.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "block/disk.h"
@@ -33,6 +38,8 @@
 
 #define WINDOW (16ull << 20) /* a multiple of every cluster size */
 #define PIECE (1u << 20)     /* what moves through memory at once */
+#define PIECE_MIN (64u << 10)
+#define WINDOWS_MAX 32u      /* at once */
 #define BUSY_REASON "block device is in use by a commit"
 
 struct commit {
@@ -40,16 +47,26 @@ struct commit {
     bool made_writable;
     struct node_user writer; /* we are, in the backing file */
     bool writing;
+
+    unsigned windows; /* under way */
+    uint64_t held;    /* bytes of data in them */
+    struct co_queue ended;
+    int result; /* the first error of a window, or 0 */
+};
+
+struct window {
+    struct commit *c;
+    uint64_t offset, len, held;
 };
 
 /* --- A window ---------------------------------------------------------------------------------------------------- */
 
-static int co_move(struct commit *c, uint64_t offset, uint64_t len, void *buf)
+static int co_move(struct commit *c, uint64_t offset, uint64_t len, void *buf, uint64_t room)
 {
     int ret = 0;
 
     for (uint64_t part; len > 0 && ret == 0; offset += part, len -= part) {
-        struct iovec iov = { .iov_base = buf, .iov_len = part = MIN(len, (uint64_t)PIECE) };
+        struct iovec iov = { .iov_base = buf, .iov_len = part = MIN(len, room) };
 
         ret = co_node_read_nested(c->top, offset, &iov, 1);
         if (ret == 0) {
@@ -63,9 +80,10 @@ static int co_move(struct commit *c, uint64_t offset, uint64_t len, void *buf)
 /* As one request on the overlay. */
 static int co_commit_window(struct node *top, uint64_t offset, uint64_t len, void *arg)
 {
-    struct commit *c = arg;
-    AUTOFREE void *buf = mem_align(NODE_SECTOR, MIN(len, (uint64_t)PIECE));
-    uint64_t end = offset + len;
+    const struct window *w = arg;
+    struct commit *c = w->c;
+    uint64_t end = offset + len, room = MIN(MAX(w->held, (uint64_t)PIECE_MIN), (uint64_t)PIECE);
+    AUTOFREE void *buf = mem_align(NODE_SECTOR, room);
     struct extent ext;
     int ret = 0;
 
@@ -74,7 +92,7 @@ static int co_commit_window(struct node *top, uint64_t offset, uint64_t len, voi
         if (ret == 0 && ext.kind == EXTENT_ZERO) {
             ret = co_node_zero_nested(c->backing, at, ext.len, 0);
         } else if (ret == 0 && ext.kind != EXTENT_NONE) {
-            ret = co_move(c, at, ext.len, buf);
+            ret = co_move(c, at, ext.len, buf, room);
         }
     }
     if (ret == 0) {
@@ -102,6 +120,60 @@ static int co_next_held(struct commit *c, uint64_t *offset)
     return 0;
 }
 
+/* How much data is to be moved; a guest may change that until the window has begun.  What cannot be read the window
+ * will meet again. */
+static uint64_t co_held_in(struct commit *c, uint64_t offset, uint64_t len)
+{
+    uint64_t held = 0;
+    struct extent ext;
+
+    for (uint64_t done = 0; done < len && c->top->driver->co_map(c->top, offset + done, len - done, &ext) == 0; done += ext.len) {
+        held += ext.kind == EXTENT_NONE || ext.kind == EXTENT_ZERO ? 0 : ext.len;
+    }
+    return held;
+}
+
+static CO_ENTRY void window_entry(void *arg)
+{
+    struct window *w = arg;
+    struct commit *c = w->c;
+    int ret = co_node_populate(c->top, w->offset, w->len, co_commit_window, w);
+
+    c->result = c->result < 0 ? c->result : ret;
+    c->windows--;
+    c->held -= w->held;
+    free(w);
+    co_queue_wake_all(&c->ended);
+}
+
+/* Begins the window when there is room for it. */
+static int co_begin_window(struct commit *c, uint64_t offset, uint64_t len)
+{
+    uint64_t held = co_held_in(c, offset, len);
+    struct window *w;
+
+    while (c->windows == WINDOWS_MAX || (c->windows > 0 && c->held + held > WINDOW)) {
+        co_queue_wait(&c->ended);
+    }
+    if (c->result < 0) {
+        return c->result;
+    }
+    w = mem_alloc(sizeof(*w));
+    *w = (struct window){ .c = c, .offset = offset, .len = len, .held = held };
+    c->windows++;
+    c->held += held;
+    co_start(window_entry, w);
+    return 0;
+}
+
+static int co_end_windows(struct commit *c, int ret)
+{
+    while (c->windows > 0) {
+        co_queue_wait(&c->ended);
+    }
+    return ret < 0 ? ret : c->result;
+}
+
 static int co_commit_all(struct commit *c, bool (*stop)(void *arg), void *arg)
 {
     uint64_t offset = 0, done = 0, size = c->top->size;
@@ -110,10 +182,7 @@ static int co_commit_all(struct commit *c, bool (*stop)(void *arg), void *arg)
     while (ret == 0 && offset < size) {
         uint64_t start = ROUND_DOWN(offset, WINDOW), end = MIN(start + WINDOW, size);
 
-        if (stop && stop(arg)) {
-            return -EINTR;
-        }
-        ret = co_node_populate(c->top, start, end - start, co_commit_window, c);
+        ret = stop && stop(arg) ? -EINTR : co_begin_window(c, start, end - start);
         offset = done = end;
         if (ret == 0) {
             ret = co_next_held(c, &offset);
@@ -123,9 +192,9 @@ static int co_commit_all(struct commit *c, bool (*stop)(void *arg), void *arg)
      * the disk was made shorter. */
     if (ret == 0 && done < size) {
         offset = ROUND_DOWN(size - 1, WINDOW);
-        ret = co_node_populate(c->top, offset, size - offset, co_commit_window, c);
+        ret = co_begin_window(c, offset, size - offset);
     }
-    return ret;
+    return co_end_windows(c, ret);
 }
 
 /* --- Who may, and what has to be so ---------------------------------------------------------------------------------- */
@@ -210,6 +279,7 @@ int co_commit(struct node *top, bool (*stop)(void *arg), void *arg, struct error
     if (ret < 0) {
         return ret;
     }
+    co_queue_init(&c.ended);
     node_ref(c.top);
     node_ref(c.backing);
     c.top->busy_reason = c.backing->busy_reason = BUSY_REASON;

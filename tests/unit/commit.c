@@ -177,6 +177,103 @@ static void CO_ENTRY co_test_failures_while_growing(void *arg)
     co_all_failures("1M");
 }
 
+/* --- Little in each of many places --------------------------------------------------------------------- */
+
+#define PLACES 40u /* windows, more than are under way at once */
+#define STRIDE (16ull << 20)
+
+/* Small clusters, so that a window's two pieces are in two tables. */
+static void co_make_scattered(void)
+{
+    struct error err = ERROR_INIT;
+    json_t *options = json_pack("{s:s, s:i, s:s, s:s}", "size", "640M", "cluster_size", 4096, "backing_file", "low",
+                                "backing_fmt", "qcow2");
+    struct node *top;
+
+    io_sim_reset();
+    make("/low", "640M", NULL);
+    assert_int_equal(driver_qcow2.co_create("/top", options, &err), 0);
+    json_decref(options);
+    top = co_open("/top");
+    for (unsigned i = 0; i < PLACES; i++) {
+        co_put(top, i * STRIDE, 64 * KIB, i + 1);
+        co_put(top, i * STRIDE + STRIDE / 2, 4 * KIB, PLACES + i);
+    }
+    co_node_unref(top);
+}
+
+static void co_scattered_are_there(struct node *node)
+{
+    for (unsigned i = 0; i < PLACES; i++) {
+        assert_int_equal(co_node_read_buf(node, i * STRIDE + 60 * KIB, buf, 8 * KIB), 0);
+        assert_int_equal(buf[0], i + 1);
+        assert_int_equal(buf[4 * KIB - 1], i + 1);
+        assert_int_equal(buf[4 * KIB], 0);
+        assert_int_equal(co_node_read_buf(node, i * STRIDE + STRIDE / 2, buf, 8 * KIB), 0);
+        assert_int_equal(buf[0], PLACES + i);
+        assert_int_equal(buf[4 * KIB], 0);
+    }
+}
+
+/* True: one call failed. */
+static bool co_scattered_failing(const struct io_sim_snapshot *before, unsigned kind, uint64_t after)
+{
+    struct io_sim_fault fault = { .kind = IO_SIM_FAULT_ERROR, .ops = kind, .after = after, .times = 1 };
+    struct error err = ERROR_INIT;
+    struct node *top;
+    bool struck;
+
+    io_sim_restore(before);
+    io_sim_cut(IO_SIM_CUT_POWER_KEEP, 0);
+    top = co_open("/top");
+    io_sim_fault(&fault);
+    assert_true(co_commit(top, NULL, NULL, &err) < 0 || holds_nothing(top));
+    struck = io_sim_faults_struck() > 0;
+    io_sim_faults_clear();
+    error_clear(&err);
+    assert_null(top->busy_reason);
+    co_scattered_are_there(top);
+    io_sim_cut(IO_SIM_CUT_POWER_LOSE, 0);
+    co_node_unref(top);
+    top = co_open("/top");
+    co_scattered_are_there(top);
+    assert_int_equal(co_commit(top, NULL, NULL, &err), 0);
+    assert_true(holds_nothing(top));
+    co_scattered_are_there(top->backing);
+    co_node_unref(top);
+    return struck;
+}
+
+static void CO_ENTRY co_test_scattered_failures(void *arg)
+{
+    struct io_sim_snapshot *before;
+
+    co_make_scattered();
+    before = io_sim_snapshot();
+    for (uint64_t after = 0; after < OPS_MAX && co_scattered_failing(before, IO_SIM_WRITE, after); after += 5) {
+    }
+    for (uint64_t after = 0; after < OPS_MAX && co_scattered_failing(before, IO_SIM_FLUSH, after); after++) {
+    }
+    for (uint64_t after = 0; after < OPS_MAX && co_scattered_failing(before, IO_SIM_READ, after); after += 5) {
+    }
+    io_sim_snapshot_free(before);
+}
+
+static void CO_ENTRY co_test_few_flushes(void *arg)
+{
+    struct error err = ERROR_INIT;
+    struct node *top;
+    uint64_t flushes;
+
+    co_make_scattered();
+    top = co_open("/top");
+    flushes = io_stats.flushes;
+    assert_int_equal(co_commit(top, NULL, NULL, &err), 0);
+    assert_in_range(io_stats.flushes - flushes, 2, PLACES * 3 / 2); /* one by one they take more than twice as many as windows */
+    co_scattered_are_there(top->backing);
+    co_node_unref(top);
+}
+
 /* --- An operator who has thought better of it ----------------------------------------------------------- */
 
 static bool stop_at_second(void *arg)
@@ -304,6 +401,16 @@ static void neither_does_one_while_the_backing_file_grows(void **state)
     run(co_test_failures_while_growing);
 }
 
+static void nor_does_one_while_several_windows_are_under_way(void **state)
+{
+    run(co_test_scattered_failures);
+}
+
+static void windows_that_hold_little_share_their_flushes(void **state)
+{
+    run(co_test_few_flushes);
+}
+
 static void a_commit_that_is_stopped_has_emptied_nothing_that_it_did_not_write(void **state)
 {
     run(co_test_stop);
@@ -319,6 +426,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_failure_of_the_host_changes_no_content_and_the_next_commit_does_the_rest),
         cmocka_unit_test(neither_does_one_while_the_backing_file_grows),
+        cmocka_unit_test(nor_does_one_while_several_windows_are_under_way),
+        cmocka_unit_test(windows_that_hold_little_share_their_flushes),
         cmocka_unit_test(a_commit_that_is_stopped_has_emptied_nothing_that_it_did_not_write),
         cmocka_unit_test(nothing_is_committed_below_somebody_who_looks),
     };
