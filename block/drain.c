@@ -10,40 +10,49 @@
 #include "block/node.h"
 #include "core/mem.h"
 
+static uint64_t mark; /* of the last search; 0 is nobody's */
+
+static bool is_marked(const struct node *n)
+{
+    return n && n->mark == mark;
+}
+
 static bool mark_above(struct node *n)
 {
-    if (n->marked || !((n->file && n->file->marked) || (n->backing && n->backing->marked))) {
+    if (is_marked(n) || !(is_marked(n->file) || is_marked(n->backing))) {
         return false;
     }
-    n->marked = true;
+    n->mark = mark;
     return true;
 }
 
 /* Mark those from which `wanted` can be reached, by any edges.  Children are older than what was opened above them and younger
  * than what was opened above and found its backing file later, so few passes are needed, however deep chains are. */
-static void mark_reaching(const struct node *wanted)
+static void mark_reaching(struct node *wanted)
 {
     struct node *n;
-    bool more = true;
+    bool more, up = true;
 
-    TAILQ_FOREACH(n, &all_nodes, link) {
-        n->marked = n == wanted;
-    }
-    while (more) {
+    wanted->mark = ++mark;
+    do {
         more = false;
-        TAILQ_FOREACH(n, &all_nodes, link) {
-            more |= mark_above(n);
+        if (up) {
+            TAILQ_FOREACH(n, &all_nodes, link) {
+                more |= mark_above(n);
+            }
+        } else {
+            TAILQ_FOREACH_REVERSE(n, &all_nodes, node_list, link) {
+                more |= mark_above(n);
+            }
         }
-        TAILQ_FOREACH_REVERSE(n, &all_nodes, node_list, link) {
-            more |= mark_above(n);
-        }
-    }
+        up = !up;
+    } while (more);
 }
 
-bool node_reaches(const struct node *from, const struct node *wanted)
+bool node_reaches(const struct node *from, struct node *wanted)
 {
     mark_reaching(wanted);
-    return from->marked;
+    return is_marked(from);
 }
 
 struct node_drain {
@@ -60,17 +69,17 @@ static void drain_add(struct node ***list, size_t *count, struct node *node)
 }
 
 /* Stop all that reach `node` and have not been stopped yet: how many there are. */
-static size_t stop_those_above(struct node_drain *drain, const struct node *node)
+static size_t stop_those_above(struct node_drain *drain, struct node *node)
 {
     size_t before = drain->count;
     struct node *n;
 
     mark_reaching(node);
     for (size_t i = 0; i < before; i++) {
-        drain->nodes[i]->marked = false;
+        drain->nodes[i]->mark = 0;
     }
     TAILQ_FOREACH(n, &all_nodes, link) {
-        if (node_alive(n) && n->marked) {
+        if (node_alive(n) && is_marked(n)) {
             drain_add(&drain->nodes, &drain->count, n);
             n->drained++;
         }
@@ -99,7 +108,7 @@ static void tell_holders(struct node_drain *drain)
         }
         mark_reaching(n);
         for (size_t i = 0; i < drain->count; i++) {
-            if (drain->nodes[i]->marked) {
+            if (is_marked(drain->nodes[i])) {
                 drain_add(&drain->holders, &drain->holder_count, n);
                 n->driver->drained(n, true);
                 break;
@@ -112,12 +121,15 @@ static void tell_holders(struct node_drain *drain)
 struct node_drain *co_node_drain_begin(struct node *node)
 {
     struct node_drain *drain = mem_zalloc(sizeof(*drain));
+    bool waited = true;
 
-    while (stop_those_above(drain, node)) {
+    while (waited && stop_those_above(drain, node)) {
         tell_holders(drain);
+        waited = false;
         for (size_t i = 0; i < drain->count; i++) {
             while (drain->nodes[i]->in_flight > 0) {
                 co_queue_wait(&drain->nodes[i]->idle_queue);
+                waited = true;
             }
         }
     }
@@ -133,11 +145,11 @@ void co_node_drain_end(struct node_drain *drain)
         if (--n->drained == 0) {
             co_queue_wake_all(&n->drain_queue);
         }
-        co_node_unref(n);
+        co_node_let_go(n);
     }
     for (size_t i = 0; i < drain->holder_count; i++) {
         drain->holders[i]->driver->drained(drain->holders[i], false);
-        co_node_unref(drain->holders[i]);
+        co_node_let_go(drain->holders[i]);
     }
     free(drain->nodes);
     free(drain->holders);

@@ -174,6 +174,15 @@ void co_node_unref(struct node *node)
     }
 }
 
+void co_node_let_go(struct node *node)
+{
+    if (node && node->refs > 1) {
+        node->refs--;
+    } else {
+        co_node_unref(node);
+    }
+}
+
 void node_measure_nesting(struct node *node)
 {
     unsigned file = node->file ? node->file->nesting + 1 : 0, below = 0;
@@ -246,7 +255,7 @@ static int co_set_writable(struct node *node, bool writable, bool own, struct er
     }
     want_write(path, n, true);
     if (writable && n) {
-        ret = permissions_settle(err);
+        ret = permissions_of_writer(node, err);
     }
     while (done < n && ret == 0) {
         ret = co_switch(path[writable ? n - 1 - done : done], writable, err);
@@ -258,10 +267,15 @@ static int co_set_writable(struct node *node, bool writable, bool own, struct er
     }
     want_write(path, n, false);
     if (n) {
-        permissions_settle(NULL);
+        permissions_of_writer(node, NULL);
     }
     free(path);
     return ret;
+}
+
+int co_node_open_for_writing(struct node *file, struct error *err)
+{
+    return file->read_only ? co_switch(file, true, err) : 0;
 }
 
 int co_node_set_writable(struct node *node, bool writable, struct error *err)

@@ -173,6 +173,17 @@ struct node {
     struct node *file;           /* owned reference */
     struct node *backing;        /* owned reference */
     unsigned refs;
+    bool read_only;              /* now */
+    bool for_later;              /* nobody uses it until he says so (co_node_open_idle()) */
+
+    /* Here, as each change of the graph looks at these of all nodes, and what lies far apart takes twice as long. */
+    uint64_t mark;               /* drain.c's */
+    bool clash, used_from_outside; /* permission.c's, with what follows */
+    unsigned above;              /* 0 between two passes */
+    unsigned wants_write;        /* > 0: about to become writable */
+    struct node_perm perm;       /* what all its users together come to */
+    struct node_perm new_perm, apart;
+    const char *busy_reason;     /* "block device is in use by block job: stream", NULL when free */
 
     json_t *options;             /* as asked (owned) */
     json_t *unused;              /* while opening: what no driver has asked for yet */
@@ -181,8 +192,6 @@ struct node {
     char *backing_format;        /* as recorded, NULL when none */
     uint64_t size;               /* bytes, a multiple of NODE_SECTOR */
     uint32_t cluster_size;       /* allocation unit in bytes (subcluster with extended L2); raw: NODE_SECTOR */
-    bool read_only;              /* now */
-    bool for_later;              /* nobody uses it until he says so (co_node_open_idle()) */
     bool opening;                /* in opening_nodes */
     bool monitor_owned;          /* made by -blockdev or blockdev-add: one of the references is the monitor's */
     bool want_read_only;         /* what the user asked: the state to return to after a job */
@@ -200,7 +209,6 @@ struct node {
     struct chain_map *held_map;  /* a reference to `map` for a filter above; see node_hold_map() */
     bool read_at_source;         /* what is copied in from files below is still read there (chain-map.h) */
     bool copy_on_read;           /* what is read from below is kept (copy-on-read.h) */
-    bool marked;                 /* co_node_drain_begin()'s */
     struct chain_map *map;       /* resolved chain as seen from here, while somebody uses it */
     LIST_HEAD(, chain_layer) layer_of; /* the maps in which this node is a layer (chain-map.c) */
 
@@ -210,14 +218,7 @@ struct node {
     struct co_queue drain_queue; /* requests that wait for the end of the drain */
     struct co_queue idle_queue;  /* drainers that wait for in_flight == 0 */
 
-    struct node_perm perm;       /* what all its users together come to; with what follows permission.c's */
-    struct node_perm new_perm, apart;
-    unsigned above;
-    bool clash, used_from_outside;
-    unsigned wants_write;        /* > 0: about to become writable */
-
     unsigned nesting;            /* see node_measure_nesting() */
-    const char *busy_reason;     /* "block device is in use by block job: stream", NULL when free */
     unsigned backing_frozen;     /* > 0: the backing edge may not change */
     struct node_stats stats;
 };
@@ -321,10 +322,13 @@ bool node_alive(const struct node *node);
 void co_node_unref(struct node *node);         /* closes at zero, children too (iteratively) */
 /* Give back a reference that is not the last one: suspends never. */
 void node_unref_shared(struct node *node);
+/* The same as co_node_unref() for a reference that is no edge, no disk's root and no user's: unless it was the last one, nobody
+ * may do more or less than before. */
+void co_node_let_go(struct node *node);
 /* A node of the chain below and including `top`?  Distance, or -1. */
 int node_depth(const struct node *top, const struct node *below);
 /* Can `wanted` be reached from this node, by any edges?  Each reaches itself. */
-bool node_reaches(const struct node *from, const struct node *wanted);
+bool node_reaches(const struct node *from, struct node *wanted);
 /* Make `below` the backing node of `node` (NULL: none) in memory: takes a new reference, drops the old one, tells the
  * chain maps.  The caller has drained. */
 void co_node_set_backing_edge(struct node *node, struct node *below);
@@ -341,6 +345,8 @@ int co_node_look_at_size(struct node *node, struct error *err);
 void node_size_changed(struct node *node);
 /* Switch a node (and its file) to read-write or back, locks included. */
 int co_node_set_writable(struct node *node, bool writable, struct error *err);
+/* A file of an image that is being opened and has asked for the permission already. */
+int co_node_open_for_writing(struct node *file, struct error *err);
 /* To read-only, together with files that were made for it, but not with those that have been there before. */
 int co_node_set_own_read_only(struct node *node, struct error *err);
 

@@ -271,7 +271,7 @@ struct node *co_node_finish_open(struct node *node, struct error *err)
     struct error why = ERROR_INIT;
     int ret = node->driver->co_open(node, &why);
 
-    if (ret == 0 && node_find(node->name)) { /* we suspended: somebody may have been faster */
+    if (ret == 0 && *node->name != '#' && node_find(node->name)) { /* we suspended: somebody may have been faster */
         error_set(&why, "Duplicate nodes with node-name='%s'", node->name);
         node->driver->co_close(node);
         ret = -EEXIST;

@@ -247,6 +247,7 @@ static int check_loop(const struct open_request *req, struct node *file, struct 
 /* What a new node needs of its file, before it looks into it; and whether it may write at all. */
 static int co_claim_file(struct node *node, struct node *file, struct error *err)
 {
+    bool own = file->refs == 1 && file->driver == &driver_file && !node->driver->passes_permissions;
     int ret = 0;
 
     if (file->read_only && !node->read_only && file->want_read_only) {
@@ -257,13 +258,16 @@ static int co_claim_file(struct node *node, struct node *file, struct error *err
         node->read_only = node->want_read_only = true;
     }
     node_enter_opening(node);
-    if (file->refs > 1 || file->driver != &driver_file) {
-        ret = permissions_settle(err);
-    } else if (!node->driver->passes_permissions) { /* nobody else knows this file: no need to look at all the others */
+    if (own) { /* nobody else knows this file: no need to look at all the others */
         ret = permission_of_new_file(node, err);
+    } else if (file->refs > 1 || file->driver != &driver_file) {
+        ret = permissions_settle(err);
+    }
+    if (ret < 0 || node->read_only) {
+        return ret;
     }
     /* A file that was opened by itself with auto-read-only=on. */
-    return ret < 0 || node->read_only ? ret : co_node_set_writable(file, true, err);
+    return own ? co_node_open_for_writing(file, err) : co_node_set_writable(file, true, err);
 }
 
 static struct node *co_open_format(const struct open_request *req, json_t *options, struct node *file,
@@ -524,7 +528,7 @@ static struct node *co_open_chain(const struct open_request *req, struct error *
             break; /* with its own chain */
         }
     }
-    if (top && (permissions_settle(err) < 0 || measure_chain(top, err) < 0 || co_settle_below(layer_format(top), err) < 0)) {
+    if (top && (permissions_of_new_image(top, err) < 0 || measure_chain(top, err) < 0 || co_settle_below(layer_format(top), err) < 0)) {
         co_node_unref(top);
         return NULL;
     }

@@ -7,7 +7,8 @@
  *   judge    where somebody uses what another one does not share, both are named
  *   tell     the locks of host files that have changed; the former ones come back when one is refused
  *
- * One pass is a few microseconds for a chain of a hundred layers, and only changes of the graph make one.
+ * One pass is a few microseconds for a chain of a hundred layers, and only changes of the graph make one: a snapshot one, as what
+ * concerns an image and its own file alone asks nobody else (it was eleven, a third of its time at 500 layers).
  */
 #include "block/permission.h"
 
@@ -84,12 +85,13 @@ static struct node_perm backing_perm(const struct node *node)
 struct order {
     struct node **nodes;
     size_t count, room;
+    bool clash;        /* of any of them */
 };
 
 static void put(struct order *o, struct node *node)
 {
     if (o->count == o->room) {
-        o->room = o->room ? 2 * o->room : 64;
+        o->room = o->room ? 2 * o->room : 256;
         o->nodes = mem_reallocarray(o->nodes, o->room, sizeof(*o->nodes));
     }
     o->nodes[o->count++] = node;
@@ -102,21 +104,17 @@ static void add(struct node *node, struct node_perm p)
     node->new_perm.shared &= p.shared;
 }
 
-static void count_above(struct node *node)
+/* And who stands on what: that goes back to 0 on the way down. */
+static void begin(struct node *node)
 {
+    node->clash = node->used_from_outside = false;
+    node->new_perm = node->apart = (struct node_perm){ 0, IO_PERM_ALL };
     if (node->file) {
         node->file->above++;
     }
     if (node->backing) {
         node->backing->above++;
     }
-}
-
-static void begin(struct node *node)
-{
-    node->above = 0;
-    node->clash = node->used_from_outside = false;
-    node->new_perm = node->apart = (struct node_perm){ 0, IO_PERM_ALL };
 }
 
 static void add_outsiders(void)
@@ -161,12 +159,6 @@ static void derive(struct order *o)
     TAILQ_FOREACH(n, &opening_nodes, link) {
         begin(n);
     }
-    TAILQ_FOREACH(n, &all_nodes, link) {
-        count_above(n);
-    }
-    TAILQ_FOREACH(n, &opening_nodes, link) {
-        count_above(n);
-    }
     add_outsiders();
     TAILQ_FOREACH(n, &opening_nodes, link) {
         put(o, n); /* nobody stands on what is still being opened */
@@ -183,6 +175,7 @@ static void derive(struct order *o)
         n = o->nodes[i];
         n->new_perm.used |= n->apart.used; /* when all the others are in */
         n->new_perm.shared &= n->apart.shared;
+        o->clash |= n->clash;
         hand_down(o, n->file, file_perm(n));
         hand_down(o, n->backing, backing_perm(n));
     }
@@ -295,13 +288,16 @@ static void describe_clash(const struct node *node, struct error *err)
 
 static int judge(const struct order *o, struct error *err)
 {
-    for (size_t i = 0; i < o->count; i++) {
-        if (o->nodes[i]->clash) {
-            describe_clash(o->nodes[i], err);
-            return -EPERM;
-        }
+    size_t i = 0;
+
+    if (!o->clash) {
+        return 0;
     }
-    return 0;
+    while (!o->nodes[i]->clash) {
+        i++;
+    }
+    describe_clash(o->nodes[i], err);
+    return -EPERM;
 }
 
 /* --- Tell ------------------------------------------------------------------------------------------------------------- */
@@ -329,7 +325,7 @@ static int tell(const struct order *o, struct error *err)
 
 static int pass(bool telling, struct error *err)
 {
-    struct order o = { NULL, 0, 0 };
+    struct order o = { 0 };
     int ret;
 
     derive(&o);
@@ -346,9 +342,30 @@ int permissions_judge(struct error *err)
     return pass(false, err);
 }
 
+static unsigned holds;
+static bool due;
+
 int permissions_settle(struct error *err)
 {
+    if (holds && !err) {
+        due = true;
+        return 0;
+    }
     return pass(true, err);
+}
+
+void permissions_hold(void)
+{
+    holds++;
+}
+
+void permissions_release(void)
+{
+    assert(holds > 0);
+    if (--holds == 0 && due) {
+        due = false;
+        permissions_settle(NULL);
+    }
 }
 
 int permission_of_new_file(const struct node *format, struct error *err)
@@ -360,6 +377,30 @@ int permission_of_new_file(const struct node *format, struct error *err)
         file->perm = file_perm(format);
     }
     return ret;
+}
+
+/* Who stands above such an image, and what it stands on, makes no difference to its file, nor the other way round. */
+static bool has_own_file(const struct node *image)
+{
+    const struct node *file = image->file;
+    struct node_user *user;
+
+    LIST_FOREACH(user, &users, link) {
+        if (node_of(user) == file) {
+            return false;
+        }
+    }
+    return !image->driver->passes_permissions && file && file->refs == 1 && file->driver == &driver_file;
+}
+
+int permissions_of_new_image(const struct node *top, struct error *err)
+{
+    return top->refs == 1 && !top->backing && has_own_file(top) ? permission_of_new_file(top, err) : permissions_settle(err);
+}
+
+int permissions_of_writer(const struct node *node, struct error *err)
+{
+    return has_own_file(node) ? permission_of_new_file(node, err) : permissions_settle(err);
 }
 
 int node_use(struct node_user *user, struct error *err)

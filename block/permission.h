@@ -36,8 +36,16 @@ struct node_user {
  * With fewer users or fewer rights it cannot fail.  Never suspends. */
 int permissions_settle(struct error *err);
 
+/* Several changes that cannot fail (`err` is NULL), judged once, at the last release. Nobody may suspend in between. */
+void permissions_hold(void);
+void permissions_release(void);
+
 /* The short way for a format above a file that nobody else has. */
 int permission_of_new_file(const struct node *format, struct error *err);
+/* As permissions_settle(), after `top` was opened, and while `node` becomes writable or read-only.  Where that concerns
+ * nobody but an image and a file of its own the others are not looked at. */
+int permissions_of_new_image(const struct node *top, struct error *err);
+int permissions_of_writer(const struct node *node, struct error *err);
 
 /* Would they agree?  Leaves what each node would be used and shared for in node->new_perm; changes nothing else. */
 int permissions_judge(struct error *err);

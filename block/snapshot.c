@@ -297,6 +297,9 @@ static int co_freeze_root(struct plan *plan, struct error *err)
         return ret;
     }
     plan->frozen = was_writable;
+    if (!root->driver->passes_permissions) {
+        return 0; /* a format needs of its file what it needs, whoever stands above */
+    }
     plan->below = (struct node_user){ .node = root, .used = IO_PERM_CONSISTENT_READ, .apart = true,
                                       .shared = IO_PERM_CONSISTENT_READ | IO_PERM_WRITE_UNCHANGED };
     ret = node_use(&plan->below, err);
@@ -339,6 +342,39 @@ static int co_flush_roots(struct plan *plans, size_t n, struct error *err)
     return 0;
 }
 
+/* Does not suspend, as no edge is let go of; and the permissions are looked at once, however many disks there are. */
+static void co_exchange_roots(struct plan *plans, size_t n)
+{
+    permissions_hold();
+    for (size_t i = 0; i < n; i++) {
+        co_node_set_backing_edge(plans[i].overlay, plans[i].root);
+        if (plans[i].disk) {
+            disk_set_root(plans[i].disk, plans[i].overlay);
+        }
+        if (plans[i].args->reuse || plans[i].args->overlay) {
+            chain_map_forget_layer(plans[i].overlay); /* it may hold data already */
+        }
+    }
+    for (size_t i = n; i-- > 0;) {
+        if (plans[i].held) {
+            node_unuse(&plans[i].below);
+        }
+    }
+    permissions_release();
+}
+
+static void co_take_back(struct plan *plans, size_t n)
+{
+    for (size_t i = n; i-- > 0;) {
+        if (plans[i].busy) {
+            co_thaw_root(&plans[i]);
+        }
+        if (plans[i].held) {
+            node_unuse(&plans[i].below);
+        }
+    }
+}
+
 static int co_pivot(struct plan *plans, size_t n, struct error *err)
 {
     int ret = co_flush_roots(plans, n, err);
@@ -355,22 +391,12 @@ static int co_pivot(struct plan *plans, size_t n, struct error *err)
     for (size_t i = 0; i < n && ret == 0; i++) {
         ret = check_disk(&plans[i], err);
     }
-    for (size_t i = 0; i < n && ret == 0; i++) {
-        co_node_set_backing_edge(plans[i].overlay, plans[i].root);
-        if (plans[i].disk) {
-            disk_set_root(plans[i].disk, plans[i].overlay);
-        }
-        if (plans[i].args->reuse || plans[i].args->overlay) {
-            chain_map_forget_layer(plans[i].overlay); /* it may hold data already */
-        }
+    if (ret == 0) {
+        co_exchange_roots(plans, n);
+    } else {
+        co_take_back(plans, n);
     }
     for (size_t i = n; i-- > 0;) {
-        if (ret < 0 && plans[i].busy) {
-            co_thaw_root(&plans[i]);
-        }
-        if (plans[i].held) {
-            node_unuse(&plans[i].below);
-        }
         if (plans[i].drain) {
             co_node_drain_end(plans[i].drain);
         }
@@ -384,6 +410,12 @@ static int co_pivot(struct plan *plans, size_t n, struct error *err)
         }
     }
     return ret;
+}
+
+/* What a disk has now is used by it; what nobody uses may be freer now that it is not busy. */
+static void co_release(const struct plan *plan, struct node *node)
+{
+    plan->disk ? co_node_let_go(node) : co_node_unref(node);
 }
 
 /* One after the other: of two that were asked for at once the second goes on top of the first. */
@@ -402,12 +434,8 @@ int co_snapshot_group(const struct snapshot_args *args, size_t n, struct error *
         ret = co_pivot(plans, n, err);
     }
     for (size_t i = n; i-- > 0;) {
-        if (plans[i].overlay) {
-            co_node_unref(plans[i].overlay); /* the disk has its own reference now, or it closes */
-        }
-        if (plans[i].root) {
-            co_node_unref(plans[i].root);
-        }
+        co_release(&plans[i], plans[i].overlay); /* the disk has its own reference now, or it closes */
+        co_release(&plans[i], plans[i].root);
         if (plans[i].disk) {
             disk_release(plans[i].disk);
         }

@@ -73,7 +73,7 @@ static char *co_wrong_name(const char *overlay, const char *name, struct node *l
     }
     node_ref(layer);
     ret = co_leads_to(path, layer);
-    co_node_unref(layer);
+    co_node_let_go(layer);
     if (ret == -ENOENT) {
         return mem_printf("the backing file of '%s' is recorded as '%s', which is looked for at '%s', and nothing is there",
                           overlay, name, path);
@@ -101,7 +101,7 @@ static char *co_existing_overlay(const char *path, const char *format, struct no
         wrong = mem_printf("'%s' records no backing file, and so will be without '%s' at the next start", path,
                            root->filename);
     }
-    co_node_unref(overlay);
+    co_node_let_go(overlay);
     return wrong;
 }
 
@@ -123,7 +123,7 @@ static char *co_look_at_snapshot(const json_t *args)
 
         wrong = co_wrong_name(path, recorded, root);
     }
-    co_node_unref(root);
+    co_node_let_go(root);
     return wrong;
 }
 
@@ -211,7 +211,7 @@ static char *co_look_at_resize(const json_t *args)
         wrong = mem_printf("making '%s' smaller, from %s to %s, cuts off data: there is some at %s", name,
                            size_format_plain(node->size, from), size_format_plain(new, to), size_format_plain(at, text));
     }
-    co_node_unref(node);
+    co_node_let_go(node);
     return wrong;
 }
 
