@@ -78,7 +78,7 @@ guest_reads() {
 @test "block_set_io_throttle changes what a running guest gets, and takes the limit away again" {
     mg --clock virtual -guest profile=preserve,rw=randread,bs=4k,iodepth=4,rate_iops=0 -drive file=a.qcow2,if=virtio,format=qcow2 \
         -c 'block_set_io_throttle virtio0 0 0 0 50 0 0' -c 'sleep 1s' -c 'info guest' -c 'sleep 10s' -c 'info guest' \
-        -c 'block_set_io_throttle virtio0 0 0 0 0 0 0' -c 'sleep 1s' -c 'info guest' -c 'expect guest clean' >out
+        -c 'block_set_io_throttle virtio0 0 0 0 0 0 0' -c 'sleep 50ms' -c 'info guest' -c 'expect guest clean' >out
     sed -n 's/^virtio0:.* reads=\([0-9]*\) .*/\1/p' out | paste -s | awk '{ exit !($2 - $1 >= 499 && $2 - $1 <= 501 && $3 - $2 > 600) }'
 }
 

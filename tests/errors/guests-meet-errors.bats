@@ -83,7 +83,7 @@ make_cut_image() {
 
 @test "rerror=report, the default: the guest is told what cannot be read" {
     make_cut_image
-    run mg -drive file=x.img,if=virtio,format=qcow2,readonly=on -guest $reader -c 'sleep 300ms' -c 'info status' -c 'info guest'
+    run mg --clock virtual -drive file=x.img,if=virtio,format=qcow2,readonly=on -guest $reader -c 'sleep 300ms' -c 'info status' -c 'info guest'
     assert_status 6
     assert_output "VM status: running"
     refute_output " errors=0 "

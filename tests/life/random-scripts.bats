@@ -6,19 +6,19 @@
 load ../lib.bash
 
 @test "twenty random scripts end well on the virtual clock" {
-    run timeout -k 5 100 "$TOP/scripts/life" 20 1
+    run timeout -k 5 $((MG_TIMEOUT * 2)) "$TOP/scripts/life" 20 1
     assert_status 0
     [ "${lines[-1]}" = "20 rounds, 0 bad" ]
 }
 
 @test "random script 11 ends well on the real clock" {
-    run timeout -k 5 100 "$TOP/scripts/life" 1 11 --real
+    run timeout -k 5 $((MG_TIMEOUT * 2)) "$TOP/scripts/life" 1 11 --real
     assert_status 0
 }
 
 @test "a random script that goes wrong is named with the line that plays it again" {
     printf '#!/bin/sh\nexit 6\n' >wrong && chmod +x wrong
-    MERGANSER=$PWD/wrong run timeout -k 5 100 "$TOP/scripts/life" 1 7
+    MERGANSER=$PWD/wrong run timeout -k 5 $((MG_TIMEOUT * 2)) "$TOP/scripts/life" 1 7
     assert_status 1
     assert_output "BAD: exit code 6"
     assert_output "again: MERGANSER=$PWD/wrong scripts/life 1 7 --keep"

@@ -65,6 +65,13 @@ quiet() {
     [ "$(mg -guest profile=none -drive "$(chain_drive A B)" -c 'info block -json' | tail -n +2 | jq -r '.[0].inserted.file')" = file-B.img ]
 }
 
+@test "info snapshots fails where no disk could hold the state of a machine" {
+    truncate -s 1M raw.img
+    run mg -S -drive file=raw.img,if=none,id=d,format=raw -c '!info snapshots'
+    assert_status 0
+    assert_output "no block device can store vmstate for snapshot"
+}
+
 @test "a chain of forty layers nests in JSON as deep as it is" {
     qemu-img create -q -f qcow2 0.img 1M
     local i
