@@ -77,19 +77,36 @@ def reopened(rnd):
     return options
 
 
+def group(rnd, number):
+    """One of two snapshots is refused now and then, or all are called off."""
+    actions = [{"type": "blockdev-snapshot-sync", "data": {"device": "virtio0", "snapshot-file": f"group{number}.img"}}]
+    if rnd.random() < 0.5:
+        actions.append({"type": "blockdev-snapshot-sync", "data": {"device": "sp", "snapshot-file": f"other{number}.img"}})
+    if rnd.random() < 0.3:
+        actions.append({"type": "abort", "data": {}})
+    return actions
+
+
 def request(rnd, number):
     rows = (
         (8, "blockdev-reopen", lambda: {"options": [reopened(rnd)]}),
         (2, "blockdev-add", lambda: {"driver": "qcow2", "node-name": "nq", "file": {"driver": "file", "filename": "z.img"}}),
         (2, "blockdev-del", lambda: {"node-name": rnd.choice(("nq", "ny", "b", "tf"))}),
         (2, "block_resize", lambda: {"node-name": "t", "size": rnd.choice((8, 9)) << 20}),
-        (2, "block-stream", lambda: {"device": rnd.choice(("virtio0", "nd")), "job-id": f"job{number}",
+        (2, "block-stream", lambda: {"device": rnd.choice(("virtio0", "nd")), "job-id": f"job{number % 2}",
                                      "on-error": rnd.choice(("report", "stop"))}),
-        (1, "transaction", lambda: {"actions": [
-            {"type": "blockdev-snapshot-sync", "data": {"device": "virtio0", "snapshot-file": f"group{number}.img"}}]}),
+        (2, "transaction", lambda: {"actions": group(rnd, number)}),
+        (1, "blockdev-create", lambda: {"job-id": f"make{number % 2}", "options": {
+            "driver": "file", "filename": f"made{number}", "size": 65536}}),
+        (2, "block-export-add", lambda: {"type": "nbd", "id": "e", "node-name": rnd.choice(("t", "ny", "nd", "nq"))}),
+        (2, "block-export-del", lambda: {"id": "e", "mode": rnd.choice(("safe", "hard"))}),
+        (1, "blockdev-change-medium", lambda: {"device": "ide1-cd0", "filename": rnd.choice(("cd.iso", "z.img"))}),
+        (1, "device_add", lambda: {"driver": "virtio-blk", "drive": rnd.choice(("ny", "nq")), "id": rnd.choice(("vy", "vq"))}),
+        (1, rnd.choice(("job-pause", "job-resume", "job-cancel", "job-dismiss")), lambda: {
+            "id": rnd.choice(("virtio0", "job0", "job1", "make0", "make1"))}),
         (1, "change-backing-file", lambda: {"device": "virtio0", "image-node-name": "nd", "backing-file": "c.img"}),
         (1, "query-block", dict), (1, "query-named-block-nodes", dict), (1, "query-blockstats", dict), (1, "query-jobs", dict),
-        (1, "x-debug-query-block-graph", dict), (1, "query-block-exports", dict),
+        (1, "query-block-exports", dict),
         (6, "human-monitor-command", lambda: {"command-line": human_line(rnd, number)}),
     )
     _, name, arguments = rnd.choices(rows, [row[0] for row in rows])[0]
