@@ -51,6 +51,8 @@ static const struct {
          "shrink~613165&zero-whole~916520+discard-span~141525+write-part~110626+reopen+grow~65470" },
     /* A commit left zeroes behind the end of a disk that had become shorter. */
     { 1, "small:two/16k-ext/grow-part~474992+commit+zero-whole~734590+shrink~659108+commit" },
+    /* Not bad: of an image that nobody claims any more a failed sync had dropped something. */
+    { 1, "faults~847714:short/4k-lazy/set-backing-mid" },
     /* Not bad: a transfer that ended within a sector while somebody wrote there. */
     { 1, "small:faults~302876:raw-top/4k-zstd/zero-whole+discard-span+discard-span+zero-keep+create+create+"
          "read+write-part+grow-part+write-whole&read~762591&write-far~33429" },
