@@ -157,6 +157,7 @@ END
 @test "a client that never reads its events is cut off, and nobody waits for it" {
     mg_start -S -drive file=disk.img,if=virtio,format=qcow2 -qmp unix:deaf,server=on,wait=off
     client <<'END'
+import os
 from client import Client
 import socket
 deaf = socket.socket(socket.AF_UNIX)
