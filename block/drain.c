@@ -136,16 +136,27 @@ struct node_drain *co_node_drain_begin(struct node *node)
     return drain;
 }
 
+void co_node_close_door(struct node *node)
+{
+    node->drained++;
+    while (node->in_flight > 0) {
+        co_queue_wait(&node->idle_queue);
+    }
+}
+
+void node_open_door(struct node *node)
+{
+    assert(node->drained > 0);
+    if (--node->drained == 0) {
+        co_queue_wake_all(&node->drain_queue);
+    }
+}
+
 void co_node_drain_end(struct node_drain *drain)
 {
     for (size_t i = 0; i < drain->count; i++) {
-        struct node *n = drain->nodes[i];
-
-        assert(n->drained > 0);
-        if (--n->drained == 0) {
-            co_queue_wake_all(&n->drain_queue);
-        }
-        co_node_let_go(n);
+        node_open_door(drain->nodes[i]);
+        co_node_let_go(drain->nodes[i]);
     }
     for (size_t i = 0; i < drain->holder_count; i++) {
         drain->holders[i]->driver->drained(drain->holders[i], false);

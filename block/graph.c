@@ -213,15 +213,22 @@ void co_node_set_backing_edge(struct node *node, struct node *below)
     permissions_settle(NULL); /* asked for before, where somebody may refuse */
 }
 
+/* A driver that lets go of what it needs for writing has nobody inside: a flush would still look at it. */
 static int co_switch(struct node *node, bool writable, struct error *err)
 {
     int ret = 0;
 
+    if (!writable) {
+        co_node_close_door(node);
+    }
     if (node->driver->co_set_writable) {
         ret = node->driver->co_set_writable(node, writable, err);
     }
     if (ret == 0) {
         node->read_only = !writable;
+    }
+    if (!writable) {
+        node_open_door(node);
     }
     return ret;
 }

@@ -309,6 +309,9 @@ uint64_t node_epoch_oldest(void); /* UINT64_MAX when nothing is in flight */
 struct node_drain;
 struct node_drain *co_node_drain_begin(struct node *node);
 void co_node_drain_end(struct node_drain *drain);
+/* The same of this very node: those who use it by its name, not through what stands on it, wait until the second. */
+void co_node_close_door(struct node *node);
+void node_open_door(struct node *node);
 
 /* --- Graph ------------------------------------------------------------------------------------------------ */
 /* The tables: set once by main (or a test): a NULL-terminated array of drivers. */

@@ -499,6 +499,41 @@ static void CO_ENTRY co_test_newcomer(void *arg)
     co_node_unref(first.node);
 }
 
+/* --- Who comes as an image becomes read-only --------------------------------------------------------------------------------- */
+
+static CO_ENTRY void co_becomes_read_only(void *arg)
+{
+    struct waiter *w = arg;
+
+    w->ret = co_node_set_writable(w->node, false, NULL);
+    w->ended = true;
+}
+
+/* One whose tables are being written, as a commit or a stream of it ends; others use it by its name. */
+static void CO_ENTRY co_test_leaving(void *arg)
+{
+    struct error err = ERROR_INIT;
+    json_t *options = json_pack("{s:s}", "size", "1M");
+    struct waiter leaving = { 0 }, flush = { .what = FLUSH }, write = { .what = WRITE };
+
+    io_sim_reset();
+    assert_int_equal(driver_qcow2.co_create("/image", options, &err), 0);
+    json_decref(options);
+    leaving.node = flush.node = write.node = co_tree_open("{'driver':'qcow2','file':{'driver':'file','filename':'/image'}}");
+    assert_int_equal(co_node_write_buf(leaving.node, 0, buf, 64 * KIB), 0);
+    co_start(co_becomes_read_only, &leaving);
+    assert_false(leaving.ended);
+    co_start(co_request, &flush);
+    co_start(co_request, &write);
+    while (!leaving.ended || !flush.ended || !write.ended) {
+        co_sleep_ns(NS_PER_MS);
+    }
+    assert_int_equal(leaving.ret, 0);
+    assert_int_equal(flush.ret, 0);
+    assert_int_equal(write.ret, -EPERM);
+    co_node_unref(leaving.node);
+}
+
 /* --- Tests -------------------------------------------------------------------------------------------------------------------- */
 
 static void run(void (*co_test)(void *arg))
@@ -520,6 +555,7 @@ TEST(a_read_of_many_pieces_fails_when_one_does, co_test_pieces)
 TEST(what_cannot_be_resized_says_so, co_test_sizes)
 TEST(a_drain_lets_go_of_the_limits_above_only, co_test_drain)
 TEST(a_drain_stops_who_comes_on_top_while_it_waits, co_test_newcomer)
+TEST(who_comes_while_an_image_becomes_read_only_waits, co_test_leaving)
 
 int main(void)
 {
@@ -535,6 +571,7 @@ int main(void)
         cmocka_unit_test(what_cannot_be_resized_says_so),
         cmocka_unit_test(a_drain_lets_go_of_the_limits_above_only),
         cmocka_unit_test(a_drain_stops_who_comes_on_top_while_it_waits),
+        cmocka_unit_test(who_comes_while_an_image_becomes_read_only_waits),
     };
     return cmocka_run_group_tests_name("node-requests", tests, rig_setup, rig_teardown);
 }
