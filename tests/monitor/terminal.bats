@@ -799,6 +799,34 @@ ends(0)
 END
 }
 
+@test "models, images that no device has, single items and jobs are completed" {
+    image
+    qemu-img create -q -f qcow2 loose.img 1M
+    qemu-img create -q -f qcow2 taken.img 1M
+    on_terminal 80 "${DRIVE[@]}" -drive if=none,id=data -device ide-cd,drive=data,id=slot \
+        -blockdev driver=qcow2,node-name=loose,file.driver=file,file.filename=loose.img \
+        -blockdev driver=qcow2,node-name=lost,file.driver=file,file.filename=taken.img -device virtio-blk,drive=lost <<'END'
+def completes(line, whole):
+    type(line + "\t")
+    see(whole)
+    type("\x15")
+see("(qemu) ")
+completes("device_add ide-h", "device_add ide-h") # cannot be plugged in
+completes("device_add virtio-blk-pci-t", "device_add virtio-blk-pci-transitional ")
+completes("device_add virtio-blk,drive=lo", "device_add virtio-blk,drive=loose ")
+completes("device_add nosuch,ser", "device_add nosuch,ser")
+completes("device_del sl", "device_del sl") # nor out
+completes("log gu", "log guest_errors ")
+type("block_stream virtio0 1k\r")
+see("(qemu) ")
+completes("expect job vir", "expect job virtio0 ")
+type("block_job_cancel -f virtio0\r")
+see("(qemu) ")
+type("quit\r")
+ends(0)
+END
+}
+
 @test "quotes and blanks in the names of files and of a chain's images are completed as they have to be typed" {
     make_chain 'a "b.img' 'c d.img'
     on_terminal 80 -guest profile=none -drive 'file=c d.img,if=virtio,format=qcow2' <<'END'
