@@ -164,3 +164,13 @@ END
     assert_output "Failed to bind socket to nodir/second: No such file or directory"
     [ ! -e first ]
 }
+
+@test "an option that the image is too old for, or a table's piece of less than a sector, is refused" {
+    qemu-img create -q -f qcow2 -o compat=0.10 old.qcow2 1M
+    run mg -S -drive file=old.qcow2,if=none,format=qcow2,lazy-refcounts=on
+    assert_status 1
+    assert_output "Lazy refcounts require a qcow2 image with at least qemu 1.1 compatibility level"
+    run mg -S -drive file=a.qcow2,if=none,format=qcow2,l2-cache-entry-size=256
+    assert_status 1
+    assert_output "L2 cache entry size must be a power of two between 512 and the cluster size (65536)"
+}
