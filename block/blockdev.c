@@ -7,6 +7,7 @@
  */
 #include "block/blockdev.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -302,8 +303,14 @@ static int check_item(struct check *c, struct item in)
     const struct block_key *common = common_members(in.as), *own;
     json_t *value;
     const char *name;
+    int ret;
 
-    if (check_keys(c, in, common) < 0 || find_variant(c, &in, &own) < 0 || check_keys(c, in, own) < 0) {
+    if (check_keys(c, in, common) < 0) {
+        return -EINVAL;
+    }
+    ret = find_variant(c, &in, &own);
+    assert(ret == 0); /* as check_keys() has refused a tag that leads nowhere */
+    if (check_keys(c, in, own) < 0) {
         return -EINVAL;
     }
     if (common == block_common_keys && check_zeroes(c, in.object) < 0) {

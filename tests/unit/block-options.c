@@ -170,6 +170,7 @@ static const struct row named[] = {
     { "json:{", "Could not parse the JSON options: JSON parse error, premature EOI" },
     { "json:[]", "Invalid JSON object given" },
     { "json:{'driver':'qcow2'}", "A block device must be specified for \"file\"" },
+    { "json:{'driver':'qcow2','file':'nobody'}", "Cannot find device='nobody' nor node-name='nobody'" },
     { "nbd:unix:/x", "Unknown protocol 'nbd'" },
     { "json:{'driver':'file','filename':'/a.img','file':{'filename':'/b.img'}}",
       "Block protocol 'file' doesn't support the option 'file.filename'" },
