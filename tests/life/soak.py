@@ -239,13 +239,15 @@ class Round:
     # --- Judging -----------------------------------------------------------------------------------------------------
 
     def wait_unlocked(self):
-        """The kernel ends a dead process's requests, and lets go of its locks, a moment after the process."""
-        for _ in range(400):
-            run = subprocess.run(("qemu-img", "info", self.top), stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
-            if b"lock" not in run.stderr:
-                return
-            time.sleep(0.025)
-        raise chain.Bad(f"{self.top} stays locked")
+        """The kernel ends a dead process's requests, and lets go of its locks, a moment after the process; of each file apart."""
+        for name in [name for name in sorted(os.listdir(".")) if name.endswith(".img")]:
+            for _ in range(400):
+                run = subprocess.run(("qemu-img", "info", name), stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+                if b"lock" not in run.stderr:
+                    break
+                time.sleep(0.025)
+            else:
+                raise chain.Bad(f"{name} stays locked")
 
     @staticmethod
     def info(name):
