@@ -174,7 +174,7 @@ static int co_host_assemble(const struct io_piece *pieces, int n, struct io_file
         list[i] = host_piece(&pieces[i]);
         a.len += pieces[i].len;
     }
-    if (fresh) {
+    if (fresh && host(dst)->past.from == host(dst)->past.to) { /* a copy has made room, and making more would wait for its writes */
         io_room_ask(&host(dst)->room, a.dst, dst_off + a.len, &a.room);
     }
     dst->engine->co_carry(&call);
