@@ -352,8 +352,9 @@ int co_node_map_own(struct node *node, uint64_t offset, uint64_t len, struct ext
     struct epoch_entry epoch;
     int ret;
 
+    assert(len > 0);
     co_enter(node, &epoch); /* so that its driver keeps its tables */
-    ret = len ? check_range(node, offset, len) : -EIO;
+    ret = check_range(node, offset, len);
     if (ret == 0) {
         *out = (struct extent){ .kind = EXTENT_OPAQUE, .len = len };
         ret = node->driver->co_map ? node->driver->co_map(node, offset, len, out) : 0;

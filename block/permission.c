@@ -342,12 +342,12 @@ int permissions_judge(struct error *err)
     return pass(false, err);
 }
 
-static unsigned holds;
-static bool due;
+static bool held, due;
 
 int permissions_settle(struct error *err)
 {
-    if (holds && !err) {
+    if (held) {
+        assert(!err);
         due = true;
         return 0;
     }
@@ -356,14 +356,16 @@ int permissions_settle(struct error *err)
 
 void permissions_hold(void)
 {
-    holds++;
+    assert(!held);
+    held = true;
+    due = false;
 }
 
 void permissions_release(void)
 {
-    assert(holds > 0);
-    if (--holds == 0 && due) {
-        due = false;
+    assert(held);
+    held = false;
+    if (due) {
         permissions_settle(NULL);
     }
 }
@@ -379,17 +381,12 @@ int permission_of_new_file(const struct node *format, struct error *err)
     return ret;
 }
 
-/* Who stands above such an image, and what it stands on, makes no difference to its file, nor the other way round. */
+/* Who stands above such an image, and what it stands on, makes no difference to its file, nor the other way round.  (Users have a
+ * reference, too.) */
 static bool has_own_file(const struct node *image)
 {
     const struct node *file = image->file;
-    struct node_user *user;
 
-    LIST_FOREACH(user, &users, link) {
-        if (node_of(user) == file) {
-            return false;
-        }
-    }
     return !image->driver->passes_permissions && file && file->refs == 1 && file->driver == &driver_file;
 }
 

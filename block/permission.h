@@ -26,7 +26,7 @@
 struct node_user {
     LIST_ENTRY(node_user) link;
     struct disk *disk;     /* its root, whichever that is at the moment; or */
-    struct node *node;     /* this node */
+    struct node *node;     /* this node, to which he has a reference */
     unsigned used, shared; /* sets of enum io_perm */
     bool apart;            /* others see no change by it, so they do not object; other processes may */
 };
@@ -36,7 +36,7 @@ struct node_user {
  * With fewer users or fewer rights it cannot fail.  Never suspends. */
 int permissions_settle(struct error *err);
 
-/* Several changes that cannot fail (`err` is NULL), judged once, at the last release. Nobody may suspend in between. */
+/* Several changes that cannot fail (`err` is NULL), judged once, at the release. Nobody may suspend in between. */
 void permissions_hold(void);
 void permissions_release(void);
 

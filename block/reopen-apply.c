@@ -14,6 +14,7 @@
  */
 #include "block/reopen-change.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -302,7 +303,8 @@ static void co_settle(struct change *c)
         json_decref(node->options);
         node->options = options;
     }
-    if (c->opened || c->backing != node->backing) {
+    assert(c->opened || c->backing == node->backing); /* who can have another backing file is opened anew for it */
+    if (c->opened) {
         chain_map_relink(node);
         chain_map_forget_layer(node);
     }

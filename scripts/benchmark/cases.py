@@ -349,11 +349,11 @@ def guest_write(scale):
 def cow_alloc(scale):
     folder = scale.image(images.flat, scale.full)
     top = os.path.join(folder, "top.img")
-    count = 2000 if scale.quick else 20000
     hashes = {}
     factor = {}
 
     def work(kind, options):
+        count = 2000 if scale.quick else 100000 if "extended" in options else 20000 # a second, or most of one
         new_top(top, scale.full, options)
         with kind(top, True) as server:
             before = server.written()

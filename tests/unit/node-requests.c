@@ -514,21 +514,25 @@ static void CO_ENTRY co_test_leaving(void *arg)
 {
     struct error err = ERROR_INIT;
     json_t *options = json_pack("{s:s}", "size", "1M");
-    struct waiter leaving = { 0 }, flush = { .what = FLUSH }, write = { .what = WRITE };
+    struct waiter before = { .what = FLUSH }, leaving = { 0 }, flush = { .what = FLUSH }, write = { .what = WRITE };
 
     io_sim_reset();
     assert_int_equal(driver_qcow2.co_create("/image", options, &err), 0);
     json_decref(options);
-    leaving.node = flush.node = write.node = co_tree_open("{'driver':'qcow2','file':{'driver':'file','filename':'/image'}}");
+    before.node = leaving.node = flush.node = write.node =
+        co_tree_open("{'driver':'qcow2','file':{'driver':'file','filename':'/image'}}");
     assert_int_equal(co_node_write_buf(leaving.node, 0, buf, 64 * KIB), 0);
+    co_start(co_request, &before);
     co_start(co_becomes_read_only, &leaving);
+    assert_false(before.ended);
     assert_false(leaving.ended);
     co_start(co_request, &flush);
     co_start(co_request, &write);
     while (!leaving.ended || !flush.ended || !write.ended) {
         co_sleep_ns(NS_PER_MS);
     }
-    assert_int_equal(leaving.ret, 0);
+    assert_true(before.ended);
+    assert_int_equal(before.ret + leaving.ret, 0);
     assert_int_equal(flush.ret, 0);
     assert_int_equal(write.ret, -EPERM);
     co_node_unref(leaving.node);
