@@ -57,8 +57,8 @@ setup() {
 }
 
 @test "wishes to the host's file system are taken" {
-    same 'img create -f qcow2 -o nocow=on,extent_size_hint=1M new 1M' \
-        'img create -f raw -o extent_size_hint=0 new 1M' 'img convert -O qcow2 -o extent_size_hint=1M a.qcow2 new' \
+    same 'img create -f qcow2 -o nocow=on,extent_size_hint=0 new 1M' \
+        'img create -f raw -o extent_size_hint=0 new 1M' 'img convert -O qcow2 -o extent_size_hint=0 a.qcow2 new' \
         'img create -f qcow2 -o extent_size_hint=x new 1M' 'img create -f qcow2 -o nocow=x new 1M'
 }
 

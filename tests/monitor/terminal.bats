@@ -489,6 +489,11 @@ type("block_stream virtio0 64k\r")
 see("(qemu) ")
 type("block_job_pause virtio0\r")
 see("(qemu) ")
+raw = ""
+while "paused" not in raw: # it is only asked to
+    time.sleep(0.05)
+    type("info chain\r")
+    see("(qemu) ")
 type("info chain\r")
 see("\n  virtio0: stream ")
 see("paused from [first-image] to [third-image]\n  [first-image] <- [second-image]\n  <- [third-image]\n")
