@@ -120,6 +120,7 @@ quiet() {
     make_chain a-file-with-a-long-name.img another-file-with-a-long-name.img top.img
     mg_start -guest profile=none -drive file=top.img,if=virtio,format=qcow2,node-name=top
     hmp 'block_stream virtio0 64k' 'block_job_pause virtio0'
+    for _ in {1..100}; do hmp 'info chain virtio0' | grep -q paused && break; sleep 0.05; done # it is only asked to
     run hmp 'info chain virtio0'
     grep -Eq '^ +,-+ stream [0-9]+%, paused -+v$' <<<"$output" || fail "$output"
     grep -Eq ' guest, job virtio0$' <<<"$output" || fail "$output"

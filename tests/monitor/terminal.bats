@@ -412,6 +412,11 @@ type("block_stream virtio0 64k\r")
 see("(qemu) ")
 type("block_job_pause virtio0\r")
 see("(qemu) ")
+while "block_job_resume" not in raw: # it is only asked to
+    time.sleep(0.05)
+    type("info block-jobs -v\r")
+    see("(qemu) ")
+raw = ""
 type("info block-jobs -v\r")
 see("info block-jobs -v\n")
 see("\n    [") # 64 KiB or nothing of it
