@@ -127,9 +127,11 @@ virtual() {
 }
 
 @test "a job whose guest would wait too long says that it is held back, and to what" {
-    half_full
-    # A limit that is above what the floor lets through on any medium, and data for longer than one period.
-    run mg -guest profile=preserve,rw=randread -drive $DISK -c 'block_stream -l 1us virtio0 100M' -c 'sleep 250ms' \
+    # A limit that is above what the floor lets through on any medium, memory too, and data for longer than one period.
+    qemu-img create -q -f qcow2 full.img 256M
+    qemu-io -c 'write -q 0 256M' full.img
+    qemu-img create -q -f qcow2 -b full.img -F qcow2 over.img
+    run mg -guest profile=preserve,rw=randread -drive file=over.img,if=virtio,format=qcow2 -c 'block_stream -l 1us virtio0 500M' -c 'sleep 250ms' \
         -c 'info block-jobs -v' -c 'block_job_cancel -f virtio0'
     assert_status 0
     [[ $output =~ "latency target 1 us, the guest's p99 is "[0-9.]+" "[mu]"s, held back to "[0-9.]+" "[KM]iB/s ]] || fail "$output"
