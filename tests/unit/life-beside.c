@@ -206,16 +206,25 @@ static void co_end_stream(struct life_job *j, enum end end)
     life_check(j->outcome == (const enum outcome_of_job[]){ COMPLETES, CANCELLED, FAILS }[end], "outcome %d", j->outcome);
 }
 
-static void co_commit_beside_a_stream(void *arg)
+/* A new life, in which this stream runs; NULL: it was refused, which is a finding. */
+static struct life_job *co_begin_stream(const struct neighbour_case *c)
 {
-    const struct neighbour_case *c = arg;
     struct stream_args args = { .auto_dismiss = true };
-    unsigned at = c->moment == IN_ITS_MIDDLE ? 40 : 0;
     struct error err = ERROR_INIT;
 
     co_life_start("3000", NULL);
     struct life_job *j = co_life_stream(&args, c->target, c->base, &err);
+
     life_check(j != NULL, "refused: %s", TEXT(err));
+    return j;
+}
+
+static void co_commit_beside_a_stream(void *arg)
+{
+    const struct neighbour_case *c = arg;
+    unsigned at = c->moment == IN_ITS_MIDDLE ? 40 : 0;
+    struct life_job *j = co_begin_stream(c);
+
     if (!j) {
         return;
     }
@@ -263,12 +272,8 @@ static void a_commit_and_streams_of_images_below_end_in_every_order(void **state
 static void co_commit_across_a_stream(void *arg)
 {
     const struct neighbour_case *c = arg;
-    struct stream_args args = { .auto_dismiss = true };
-    struct error err = ERROR_INIT;
+    struct life_job *j = co_begin_stream(c);
 
-    co_life_start("3000", NULL);
-    struct life_job *j = co_life_stream(&args, c->target, c->base, &err);
-    life_check(j != NULL, "refused: %s", TEXT(err));
     if (!j) {
         return;
     }
