@@ -247,7 +247,7 @@ static int check_loop(const struct open_request *req, struct node *file, struct 
 /* What a new node needs of its file, before it looks into it; and whether it may write at all. */
 static int co_claim_file(struct node *node, struct node *file, struct error *err)
 {
-    bool own = file->refs == 1 && file->driver == &driver_file && !node->driver->passes_permissions;
+    bool own = node_has_own_file(node); /* no need to look at all the others */
     int ret = 0;
 
     if (file->read_only && !node->read_only && file->want_read_only) {
@@ -258,7 +258,7 @@ static int co_claim_file(struct node *node, struct node *file, struct error *err
         node->read_only = node->want_read_only = true;
     }
     node_enter_opening(node);
-    if (own) { /* nobody else knows this file: no need to look at all the others */
+    if (own) {
         ret = permission_of_new_file(node, err);
     } else if (file->refs > 1 || file->driver != &driver_file) {
         ret = permissions_settle(err);

@@ -381,9 +381,7 @@ int permission_of_new_file(const struct node *format, struct error *err)
     return ret;
 }
 
-/* Who stands above such an image, and what it stands on, makes no difference to its file, nor the other way round.  (Users have a
- * reference, too.) */
-static bool has_own_file(const struct node *image)
+bool node_has_own_file(const struct node *image)
 {
     const struct node *file = image->file;
 
@@ -392,12 +390,12 @@ static bool has_own_file(const struct node *image)
 
 int permissions_of_new_image(const struct node *top, struct error *err)
 {
-    return top->refs == 1 && !top->backing && has_own_file(top) ? permission_of_new_file(top, err) : permissions_settle(err);
+    return top->refs == 1 && !top->backing && node_has_own_file(top) ? permission_of_new_file(top, err) : permissions_settle(err);
 }
 
 int permissions_of_writer(const struct node *node, struct error *err)
 {
-    return has_own_file(node) ? permission_of_new_file(node, err) : permissions_settle(err);
+    return node_has_own_file(node) ? permission_of_new_file(node, err) : permissions_settle(err);
 }
 
 int node_use(struct node_user *user, struct error *err)

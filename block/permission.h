@@ -40,7 +40,10 @@ int permissions_settle(struct error *err);
 void permissions_hold(void);
 void permissions_release(void);
 
-/* The short way for a format above a file that nobody else has. */
+/* Has this image a file that nobody else has (users have a reference, too)?  Then who stands above the image, and what it stands on,
+ * makes no difference to the file, nor the other way round. */
+bool node_has_own_file(const struct node *image);
+/* The short way for such an image. */
 int permission_of_new_file(const struct node *format, struct error *err);
 /* As permissions_settle(), after `top` was opened, and while `node` becomes writable or read-only.  Where that concerns
  * nobody but an image and a file of its own the others are not looked at. */
