@@ -119,6 +119,17 @@ void disk_set_label(struct disk *disk, const char *label)
     disk->label = mem_strdup(label);
 }
 
+json_t *disk_labels(void)
+{
+    const struct disk *disk;
+    json_t *labels = json_array();
+
+    TAILQ_FOREACH(disk, &all_disks, link) {
+        json_array_append_new(labels, json_string(disk->label));
+    }
+    return labels;
+}
+
 struct disk *disk_find_label(const char *label)
 {
     struct disk *disk = disk_find(label);

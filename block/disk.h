@@ -75,6 +75,8 @@ const char *disk_user_name(const struct disk *disk);
 void disk_set_label(struct disk *disk, const char *label);
 /* By id, or else by label: for what is about the guest's side. */
 struct disk *disk_find_label(const char *label);
+/* All labels of now, the caller's: whoever goes through the disks and suspends meets some that have come or gone. */
+json_t *disk_labels(void);
 struct disk *disk_of_root(const struct node *root);
 /* The root of the chain that a name means: a disk's id, or a node-name.  NULL with QEMU's words in err. */
 struct node *disk_or_node(const char *name, struct error *err);

@@ -197,6 +197,7 @@ struct node {
     bool want_read_only;         /* what the user asked: the state to return to after a job */
     bool probed_raw;             /* format raw was guessed: sector 0 is guarded */
     bool corrupt;                /* found corrupt at run time: no write any more */
+    bool temporary;              /* its file goes away with the program (snapshot=on) */
     bool discard_unmap;          /* discard=unmap */
     bool force_share;            /* open it although others write it */
     bool auto_read_only;         /* read-only where the host forbids writing */

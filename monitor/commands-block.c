@@ -78,18 +78,6 @@ static int co_hmp_qemu_io(struct monitor *mon, json_t *args, json_t **result, st
 
 /* --- Queries ----------------------------------------------------------------------------------------------------------- */
 
-/* The disks' names now: while a query suspends, disks may come and go. */
-static json_t *disk_labels(void)
-{
-    json_t *ids = json_array();
-    struct disk *disk;
-
-    TAILQ_FOREACH(disk, &all_disks, link) {
-        json_array_append_new(ids, json_string(disk->label));
-    }
-    return ids;
-}
-
 int co_query_block(struct monitor *mon, json_t *args, json_t **result, struct error *err)
 {
     struct image_memo *memo = image_memo_new();

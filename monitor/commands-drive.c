@@ -62,23 +62,18 @@ static bool has_backing(const struct disk *disk)
 /* All that have a backing file; the first that fails ends it. */
 static int co_commit_every(struct monitor *mon, struct error *err)
 {
-    json_t *ids = json_array(), *id;
-    struct disk *disk;
+    json_t *labels = disk_labels(), *label;
     size_t i;
     int ret = 0;
 
-    TAILQ_FOREACH(disk, &all_disks, link) { /* while we wait they may come and go */
-        if (has_backing(disk)) {
-            json_array_append_new(ids, json_string(disk->label));
-        }
-    }
-    json_array_foreach(ids, i, id) {
-        disk = disk_find_label(json_string_value(id));
+    json_array_foreach(labels, i, label) {
+        const struct disk *disk = disk_find_label(json_string_value(label));
+
         if (ret == 0 && has_backing(disk)) {
             ret = co_commit(disk->root, wants_to_stop, mon, err);
         }
     }
-    json_decref(ids);
+    json_decref(labels);
     return ret;
 }
 

@@ -2,8 +2,8 @@
 /*
  * Guards: see guards.h.
  *
- * The traps are a backing file that will not be found at the next start, and a disk that is made smaller than what is in
- * it.  That a new image would take the place of another one is refused by the snapshot itself (block/snapshot.c), --safe
+ * The traps are a backing file that will not be found at the next start (the worse when what is above has been emptied into it),
+ * and a disk that is made smaller than what is in it.  That a new image would take the place of another one is refused by the snapshot itself (block/snapshot.c), --safe
  * or not: there are words to ask for it.
  *
  * What cannot be told for certain (a name that is no path, a file that may not be opened) is no trap: a warning that is
@@ -159,6 +159,45 @@ static char *co_look_at_backing_file(const json_t *args)
     return image && image->backing ? co_wrong_name(overlay, member_text(args, "backing-file"), image->backing) : NULL;
 }
 
+/* What the next start will not find below an image that `commit` empties; NULL also when the command will refuse it.  A temporary
+ * image has no next start. */
+static char *co_look_at_emptying(struct node *top)
+{
+    AUTOFREE char *overlay = NULL, *recorded = NULL, *wrong = NULL;
+
+    if (!top || !top->backing || !top->driver->co_empty || top->read_only || top->temporary) {
+        return NULL;
+    }
+    if (!top->backing_name) {
+        return mem_printf("'%s' records no backing file: emptied, it reads as zeroes when it is opened without '%s'",
+                          top->filename, top->backing->filename);
+    }
+    overlay = mem_strdup(top->filename);
+    recorded = mem_strdup(top->backing_name);
+    wrong = co_wrong_name(overlay, recorded, top->backing);
+    return wrong ? mem_printf("what is in '%s' leaves it, but %s", overlay, wrong) : NULL;
+}
+
+static char *co_look_at_commit(const json_t *args)
+{
+    const char *device = member_text(args, "device");
+    const struct disk *disk = disk_find(device);
+    json_t *labels, *label;
+    char *wrong = NULL;
+    size_t i;
+
+    if (strcmp(device, "all") != 0) {
+        return co_look_at_emptying(disk ? disk->root : NULL);
+    }
+    labels = disk_labels();
+    json_array_foreach(labels, i, label) {
+        disk = disk_find_label(json_string_value(label));
+        wrong = wrong ? wrong : co_look_at_emptying(disk ? disk->root : NULL);
+    }
+    json_decref(labels);
+    return wrong;
+}
+
 /* --- What a smaller size cuts off ----------------------------------------------------------------------------------------- */
 
 #define PIECE (1u << 20)
@@ -226,6 +265,7 @@ static const struct guard {
     { "block_stream", co_look_at_stream },
     { "block-stream", co_look_at_stream },
     { "change-backing-file", co_look_at_backing_file },
+    { "commit", co_look_at_commit },
     { "block_resize", co_look_at_resize },
 };
 

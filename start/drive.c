@@ -196,16 +196,6 @@ static char *make_temporary(struct error *err)
     return path;
 }
 
-bool drives_is_temporary(const char *path)
-{
-    for (size_t i = 0; i < temporary_count; i++) {
-        if (!strcmp(temporaries[i], path)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 void drives_remove_temporaries(void)
 {
     while (temporary_count > 0) {
@@ -229,6 +219,9 @@ static struct node *co_add_temporary(struct node *base, struct error *err)
                             "filename", path, "backing", base->name, "cache", "no-flush", 1);
         node = co_node_open(NULL, options, err);
         json_decref(options);
+    }
+    if (node) {
+        node->temporary = node->file->temporary = true;
     }
     json_decref(size);
     co_node_unref(base); /* the overlay has its own */

@@ -44,6 +44,5 @@ int co_drive_hot_add(const char *words, char **help, int *type, struct error *er
 int co_drives_end(struct error *err);
 /* Only remove the temporary overlays' names: for a program that cannot end in order. */
 void drives_remove_temporaries(void);
-bool drives_is_temporary(const char *path);
 
 #endif

@@ -332,7 +332,7 @@ static const struct option table[] = {
       take_compat },
     { "safe", NULL, "Program",
       "refuse commands that are known traps, instead of warning of them: a backing file\n"
-      "that the next start will not find, a smaller size that cuts off data",
+      "that the next start will not find, a commit into one, a smaller size that cuts off data",
       true, take_safe },
     { "sim", "WORD...", "Program",
       "explore crashes on simulated disks; the first option; --sim help tells more", true,

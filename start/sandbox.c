@@ -69,7 +69,7 @@ static void allow_images(struct sandbox *s)
     TAILQ_FOREACH(n, &all_nodes, link) {
         if (n->driver == &driver_file) {
             allow(s, n->filename, SANDBOX_IMAGE);
-            if (!is_below(n) && !drives_is_temporary(n->filename)) {
+            if (!is_below(n) && !n->temporary) {
                 allow(s, n->filename, SANDBOX_NEIGHBOURS);
             }
         }

@@ -252,3 +252,42 @@ existing() {
     assert_status 0
     [ "$(virtual_size disk.img)" = $((4 << 20)) ]
 }
+
+# A disk over file-A.img that its image knows nothing of, or that it knows by another name.
+commit_case() { # [args]
+    run quiet -S -drive file=over.img,if=virtio,format=qcow2,backing.driver=qcow2,backing.file.driver=file,backing.file.filename=file-A.img "$@"
+}
+
+@test "a commit that would leave an image empty without its backing file at the next start is warned of, and refused under --safe" {
+    make_chain file-A.img
+    qemu-img create -q -f qcow2 over.img 64M
+    qemu-io -f qcow2 -c 'write -q -P 7 1M 64k' over.img
+    cp over.img before.img
+    for what in virtio0 all; do
+        commit_case --safe -c "commit $what"
+        assert_output "Error: Refused by --safe: 'over.img' records no backing file: emptied, it reads as zeroes when it is opened without 'file-A.img'"
+        qemu-img compare -q over.img before.img
+    done
+    commit_case -c 'commit virtio0'
+    assert_output "Warning: 'over.img' records no backing file: emptied, it reads as zeroes when it is opened without 'file-A.img'"
+    run qemu-io -f qcow2 -c 'read -P 7 1M 64k' file-A.img
+    [[ $output != *failed* ]] || fail "$output"
+}
+
+@test "so is one into another file than the image records" {
+    make_chain file-A.img
+    cp file-A.img other.img
+    qemu-img create -q -f qcow2 -b other.img -F qcow2 over.img
+    commit_case --safe -c 'commit virtio0'
+    assert_output "Error: Refused by --safe: what is in 'over.img' leaves it, but the backing file of 'over.img' is recorded as 'other.img', which is looked for at 'other.img', and that is another file than 'file-A.img'"
+}
+
+@test "a commit is not warned of where the next start finds everything, nor where there is none" {
+    make_chain file-A.img file-B.img
+    run quiet --safe -S -drive "$(chain_drive A B)" -c 'commit virtio0' -c 'commit all'
+    assert_status 0
+    run quiet --safe -S -drive file=file-A.img,if=virtio,format=qcow2,snapshot=on -c 'commit virtio0'
+    assert_status 0
+    run quiet --safe -S -drive file=file-A.img,if=virtio,format=qcow2 -c 'commit all' -c 'commit virtio0'
+    refute_output Refused
+}
