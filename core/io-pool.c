@@ -11,9 +11,7 @@
  * before it is handed over and after it was collected, to one worker in between.
  *
  * Waking a thread costs 20 us here, ten times a write into the page cache.  So both sides look
- * for news for SPIN_NS before they sleep: one worker for calls, the loop for what is finished.  Who
- * has looked in vain sleeps at once the next times, twice as often after each failure (`patience`):
- * a slow disk, a slow guest or a single processor make looking useless, and soon it costs nothing.
+ * for news before they sleep, as long as it pays (core/patience.h): one worker for calls, the loop for what is finished.
  *
  * Writes of one file wait for each other in the kernel anyway (its inode's lock), so they are one
  * lane that one worker serves, and no other worker is kept from other files' work by it.  Two workers
@@ -41,13 +39,12 @@
 #include <unistd.h>
 
 #include "core/co.h"
+#include "core/patience.h"
 #include "core/precedence.h"
 
 #define THREAD_BYTES (8u << 20) /* of its stack, usually */
 #define THREADS_MAX 4
 #define DESCRIPTORS 16384
-#define SPIN_NS 20000u
-#define SKIP_MAX 256u
 #define NAP_NS 100000u
 
 /* Workers of one kind. */
@@ -86,23 +83,14 @@ static atomic_uint queued;    /* in prompt */
 static atomic_uint done;      /* in finished */
 static atomic_bool ending;
 
-/* Whether looking for news has been worth it lately. */
-struct patience {
-    unsigned skip; /* so many times not, after the last failure */
-    unsigned left; /* of those */
-};
 static struct patience of_loop; /* the loop's thread only */
 static struct patience of_workers; /* whoever sets `spinning` */
 
 /* --- Looking for news ------------------------------------------------------------------------- */
 
-static bool has_patience(struct patience *p)
+static bool may_look(struct patience *p)
 {
-    if (p->left) {
-        p->left--;
-        return false;
-    }
-    return !loop_is_virtual(); /* whose clock stands still */
+    return patience_has(p) && !loop_is_virtual(); /* whose clock stands still */
 }
 
 static void relax(void)
@@ -117,15 +105,14 @@ static void relax(void)
 /* Look until there is something, for a short while.  Takes no lock. */
 static bool look(struct patience *p, atomic_uint *news)
 {
-    uint64_t end = loop_now() + SPIN_NS;
+    uint64_t end = loop_now() + PATIENCE_NS;
     bool found;
 
     while (!(found = atomic_load_explicit(news, memory_order_acquire)) && loop_now() < end &&
            !atomic_load_explicit(&ending, memory_order_relaxed)) {
         relax();
     }
-    p->skip = found ? 0 : MIN(2 * p->skip + 1, SKIP_MAX);
-    p->left = p->skip;
+    patience_learn(p, found);
     return found;
 }
 
@@ -211,7 +198,7 @@ static void carry_out(struct io_call *call, struct io_call_list *list, atomic_ui
 /* Lock held; released meanwhile.  There may be work afterwards, or not. */
 static void wait_for_work(void)
 {
-    if (!spinning && !queued && has_patience(&of_workers)) {
+    if (!spinning && !queued && may_look(&of_workers)) {
         spinning = true;
         pthread_mutex_unlock(&lock);
         look(&of_workers, &queued);
@@ -404,17 +391,18 @@ static void sleep_lightly(void)
     }
 }
 
-static void before_sleep(void *arg)
+static bool before_sleep(void *arg)
 {
     if (!in_flight) {
-        return;
+        return false;
     }
-    if (!has_patience(&of_loop) || !look(&of_loop, &done)) {
+    if (!may_look(&of_loop) || !look(&of_loop, &done)) {
         sleep_lightly();
     }
     if (done) {
         collect();
     }
+    return true;
 }
 
 static void pool_woken(void *arg, unsigned events)

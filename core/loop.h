@@ -86,11 +86,12 @@ void loop_watch_events(struct loop_watch *w, unsigned events); /* change; 0 paus
 void loop_unwatch(struct loop_watch *w); /* safe from within any callback */
 
 /* --- Pollers: engines that batch.  `submit` runs at the end of each turn before the loop may wait.  `before_sleep` (may be
- * NULL) runs when it will wait, unless this makes something ready; it may take some microseconds. ------ */
+ * NULL) runs when it will wait, unless this makes something ready; it may take some microseconds.  It says whether threads of
+ * ours are at work, which need the processors more than a loop that looks for news instead of sleeping. ------ */
 struct loop_poller {
     LIST_ENTRY(loop_poller) link;
     loop_fn *submit;
-    loop_fn *before_sleep;
+    bool (*before_sleep)(void *arg);
     void *arg;
 };
 void loop_poller_add(struct loop_poller *p);

@@ -355,13 +355,14 @@ static void nothing_fn(void *arg)
 
 static struct co *sleeper;
 
-static void wake_sleeper(void *arg)
+static bool wake_sleeper(void *arg)
 {
     ++*(int *)arg;
     if (sleeper) {
         co_wake(sleeper);
         sleeper = NULL;
     }
+    return false;
 }
 
 static void sleeper_entry(void *arg)
