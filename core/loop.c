@@ -32,6 +32,7 @@
 #include <unistd.h>
 
 #include "core/co.h"
+#include "core/loop-timers.h"
 #include "core/loop-turns.h"
 #include "core/mem.h"
 #include "core/patience.h"
@@ -117,100 +118,19 @@ uint64_t loop_random_below(uint64_t bound)
     return random_below(&generator, bound);
 }
 
-/* --- Timers: a binary heap, the earliest at [1] ----------------------------------------------- */
-
-static struct loop_timer **heap;
-static uint32_t heap_used;
-static uint32_t heap_room;
-static uint64_t timer_order;
-
-static bool earlier(const struct loop_timer *a, const struct loop_timer *b)
-{
-    return a->when != b->when ? a->when < b->when : a->order < b->order;
-}
-
-static void heap_place(struct loop_timer *t, uint32_t index)
-{
-    heap[index] = t;
-    t->heap_index = index;
-}
-
-/* Find the place for `t` from the free place `index` on, up or down. */
-static void heap_sift(struct loop_timer *t, uint32_t index)
-{
-    while (index > 1 && earlier(t, heap[index / 2])) {
-        heap_place(heap[index / 2], index);
-        index /= 2;
-    }
-    for (;;) {
-        uint32_t child = index * 2;
-
-        if (child > heap_used) {
-            break;
-        }
-        if (child < heap_used && earlier(heap[child + 1], heap[child])) {
-            child++;
-        }
-        if (!earlier(heap[child], t)) {
-            break;
-        }
-        heap_place(heap[child], index);
-        index = child;
-    }
-    heap_place(t, index);
-}
-
-void loop_timer_init_named(struct loop_timer *t, loop_fn *fn, void *arg, const char *name)
-{
-    *t = (struct loop_timer){ .fn = fn, .arg = arg, .name = name };
-}
-
-void loop_timer_arm(struct loop_timer *t, uint64_t when_ns)
-{
-    if (!t->heap_index) {
-        if (heap_used + 1 >= heap_room) {
-            heap_room = heap_room ? heap_room * 2 : 64;
-            heap = mem_reallocarray(heap, heap_room, sizeof(*heap));
-        }
-        t->heap_index = ++heap_used;
-    }
-    t->when = when_ns;
-    t->order = timer_order++;
-    heap_sift(t, t->heap_index);
-}
-
-void loop_timer_cancel(struct loop_timer *t)
-{
-    uint32_t index = t->heap_index;
-
-    if (!index) {
-        return;
-    }
-    struct loop_timer *last = heap[heap_used--];
-
-    t->heap_index = 0;
-    if (last != t) {
-        heap_sift(last, index);
-    }
-}
-
-bool loop_timer_armed(const struct loop_timer *t)
-{
-    return t->heap_index;
-}
+/* --- Timers ----------------------------------------------------------------------------------- */
 
 /* Fire what is due now.  A timer armed by one of the callbacks waits for the next turn even if it
  * is due, so what the first ones woke runs before it. */
 static void fire_timers(void)
 {
-    if (!heap_used) {
+    struct loop_timer *t = loop_timers_first();
+    uint64_t now, limit = loop_timers_order();
+
+    if (!t) {
         return;
     }
-    uint64_t now = loop_now();
-    uint64_t limit = timer_order;
-
-    while (heap_used && heap[1]->when <= now && heap[1]->order < limit) {
-        struct loop_timer *t = heap[1];
+    for (now = loop_now(); t && t->when <= now && t->order < limit; t = loop_timers_first()) {
         const char *name = t->name;
 
         loop_timer_cancel(t);
@@ -489,7 +409,7 @@ static void poll_descriptors(uint64_t ns, bool look)
 
 static void must_have_something_to_wait_for(void)
 {
-    if (!in_epoll_count && !plain_count && !heap_used) {
+    if (!in_epoll_count && !plain_count && !loop_timers_first()) {
         fprintf(stderr, "merganser: deadlock: nothing is ready, armed or watched "
                         "(%zu coroutines wait)\n", co_count());
         abort();
@@ -498,14 +418,17 @@ static void must_have_something_to_wait_for(void)
 
 static void wait_virtual(void)
 {
+    const struct loop_timer *next;
+
     if (ready_count) {
         return;
     }
     must_have_something_to_wait_for();
     before_sleep();
-    poll_descriptors(heap_used || ready_count ? 0 : UINT64_MAX, false);
-    if (!ready_count && heap_used) {
-        virtual_now = MAX(virtual_now, heap[1]->when);
+    poll_descriptors(loop_timers_first() || ready_count ? 0 : UINT64_MAX, false);
+    next = loop_timers_first();
+    if (!ready_count && next) {
+        virtual_now = MAX(virtual_now, next->when);
         hold_begin();
         fire_timers();
     }
@@ -514,6 +437,7 @@ static void wait_virtual(void)
 static void wait_real(void)
 {
     uint64_t ns = UINT64_MAX;
+    const struct loop_timer *next;
     bool at_work = false;
 
     if (!ready_count) {
@@ -529,10 +453,11 @@ static void wait_real(void)
         return;
     }
     must_have_something_to_wait_for();
-    if (heap_used) {
+    next = loop_timers_first();
+    if (next) {
         uint64_t now = loop_now();
 
-        ns = heap[1]->when > now ? heap[1]->when - now : 0;
+        ns = next->when > now ? next->when - now : 0;
     }
     poll_descriptors(ns, !at_work);
     fire_timers();
@@ -616,7 +541,7 @@ void loop_init(enum loop_clock clock, uint64_t seed)
     }
     clock_kind = clock;
     virtual_now = 0;
-    timer_order = 0;
+    loop_timers_init();
     busy_turns = 0;
     loop_turns_reset(loop_now());
     quit = false;
@@ -625,11 +550,9 @@ void loop_init(enum loop_clock clock, uint64_t seed)
 
 void loop_fini(void)
 {
-    assert(!ready_count && !heap_used && LIST_EMPTY(&watches) && LIST_EMPTY(&pollers));
+    assert(!ready_count && !loop_timers_first() && LIST_EMPTY(&watches) && LIST_EMPTY(&pollers));
     assert(!run_depth && !dispatch_depth);
-    free(heap);
-    heap = NULL;
-    heap_room = 0;
+    loop_timers_fini();
     close(epoll_fd);
     epoll_fd = -1;
     co_pool_drain();

@@ -18,7 +18,7 @@ from typing import Callable, Optional
 
 from benchmark import images
 from benchmark.images import CLUSTER, GIB, KIB, MIB, TIB
-from benchmark.programs import (Failure, Merganser, MerganserServer, Qemu, QemuServer, fio, iops, over_nbd)
+from benchmark.programs import (BareServer, Failure, Merganser, MerganserServer, Qemu, QemuServer, fio, iops, over_nbd)
 
 
 @dataclass
@@ -436,6 +436,19 @@ def with_guest(scale, folder, emulator, total, action):
     return {name: latencies.between(*when) for name, when in span.items()}, span["busy"][1] - span["busy"][0]
 
 
+def guest_beside_copy(scale, folder):
+    """What the machine leaves any guest while the same bytes are copied past the page cache: the server has no part in it."""
+    source, target = os.path.join(folder, "chain.img"), os.path.join(folder, "copy.img")
+    with open(target, "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, os.path.getsize(source))
+    try:
+        images.warm(folder)
+        return with_guest(scale, folder, lambda top: BareServer(top + ".raw", scale.full), scale.full, lambda server: images.run(
+            "dd", f"if={source}", f"of={target}", "bs=512k", "oflag=direct", "conv=notrunc,fdatasync", "status=none"))[0]
+    finally:
+        os.unlink(target)
+
+
 def guest_under_job(scale):
     folder = scale.image(images.flat, scale.full)
     alone = Stream(folder, scale.full)
@@ -457,6 +470,19 @@ def guest_under_job(scale):
                              ("longest stall", "ms", "< 5 ms"), ("job's time / alone", "x", "<= 1.2")):
         value = figure(lambda found, name=name: found[name])
         yield Variant(name, unit, goal, lambda v=value: v(Merganser), lambda v=value: v(Qemu))
+
+    def run_bare(_):
+        spans = guest_beside_copy(scale, folder)
+        busy = percentile(spans["busy"], 0.99)
+        return {"p99 during the job": busy,
+                "p99 during the job / idle": busy / percentile(spans["idle"], 0.99),
+                "longest stall": spans["after"][-1] / 1000}
+
+    bare = of_runs(run_bare)
+    for name, unit in (("p99 during the job", "us"), ("p99 during the job / idle", "x"), ("longest stall", "ms")):
+        value, other = (of(lambda found, name=name: found[name]) for of in (figure, bare))
+        yield Variant(f"{name}, beside a bare server while dd copies", unit, "", lambda v=value: v(Merganser),
+                      lambda v=other: v(BareServer), "nbdkit + dd")
 
 
 def bare_flushes(folder, count):

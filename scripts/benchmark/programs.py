@@ -237,6 +237,32 @@ class QemuServer(Server):
         self.folder.cleanup()
 
 
+class BareServer(Server):
+    """The least that a server can do: blocks of a file that has all its room, from and to the page cache."""
+
+    name = "nbdkit"
+
+    def __init__(self, path, size):
+        self.path = path
+        with open(path, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+        self.folder = tempfile.TemporaryDirectory(prefix="merganser-bench-")
+        socket_path = os.path.join(self.folder.name, "nbd")
+        self.process = subprocess.Popen(["nbdkit", "-f", "-U", socket_path, "file", path], stdin=subprocess.DEVNULL)
+        self.uri = f"nbd+unix:///?socket={socket_path}"
+        while not os.path.exists(socket_path):
+            time.sleep(0.005)
+
+    def export(self):
+        return self.uri
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        self.folder.cleanup()
+        os.unlink(self.path)
+
+
 def fio(*words, seconds=0, cpu=1, log=None):
     """One job of fio; its report as an object.  `log`: a prefix for a file of single latencies."""
     limit = ["--time_based", f"--runtime={seconds}"] if seconds else []
