@@ -86,6 +86,11 @@ static void hold_begin(void)
     held_since = loop_now();
 }
 
+uint64_t loop_held_ns(void)
+{
+    return loop_now() - held_since;
+}
+
 static void hold_end(const char *name)
 {
     uint64_t now = loop_now();

@@ -36,6 +36,8 @@ bool loop_is_virtual(void);
 uint64_t loop_now(void);
 /* Microseconds since 1970 for event timestamps; on the virtual clock loop_now() / 1000. */
 uint64_t loop_wall_us(void);
+/* For how long it is the caller's turn: whoever has much to do looks now and then, and lets others go on (co_yield()). */
+uint64_t loop_held_ns(void);
 
 /* The program's seeded generator: 64 random bits; a number below `bound` (> 0). */
 uint64_t loop_random(void);

@@ -19,7 +19,8 @@
 #define WORKS_MAX 256u
 #define HELD_MAX (8u << 20)        /* bytes of buffers in one session */
 #define SEND_BYTES (32u << 10)     /* so much is ready: send it before the next request is begun */
-#define TURN_WORKS 16u             /* so many begun: let others have a turn */
+#define TURN_WORKS 16u             /* so many begun, or for so long: let others have a turn; where the page cache lacks ... */
+#define TURN_NS (NS_PER_MS / 2)    /* ... what is read, the kernel may read ahead, for 2 ms each time */
 #define HANDSHAKE_NS (10 * NS_PER_S)
 #define IOV_BATCH 128
 #define SOCKET_BUFFER (1 << 20)
@@ -418,7 +419,7 @@ static void co_transmit(struct nbd_session *s)
         if (s->out_bytes >= SEND_BYTES) {
             flush(s);
         }
-        if (++begun % TURN_WORKS == 0) {
+        if (++begun % TURN_WORKS == 0 || loop_held_ns() > TURN_NS) {
             nbd_reader_leave(s);
             co_yield();
             nbd_reader_back(s);

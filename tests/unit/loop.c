@@ -410,6 +410,22 @@ static void the_real_clock_sleeps_and_the_longest_turn_is_seen(void **state)
     assert_int_equal(loop_turns.holds, 0);
 }
 
+static void long_turn_entry(void *arg)
+{
+    uint64_t before;
+
+    usleep(2000);
+    assert_true(loop_held_ns() >= 2 * NS_PER_MS);
+    before = loop_now();
+    co_yield();
+    assert_true(loop_held_ns() <= loop_now() - before);
+}
+
+static void who_looks_how_long_his_turn_is_begins_anew_when_others_had_theirs(void **state)
+{
+    loop_run_co(long_turn_entry, NULL);
+}
+
 static void inner_fn(void *arg)
 {
     struct loop_timer t;
@@ -494,6 +510,7 @@ int main(void)
         VIRTUAL(pollers_submit_before_the_loop_waits),
         REAL(pollers_are_asked_for_news_before_the_loop_sleeps),
         REAL(the_real_clock_sleeps_and_the_longest_turn_is_seen),
+        REAL(who_looks_how_long_his_turn_is_begins_anew_when_others_had_theirs),
         VIRTUAL(an_inner_loop_runs_what_is_ready_and_quit_leaves_the_innermost),
         VIRTUAL(chance_repeats_by_seed_and_has_no_bias),
         VIRTUAL(xoshiro_gives_the_published_sequence),
