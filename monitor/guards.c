@@ -161,11 +161,13 @@ static char *co_look_at_backing_file(const json_t *args)
 
 /* What the next start will not find below an image that `commit` empties; NULL also when the command will refuse it.  A temporary
  * image has no next start. */
-static char *co_look_at_emptying(struct node *top)
+static char *co_look_at_emptying(const char *label)
 {
+    const struct disk *disk = disk_find_label(label);
+    struct node *top = disk ? disk->root : NULL;
     AUTOFREE char *overlay = NULL, *recorded = NULL, *wrong = NULL;
 
-    if (!top || !top->backing || !top->driver->co_empty || top->read_only || top->temporary) {
+    if (!top || !top->backing || top->read_only || top->temporary) {
         return NULL;
     }
     if (!top->backing_name) {
@@ -181,18 +183,12 @@ static char *co_look_at_emptying(struct node *top)
 static char *co_look_at_commit(const json_t *args)
 {
     const char *device = member_text(args, "device");
-    const struct disk *disk = disk_find(device);
-    json_t *labels, *label;
+    json_t *labels = strcmp(device, "all") == 0 ? disk_labels() : json_pack("[s]", device), *label;
     char *wrong = NULL;
     size_t i;
 
-    if (strcmp(device, "all") != 0) {
-        return co_look_at_emptying(disk ? disk->root : NULL);
-    }
-    labels = disk_labels();
     json_array_foreach(labels, i, label) {
-        disk = disk_find_label(json_string_value(label));
-        wrong = wrong ? wrong : co_look_at_emptying(disk ? disk->root : NULL);
+        wrong = wrong ? wrong : co_look_at_emptying(json_string_value(label));
     }
     json_decref(labels);
     return wrong;

@@ -254,8 +254,9 @@ existing() {
 }
 
 # A disk over file-A.img that its image knows nothing of, or that it knows by another name.
+over='file=over.img,if=virtio,format=qcow2,backing.driver=qcow2,backing.file.driver=file,backing.file.filename=file-A.img'
 commit_case() { # [args]
-    run quiet -S -drive file=over.img,if=virtio,format=qcow2,backing.driver=qcow2,backing.file.driver=file,backing.file.filename=file-A.img "$@"
+    run quiet -S -drive "$over" "$@"
 }
 
 @test "a commit that would leave an image empty without its backing file at the next start is warned of, and refused under --safe" {
@@ -263,8 +264,9 @@ commit_case() { # [args]
     qemu-img create -q -f qcow2 over.img 64M
     qemu-io -f qcow2 -c 'write -q -P 7 1M 64k' over.img
     cp over.img before.img
+    qemu-img create -q -f qcow2 second.img 64M
     for what in virtio0 all; do
-        commit_case --safe -c "commit $what"
+        commit_case -drive "${over/over/second}" --safe -c "commit $what"
         assert_output "Error: Refused by --safe: 'over.img' records no backing file: emptied, it reads as zeroes when it is opened without 'file-A.img'"
         qemu-img compare -q over.img before.img
     done
@@ -288,6 +290,10 @@ commit_case() { # [args]
     assert_status 0
     run quiet --safe -S -drive file=file-A.img,if=virtio,format=qcow2,snapshot=on -c 'commit virtio0'
     assert_status 0
-    run quiet --safe -S -drive file=file-A.img,if=virtio,format=qcow2 -c 'commit all' -c 'commit virtio0'
+    run quiet --safe -S -drive file=file-A.img,if=virtio,format=qcow2 -c 'commit all' -c 'commit virtio0' -c 'commit nosuch'
+    refute_output Refused
+    qemu-img create -q -f qcow2 over.img 64M
+    run quiet --safe -S -drive "$over,readonly=on" -c 'commit virtio0'
+    assert_output "Block node is read-only"
     refute_output Refused
 }
