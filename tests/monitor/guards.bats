@@ -290,7 +290,8 @@ commit_case() { # [args]
     assert_status 0
     run quiet --safe -S -drive file=file-A.img,if=virtio,format=qcow2,snapshot=on -c 'commit virtio0'
     assert_status 0
-    run quiet --safe -S -drive file=file-A.img,if=virtio,format=qcow2 -c 'commit all' -c 'commit virtio0' -c 'commit nosuch'
+    run quiet --safe -S -drive file=file-A.img,if=virtio,format=qcow2 -drive if=ide,media=cdrom -c 'commit all' -c 'commit virtio0' \
+        -c 'commit nosuch' # and one without a medium
     refute_output Refused
     qemu-img create -q -f qcow2 over.img 64M
     run quiet --safe -S -drive "$over,readonly=on" -c 'commit virtio0'

@@ -8,6 +8,7 @@
 #include "block/commit.h"
 #include "block/disk.h"
 #include "block/filter.h"
+#include "block/permission.h"
 #include "block/throttle-group.h"
 
 #define SIZE (4u << 20)
@@ -310,6 +311,35 @@ static void CO_ENTRY co_test_stop(void *arg)
 
 /* --- Who may not --------------------------------------------------------------------------------------- */
 
+/* Asked between two windows: somebody wants to write to the backing file, too.  The commit is none of those who object. */
+static bool asks_to_write(void *arg)
+{
+    const struct node *top = arg;
+    const char *low = top->backing->name;
+    struct error err = ERROR_INIT;
+    struct node_user user = { .node = top->backing, .used = IO_PERM_WRITE, .shared = IO_PERM_ALL };
+    AUTOFREE char *words = mem_printf("Permission conflict on node '%s': permissions 'write' are both required by an unnamed block "
+                                      "device (uses node '%s' as 'root' child) and unshared by node '%s' (uses node '%s' as "
+                                      "'backing' child).", low, low, top->name, low);
+
+    assert_int_equal(node_use(&user, &err), -EPERM);
+    assert_string_equal(err.text, words);
+    error_clear(&err);
+    return false;
+}
+
+static void CO_ENTRY co_test_others(void *arg)
+{
+    struct error err = ERROR_INIT;
+    struct node *top;
+
+    co_make_chain("4M");
+    top = co_open("/top");
+    assert_int_equal(co_commit(top, asks_to_write, top, &err), 0);
+    assert_true(holds_nothing(top));
+    co_node_unref(top);
+}
+
 static void co_refused(struct node *top, int code, const char *words)
 {
     struct error err = ERROR_INIT;
@@ -416,6 +446,11 @@ static void a_commit_that_is_stopped_has_emptied_nothing_that_it_did_not_write(v
     run(co_test_stop);
 }
 
+static void nobody_else_begins_to_write_below_a_commit(void **state)
+{
+    run(co_test_others);
+}
+
 static void nothing_is_committed_below_somebody_who_looks(void **state)
 {
     run(co_test_refusals);
@@ -429,6 +464,7 @@ int main(void)
         cmocka_unit_test(nor_does_one_while_several_windows_are_under_way),
         cmocka_unit_test(windows_that_hold_little_share_their_flushes),
         cmocka_unit_test(a_commit_that_is_stopped_has_emptied_nothing_that_it_did_not_write),
+        cmocka_unit_test(nobody_else_begins_to_write_below_a_commit),
         cmocka_unit_test(nothing_is_committed_below_somebody_who_looks),
     };
     return cmocka_run_group_tests_name("commit", tests, rig_setup, rig_teardown);
