@@ -45,6 +45,7 @@ struct explore *explore_new(const struct explore_options *options)
 void explore_free(struct explore *x)
 {
     seen_free(&x->bytes);
+    seen_free(&x->asked);
     seen_free(&x->good);
     free(x->results.slot);
     judge_free(x->judge);
@@ -402,9 +403,9 @@ static bool co_judge_state(struct visit *v, const struct cut *cut)
     return !finding.rule;
 }
 
-/* Others do not know that internal snapshots of version 2 are being changed; and a disk that has lied
- * has promised nothing. */
-static bool wants_second_opinion(const struct visit *v, uint64_t key)
+/* Of these bytes, once: others know nothing of what is expected.  Nor do they know that internal snapshots of version 2 are being
+ * changed; and a disk that has lied has promised nothing. */
+static bool wants_second_opinion(const struct visit *v, uint64_t bytes)
 {
     const struct explore_options *o = &v->x->options;
 
@@ -413,7 +414,8 @@ static bool wants_second_opinion(const struct visit *v, uint64_t key)
             return false;
         }
     }
-    return o->judge && o->judge_every && key % o->judge_every == 0;
+    return o->judge && o->judge_every && bytes % o->judge_every == 0 &&
+           (v->x->replay || seen_add(&v->x->asked, bytes + v->p->view.top));
 }
 
 /* What a failed sync has dropped a killed process still shows: nobody could know. */
@@ -451,7 +453,7 @@ static bool co_visit_cut(void *arg, const struct cut *cut)
         return true;
     }
     *(v->run->before ? &x->stats.second : &x->stats.judged) += 1;
-    opinion = wants_second_opinion(v, key);
+    opinion = wants_second_opinion(v, *result);
     go_on = wants_to_go_on(v, cut, key);
     whole = key ^ world_key(v->run->w);
     if (!opinion && !go_on && !v->p->closed && seen_has(&x->good, whole)) {

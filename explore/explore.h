@@ -39,7 +39,7 @@ struct explore_options {
     unsigned points_max;  /* snapshots of a run that are looked at, drawn from all; 0: all */
     unsigned go_on_every; /* one of so many states; 0: none */
     unsigned memory_every; /* one plan of so many is looked at for memory that it keeps; 0: none */
-    unsigned judge_every; /* one state of so many goes to `judge` too; 0: none */
+    unsigned judge_every; /* one of so many distinct states goes to `judge` too; 0: none */
     /* A second opinion on the images that lie on the simulated disk now: NULL or words (malloc'ed).
      */
     char *(*judge)(void *arg, const struct explore_state *state);

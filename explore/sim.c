@@ -39,7 +39,7 @@ static const char help[] =
     "  memory=N       look at one plan in N for memory that it keeps (with\n"
     "                 GLIBC_TUNABLES=glibc.malloc.tcache_count=0)\n"
     "  seconds=N      begin nothing new after that time\n"
-    "  states=DIR     write one state of judge-every=N (1000) to DIR, for qemu-img\n"
+    "  states=DIR     write one distinct state of judge-every=N (1000) to DIR, for qemu-img\n"
     "\n"
     "Chains, formats, operations:\n";
 

@@ -113,6 +113,7 @@ struct explore {
     struct explore_options options;
     struct explore_stats stats;
     struct seen bytes; /* of all plans */
+    struct seen asked; /* of these, those that had a second opinion */
     struct seen good;  /* states with expectations that were judged in some plan */
     struct results results;
     struct judge *judge;
