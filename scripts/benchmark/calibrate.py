@@ -4,12 +4,11 @@
 import os
 import platform
 import subprocess
-import tempfile
 import time
 
 from benchmark import images
 from benchmark.images import GIB, MIB
-from benchmark.programs import QEMU, fio, iops, over_nbd
+from benchmark.programs import QEMU, BareServer, fio, iops, over_nbd
 
 
 def best(runs, work):
@@ -52,17 +51,8 @@ def disk(target, size):
 
 def round_trip(seconds):
     """One request at a time to a server that does nothing."""
-    with tempfile.TemporaryDirectory(prefix="merganser-bench-") as folder:
-        path = os.path.join(folder, "nbd")
-        server = subprocess.Popen(["nbdkit", "-f", "-U", path, "memory", "1G"], stdin=subprocess.DEVNULL)
-        try:
-            while not os.path.exists(path):
-                time.sleep(0.01)
-            return iops(fio("--rw=randread", "--bs=4k", "--iodepth=1", "--size=1G",
-                            *over_nbd(f"nbd+unix:///?socket={path}"), seconds=seconds))
-        finally:
-            server.terminate()
-            server.wait()
+    with BareServer("memory", "1G") as server:
+        return iops(fio("--rw=randread", "--bs=4k", "--iodepth=1", "--size=1G", *over_nbd(server.uri), seconds=seconds))
 
 
 def calibrate(root, source, seconds):

@@ -438,15 +438,24 @@ def with_guest(scale, folder, emulator, total, action):
 
 def guest_beside_copy(scale, folder):
     """What the machine leaves any guest while the same bytes are copied past the page cache: the server has no part in it."""
-    source, target = os.path.join(folder, "chain.img"), os.path.join(folder, "copy.img")
-    with open(target, "wb") as file:
-        os.posix_fallocate(file.fileno(), 0, os.path.getsize(source))
+    source, target, disk = (os.path.join(folder, name) for name in ("chain.img", "copy.img", "disk.raw"))
     try:
-        images.warm(folder)
-        return with_guest(scale, folder, lambda top: BareServer(top + ".raw", scale.full), scale.full, lambda server: images.run(
+        for name, size in ((target, os.path.getsize(source)), (disk, scale.full)):
+            with open(name, "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, size)
+        return with_guest(scale, folder, lambda top: BareServer("file", disk), scale.full, lambda server: images.run(
             "dd", f"if={source}", f"of={target}", "bs=512k", "oflag=direct", "conv=notrunc,fdatasync", "status=none"))[0]
     finally:
-        os.unlink(target)
+        for name in (target, disk):
+            if os.path.exists(name):
+                os.unlink(name)
+
+
+def guest_figures(spans):
+    busy = percentile(spans["busy"], 0.99)
+    return {"p99 during the job": busy,
+            "p99 during the job / idle": busy / percentile(spans["idle"], 0.99),
+            "longest stall": spans["after"][-1] / 1000}
 
 
 def guest_under_job(scale):
@@ -459,11 +468,7 @@ def guest_under_job(scale):
 
     def run(emulator):
         spans, took = with_guest(scale, folder, emulator, scale.full, stream)
-        busy = percentile(spans["busy"], 0.99)
-        return {"p99 during the job": busy,
-                "p99 during the job / idle": busy / percentile(spans["idle"], 0.99),
-                "longest stall": spans["after"][-1] / 1000,
-                "job's time / alone": took / (scale.full / MIB / alone.run(emulator))}
+        return {**guest_figures(spans), "job's time / alone": took / (scale.full / MIB / alone.run(emulator))}
 
     figure = of_runs(run)
     for name, unit, goal in (("p99 during the job", "us", "below QEMU's"), ("p99 during the job / idle", "x", "<= 1.5"),
@@ -471,14 +476,7 @@ def guest_under_job(scale):
         value = figure(lambda found, name=name: found[name])
         yield Variant(name, unit, goal, lambda v=value: v(Merganser), lambda v=value: v(Qemu))
 
-    def run_bare(_):
-        spans = guest_beside_copy(scale, folder)
-        busy = percentile(spans["busy"], 0.99)
-        return {"p99 during the job": busy,
-                "p99 during the job / idle": busy / percentile(spans["idle"], 0.99),
-                "longest stall": spans["after"][-1] / 1000}
-
-    bare = of_runs(run_bare)
+    bare = of_runs(lambda _: guest_figures(guest_beside_copy(scale, folder)))
     for name, unit in (("p99 during the job", "us"), ("p99 during the job / idle", "x"), ("longest stall", "ms")):
         value, other = (of(lambda found, name=name: found[name]) for of in (figure, bare))
         yield Variant(f"{name}, beside a bare server while dd copies", unit, "", lambda v=value: v(Merganser),

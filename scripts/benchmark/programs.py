@@ -208,59 +208,52 @@ class MerganserServer(Server):
         self.emulator.close()
 
 
-class QemuServer(Server):
-    name = "qemu-nbd"
+class SocketServer(Server):
+    """A program that does nothing but serve a socket in a folder of its own."""
 
-    def __init__(self, image, writable=False):
+    def start(self, command):
+        """`command(path)`: the words that serve the socket `path`, which this returns when it is there."""
         self.folder = tempfile.TemporaryDirectory(prefix="merganser-bench-")
         path = os.path.join(self.folder.name, "nbd")
-        self.process = subprocess.Popen(
-            pinned(0, [QEMU_NBD, "-k", path, "-t", "-e", "64", "-x", "virtio0", *([] if writable else ["-r"]),
-                       "--aio=io_uring", "--image-opts",
-                       f"driver=qcow2,file.driver=file,file.aio=io_uring,file.filename={os.path.abspath(image)},"
-                       f"l2-cache-size={L2_CACHE}"]),
-            stdin=subprocess.DEVNULL)
-        self.uri = f"nbd+unix:///virtio0?socket={path}"
+        self.process = subprocess.Popen(command(path), stdin=subprocess.DEVNULL)
         end = time.monotonic() + 60
         while not os.path.exists(path):
             if self.process.poll() is not None or time.monotonic() > end:
                 self.close()
-                raise Failure("qemu-nbd did not start")
+                raise Failure(f"{self.name} did not start")
             time.sleep(0.005)
+        return path
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        self.folder.cleanup()
+
+
+class QemuServer(SocketServer):
+    name = "qemu-nbd"
+
+    def __init__(self, image, writable=False):
+        path = self.start(lambda path: pinned(0, [
+            QEMU_NBD, "-k", path, "-t", "-e", "64", "-x", "virtio0", *([] if writable else ["-r"]), "--aio=io_uring", "--image-opts",
+            f"driver=qcow2,file.driver=file,file.aio=io_uring,file.filename={os.path.abspath(image)},"
+            f"l2-cache-size={L2_CACHE}"]))
+        self.uri = f"nbd+unix:///virtio0?socket={path}"
 
     memory = Emulator.memory
     written = Emulator.written
 
-    def close(self):
-        self.process.kill()
-        self.process.wait()
-        self.folder.cleanup()
 
-
-class BareServer(Server):
-    """The least that a server can do: blocks of a file that has all its room, from and to the page cache."""
+class BareServer(SocketServer):
+    """The least that a server can do: nbdkit with one of its plugins."""
 
     name = "nbdkit"
 
-    def __init__(self, path, size):
-        self.path = path
-        with open(path, "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, size)
-        self.folder = tempfile.TemporaryDirectory(prefix="merganser-bench-")
-        socket_path = os.path.join(self.folder.name, "nbd")
-        self.process = subprocess.Popen(["nbdkit", "-f", "-U", socket_path, "file", path], stdin=subprocess.DEVNULL)
-        self.uri = f"nbd+unix:///?socket={socket_path}"
-        while not os.path.exists(socket_path):
-            time.sleep(0.005)
+    def __init__(self, *plugin):
+        self.uri = "nbd+unix:///?socket=" + self.start(lambda path: ["nbdkit", "-f", "-U", path, *plugin])
 
     def export(self):
         return self.uri
-
-    def close(self):
-        self.process.kill()
-        self.process.wait()
-        self.folder.cleanup()
-        os.unlink(self.path)
 
 
 def fio(*words, seconds=0, cpu=1, log=None):
