@@ -19,8 +19,8 @@
 #define WORKS_MAX 256u
 #define HELD_MAX (8u << 20)        /* bytes of buffers in one session */
 #define SEND_BYTES (32u << 10)     /* so much is ready: send it before the next request is begun */
-#define TURN_WORKS 16u             /* so many begun, or for so long: let others have a turn; where the page cache lacks ... */
-#define TURN_NS (NS_PER_MS / 2)    /* ... what is read, the kernel may read ahead, for 2 ms each time */
+#define TURN_WORKS 16u             /* so many begun: let others have a turn ... */
+#define TURN_NS (NS_PER_MS / 2)    /* ... or after so long: what the page cache lacks makes the kernel read ahead, 2 ms each time */
 #define HANDSHAKE_NS (10 * NS_PER_S)
 #define IOV_BATCH 128
 #define SOCKET_BUFFER (1 << 20)

@@ -2,9 +2,9 @@
 /*
  * Guards: see guards.h.
  *
- * The traps are a backing file that will not be found at the next start (the worse when what is above has been emptied into it),
- * and a disk that is made smaller than what is in it.  That a new image would take the place of another one is refused by the snapshot itself (block/snapshot.c), --safe
- * or not: there are words to ask for it.
+ * The traps are a backing file that will not be found at the next start (the worse when what is above has been emptied into
+ * it), and a disk that is made smaller than what is in it.  That a new image would take the place of another one is refused by
+ * the snapshot itself (block/snapshot.c), --safe or not: there are words to ask for it.
  *
  * What cannot be told for certain (a name that is no path, a file that may not be opened) is no trap: a warning that is
  * often wrong is not read.
