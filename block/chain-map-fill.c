@@ -95,12 +95,8 @@ static void co_fill_layer(struct fill *f, const struct chain_layer *layer, uint6
         } else if (!node->driver->co_map) {
             e = (struct extent){ .kind = EXTENT_OPAQUE, .len = MIN((uint64_t)end - at, node->size - offset) };
         } else {
-            int ret = node->driver->co_map(node, offset, MIN((uint64_t)end - at, node->size - offset), &e);
-            if (ret < 0) { /* only who reads this cluster is to see the error, not the whole slice */
-                e = (struct extent){ .kind = EXTENT_OPAQUE,
-                                     .len = MIN((uint64_t)node->cluster_size - offset % node->cluster_size,
-                                                MIN((uint64_t)end - at, node->size - offset)) };
-            }
+            /* An error is seen by who reads what it is about, not by all who need the slice. */
+            node->driver->co_map(node, offset, MIN((uint64_t)end - at, node->size - offset), &e);
             assert(e.len > 0 && e.len <= end - at);
         }
         if (e.kind != EXTENT_NONE) {

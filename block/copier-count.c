@@ -12,14 +12,11 @@
 #define LOOK_WORK 32            /* and what a look into tables counts for */
 #define ASK_MAX (1ull << 38)    /* bytes that one question covers: at most 512 entries of an L1 table of 64 KiB clusters */
 #define NOTHING_NOTED UINT64_MAX
-#define FAILED_MAX 20u
 
 struct count_cursor {
     struct node *node;
     enum extent_kind kind; /* of what lies before `end` */
     uint64_t end;
-    unsigned failed; /* looks, one after the other: each takes twice the clusters of the last one, as the same table may be wrong
-                      * for millions of them */
 };
 
 void copier_count_begin(struct copier_count *cc, const struct copier *copier, uint64_t from, uint64_t to,
@@ -49,12 +46,8 @@ static unsigned co_look(const struct copier_count *cc, struct count_cursor *cur)
         uint64_t max = MIN(MIN(cc->end, node->size) - at, ASK_MAX);
 
         e = (struct extent){ .kind = EXTENT_OPAQUE, .len = max };
-        if (node->driver->co_map && node->driver->co_map(node, at, max, &e) < 0) {
-            uint64_t step = (uint64_t)node->cluster_size << MIN(cur->failed++, FAILED_MAX);
-
-            e = (struct extent){ .kind = EXTENT_OPAQUE, .len = MIN(step - at % node->cluster_size, max) };
-        } else {
-            cur->failed = 0;
+        if (node->driver->co_map) {
+            node->driver->co_map(node, at, max, &e); /* what cannot be read is EXTENT_OPAQUE, too */
         }
     }
     cur->kind = e.kind;

@@ -317,6 +317,7 @@ static int co_file_map(struct node *node, uint64_t offset, uint64_t len, struct 
     int ret = node->read_only ? co_io_map(file_io(node), offset, &run, &data) : 0;
 
     if (ret < 0) {
+        *out = (struct extent){ .kind = EXTENT_OPAQUE, .len = len };
         return ret;
     }
     assert(run > 0 && run <= len);

@@ -113,7 +113,8 @@ struct driver {
     /* About so many bytes will come that way: the host may make room ahead (io_expect()).  0: that is over, and what was not
      * used is given back.  A hint, cannot fail.  NULL: no need. */
     void (*co_expect)(struct node *node, uint64_t bytes);
-    /* What this layer alone holds at `offset`, at most `len` bytes on.  Maximal runs, please. */
+    /* What this layer alone holds at `offset`, at most `len` bytes on.  Maximal runs, please: the same table may be wrong for
+     * millions of clusters.  On error `out` is EXTENT_OPAQUE as far as the error is known to reach. */
     int (*co_map)(struct node *node, uint64_t offset, uint64_t len, struct extent *out);
     /* The host file in which EXTENT_DATA's host offsets lie (NULL op: that of node->file). */
     struct io_file *(*host_file)(struct node *node);

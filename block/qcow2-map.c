@@ -262,6 +262,11 @@ static uint64_t table_span(const struct qcow2 *q)
     return (uint64_t)q->l2_entries * q->cluster_size;
 }
 
+static uint64_t slice_span(const struct qcow2 *q)
+{
+    return (uint64_t)q->slice_entries * q->cluster_size;
+}
+
 uint64_t qcow2_table_rest(const struct qcow2 *q, uint64_t guest)
 {
     return table_span(q) - guest % table_span(q);
@@ -283,6 +288,11 @@ static uint64_t table_of(const struct qcow2 *q, uint64_t guest)
 static uint64_t piece_within(const struct qcow2 *q, uint64_t guest)
 {
     return guest / q->cluster_size % q->l2_entries / q->slice_entries * q->slice_entries * q->l2_entry_size;
+}
+
+static bool leads_nowhere(const struct qcow2 *q, uint64_t table)
+{
+    return table % q->cluster_size != 0 || table / q->cluster_size >= q->file_end;
 }
 
 static int co_check_table(struct qcow2 *q, uint64_t guest, uint64_t table)
@@ -419,6 +429,30 @@ int co_qcow2_slice_get_writable(struct qcow2 *q, uint64_t guest, struct qcow2_pi
 
 /* --- The driver's co_map -------------------------------------------------------------------- */
 
+/* No L2 table could be had: as far as the L1 table leads nowhere; if it leads to a table that the host did not give, to the end
+ * of the slice. */
+static uint64_t without_table(const struct qcow2 *q, uint64_t guest, uint64_t len)
+{
+    uint64_t slice = slice_span(q), lost = 0;
+
+    for (; lost < len && leads_nowhere(q, table_of(q, guest + lost)); lost += qcow2_table_rest(q, guest + lost)) {
+    }
+    return MIN(lost ? lost : slice - guest % slice, len);
+}
+
+/* The entry at `index` is none: as far as those after it are none either. */
+static uint64_t without_entry(const struct qcow2 *q, const struct qcow2_piece *piece, uint32_t index, uint64_t guest, uint64_t len)
+{
+    uint64_t lost = q->cluster_size - guest % q->cluster_size;
+    struct qcow2_span span;
+
+    while (lost < len && ++index < q->slice_entries && !qcow2_span(q, piece, index, 0, q->cluster_size, false, &span)) {
+        lost += q->cluster_size;
+    }
+    return MIN(lost, len);
+}
+
+/* On error, too, `span` says how far that reaches. */
 static int co_first_span(struct qcow2 *q, uint64_t guest, uint64_t len, struct qcow2_span *span)
 {
     struct qcow2_piece *piece;
@@ -426,6 +460,7 @@ static int co_first_span(struct qcow2 *q, uint64_t guest, uint64_t len, struct q
     int ret = co_qcow2_slice_get(q, guest, &piece, &index);
 
     if (ret < 0) {
+        *span = (struct qcow2_span){ .kind = EXTENT_OPAQUE, .len = without_table(q, guest, len) };
         return ret;
     }
     if (!piece) {
@@ -434,6 +469,7 @@ static int co_first_span(struct qcow2 *q, uint64_t guest, uint64_t len, struct q
         return 0;
     }
     if (!qcow2_span(q, piece, index, guest % q->cluster_size, len, false, span)) {
+        *span = (struct qcow2_span){ .kind = EXTENT_OPAQUE, .len = without_entry(q, piece, index, guest, len) };
         ret = co_qcow2_entry_corrupt(q, guest, piece, index);
     } else {
         ret = co_qcow2_span_check(q, span);
@@ -470,11 +506,12 @@ static bool next_span(struct qcow2 *q, uint64_t guest, uint64_t len, struct qcow
 int co_qcow2_map(struct node *node, uint64_t offset, uint64_t len, struct extent *out)
 {
     struct qcow2 *q = node->state;
-    uint64_t slice = (uint64_t)q->slice_entries * q->cluster_size;
+    uint64_t slice = slice_span(q);
     struct qcow2_span span, next;
     int ret = co_first_span(q, offset, len, &span);
 
     if (ret < 0) {
+        *out = (struct extent){ .kind = EXTENT_OPAQUE, .len = span.len };
         return ret;
     }
     while (span.len < len && (offset + span.len) % slice == 0 &&

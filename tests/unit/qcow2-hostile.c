@@ -247,24 +247,40 @@ static const struct attack attacks[] = {
     { "refcount block beyond the end", refblock_beyond_end, false, true, true },
 };
 
+#define WRITTEN_64K "qemu-img create -q -f qcow2 image.qcow2 64M && qemu-io -f qcow2 -c 'write -P 7 0 64k' image.qcow2"
+
+/* What these commands make as image.qcow2, on the simulated disk. */
+static void image_made_by(const char *commands)
+{
+    AUTOFREE char *image = mem_printf("%s/image.qcow2", rig_dir);
+
+    io_sim_reset();
+    model_shell(commands);
+    assert_int_equal(io_sim_import(IMAGE, image), 0);
+    model_shell("rm -f *.qcow2");
+}
+
+static struct node *co_open_it(void)
+{
+    struct error err = ERROR_INIT;
+    json_t *options = json_pack("{s:s}", "driver", "qcow2");
+    struct node *node = co_node_open(IMAGE, options, &err);
+
+    json_decref(options);
+    assert_non_null(node);
+    return node;
+}
+
 static void co_attack(void *arg)
 {
     const struct attack *a = arg;
-    struct error err = ERROR_INIT;
     uint8_t buf[4096], head[4096], now[4096];
-    json_t *options = json_pack("{s:s}", "driver", "qcow2");
     struct node *node;
     int read, in_place, fresh;
 
-    io_sim_reset();
-    model_shell("qemu-img create -q -f qcow2 image.qcow2 64M && qemu-io -f qcow2 -c 'write -P 7 0 "
-                "64k' image.qcow2");
-    AUTOFREE char *image = mem_printf("%s/image.qcow2", rig_dir);
-    assert_int_equal(io_sim_import(IMAGE, image), 0);
+    image_made_by(WRITTEN_64K);
     a->strike();
-    node = co_node_open(IMAGE, options, &err);
-    json_decref(options);
-    assert_non_null(node);
+    node = co_open_it();
     io_sim_read(IMAGE, 0, head, sizeof(head));
     memset(buf, 9, sizeof(buf));
     read = co_node_read_buf(node, 0, now, sizeof(now));
@@ -281,7 +297,6 @@ static void co_attack(void *arg)
     assert_int_equal(now[79] & QCOW2_INCOMPAT_CORRUPT, a->corrupt ? QCOW2_INCOMPAT_CORRUPT : 0ull);
     now[79] &= ~QCOW2_INCOMPAT_CORRUPT;
     assert_memory_equal(head, now, sizeof(now));
-    model_shell("rm -f *.qcow2");
 }
 
 static void each_kind_of_damage_is_found_in_time(void **state)
@@ -296,20 +311,12 @@ static void each_kind_of_damage_is_found_in_time(void **state)
 static void co_unknown_end(void *arg)
 {
     const struct io_sim_fault fails = { .ops = IO_SIM_SIZE };
-    struct error err = ERROR_INIT;
-    json_t *options = json_pack("{s:s}", "driver", "qcow2");
     uint8_t buf[4096];
+    struct node *node;
 
-    io_sim_reset();
-    model_shell("qemu-img create -q -f qcow2 image.qcow2 64M && qemu-io -f qcow2 -c 'write -P 7 0 64k' image.qcow2");
-    AUTOFREE char *image = mem_printf("%s/image.qcow2", rig_dir);
-
-    assert_int_equal(io_sim_import(IMAGE, image), 0);
+    image_made_by(WRITTEN_64K);
     entry_beyond_end();
-    struct node *node = co_node_open(IMAGE, options, &err);
-
-    json_decref(options);
-    assert_non_null(node);
+    node = co_open_it();
     io_sim_fault(&fails);
     assert_int_equal(co_node_read_buf(node, 0, buf, sizeof(buf)), -EIO);
     assert_false(node->corrupt);
@@ -317,7 +324,6 @@ static void co_unknown_end(void *arg)
     assert_int_equal(co_node_read_buf(node, 0, buf, sizeof(buf)), -EIO);
     assert_true(node->corrupt);
     co_node_unref(node);
-    model_shell("rm -f *.qcow2");
 }
 
 static void an_end_that_cannot_be_asked_for_is_no_corruption(void **state)
@@ -331,18 +337,11 @@ static void co_overlap(void *arg)
 {
     struct error err = ERROR_INIT;
     bool snapshot = arg;
-    json_t *options = json_pack("{s:s}", "driver", "qcow2");
+    struct node *node;
 
-    io_sim_reset();
-    model_shell("qemu-img create -q -f qcow2 image.qcow2 64M && qemu-io -f qcow2 -c 'write -P 7 0 64k' image.qcow2");
-    AUTOFREE char *image = mem_printf("%s/image.qcow2", rig_dir);
-
-    assert_int_equal(io_sim_import(IMAGE, image), 0);
+    image_made_by(WRITTEN_64K);
     table_is_header();
-    struct node *node = co_node_open(IMAGE, options, &err);
-
-    json_decref(options);
-    assert_non_null(node);
+    node = co_open_it();
     if (snapshot) {
         assert_int_equal(co_qcow2_snapshot_make(node, "one"), -EIO);
     } else {
@@ -353,7 +352,6 @@ static void co_overlap(void *arg)
     }
     assert_true(node->corrupt);
     co_node_unref(node);
-    model_shell("rm -f *.qcow2");
 }
 
 static void an_image_whose_tables_overlap_does_not_grow(void **state)
@@ -371,33 +369,93 @@ static void an_image_whose_tables_overlap_takes_no_snapshot(void **state)
 /* Two clusters in one request: the second entry is nonsense. */
 static void co_second_entry(void *arg)
 {
-    struct error err = ERROR_INIT;
+    const uint64_t wrong = QCOW2_COPIED | 0x50200;
     AUTOFREE uint8_t *buf = mem_zalloc(2 << 16);
-    json_t *options = json_pack("{s:s}", "driver", "qcow2");
+    struct node *node;
+    uint64_t at;
 
-    io_sim_reset();
-    model_shell("qemu-img create -q -f qcow2 image.qcow2 64M && qemu-io -f qcow2 -c 'write -P 7 0 64k' image.qcow2");
-    AUTOFREE char *image = mem_printf("%s/image.qcow2", rig_dir);
-
-    assert_int_equal(io_sim_import(IMAGE, image), 0);
-    uint64_t wrong = QCOW2_COPIED | 0x50200, at = l2_table() + 9 * 8;
-
+    image_made_by(WRITTEN_64K);
+    at = l2_table() + 9 * 8;
     poke(at, wrong);
-    struct node *node = co_node_open(IMAGE, options, &err);
-
-    json_decref(options);
-    assert_non_null(node);
+    node = co_open_it();
     assert_int_equal(co_node_write_buf(node, 8 << 16, buf, 2 << 16), -EIO);
     assert_true(node->corrupt);
     co_node_unref(node);
     assert_int_equal(peek(at), wrong);
-    model_shell("rm -f *.qcow2");
 }
 
 static void a_write_that_reaches_an_entry_that_is_wrong_goes_no_further(void **state)
 {
     rig_need_qemu_img();
     loop_run_co(co_second_entry, NULL);
+}
+
+/* 4 KiB clusters, so an L2 table is for 2 MiB.  What is asked at `at` fails as far as `end`. */
+static const struct reach {
+    const char *name;
+    bool in_l1;             /* else in the first L2 table */
+    unsigned first, n;      /* entries that are `value`, each greater than the one before by `step` */
+    uint64_t value, step;
+    uint64_t at, end;
+} reaches[] = {
+    { "L1 entries", true, 1, 3, QCOW2_COPIED | 1ull << 40, 512, (2 << 20) + 1000, 8 << 20 },
+    { "the last L1 entries", true, 5, 3, QCOW2_COPIED | 1ull << 40, 0, 12 << 20, 16 << 20 },
+    { "entries that are unaligned", false, 5, 4, QCOW2_COPIED | 0x3200, 0x1000, (6 << 12) + 512, 9 << 12 },
+    { "entries behind the end", false, 5, 4, QCOW2_COPIED | 1ull << 40, 0x1000, 5 << 12, 9 << 12 },
+    { "entries to the end of the table", false, 500, 12, QCOW2_COPIED | 0x3200, 0, 510 << 12, 2 << 20 },
+};
+
+static void co_reach(void *arg)
+{
+    const struct reach *r = arg;
+    struct extent e = { 0 };
+    struct node *node;
+
+    print_message("%s\n", r->name);
+    image_made_by("qemu-img create -q -f qcow2 -o cluster_size=4096 image.qcow2 16M &&"
+                  " qemu-io -f qcow2 -c 'write -P 7 0 2M' image.qcow2");
+    for (unsigned i = 0; i < r->n; i++) {
+        poke((r->in_l1 ? peek(40) : l2_table()) + (r->first + i) * 8, r->value + i * r->step);
+    }
+    node = co_open_it();
+    assert_int_equal(node->driver->co_map(node, r->at, node->size - r->at, &e), -EIO);
+    assert_int_equal(e.kind, EXTENT_OPAQUE);
+    assert_int_equal(r->at + e.len, r->end);
+    assert_int_equal(node->driver->co_map(node, r->at, 512, &e), -EIO);
+    assert_int_equal(e.len, 512);
+    co_node_unref(node);
+}
+
+static void an_error_is_told_as_far_as_the_tables_are_wrong(void **state)
+{
+    rig_need_qemu_img();
+    for (size_t i = 0; i < ARRAY_SIZE(reaches); i++) {
+        loop_run_co(co_reach, (void *)&reaches[i]);
+    }
+}
+
+/* As far as the slice goes which the host did not give. */
+static void co_no_slice(void *arg)
+{
+    struct io_sim_fault fails = { .ops = IO_SIM_READ, .len = 65536 };
+    struct extent e = { 0 };
+    struct node *node;
+
+    image_made_by(WRITTEN_64K);
+    node = co_open_it();
+    fails.offset = l2_table();
+    io_sim_fault(&fails);
+    assert_int_equal(node->driver->co_map(node, 1 << 20, 63 << 20, &e), -EIO);
+    assert_int_equal(e.kind, EXTENT_OPAQUE);
+    assert_int_equal(e.len, (32 - 1) << 20);
+    io_sim_faults_clear();
+    co_node_unref(node);
+}
+
+static void an_error_of_the_host_is_told_for_the_slice_that_it_did_not_give(void **state)
+{
+    rig_need_qemu_img();
+    loop_run_co(co_no_slice, NULL);
 }
 
 int main(void)
@@ -409,6 +467,8 @@ int main(void)
         cmocka_unit_test(an_image_whose_tables_overlap_does_not_grow),
         cmocka_unit_test(an_image_whose_tables_overlap_takes_no_snapshot),
         cmocka_unit_test(a_write_that_reaches_an_entry_that_is_wrong_goes_no_further),
+        cmocka_unit_test(an_error_is_told_as_far_as_the_tables_are_wrong),
+        cmocka_unit_test(an_error_of_the_host_is_told_for_the_slice_that_it_did_not_give),
     };
     return cmocka_run_group_tests(tests, model_setup, rig_teardown);
 }
