@@ -18,6 +18,7 @@
 #include "core/trace.h"
 
 #define SLICE_NS (100 * NS_PER_MS) /* a limited job moves at most this much time's worth at once */
+#define TELL_IGNORED_NS (100 * NS_PER_MS)
 
 struct job_list all_jobs = TAILQ_HEAD_INITIALIZER(all_jobs);
 static LIST_HEAD(, job_listener) listeners = LIST_HEAD_INITIALIZER(listeners);
@@ -364,6 +365,18 @@ void job_progress(struct job *job, uint64_t offset)
     job->offset = offset;
 }
 
+/* A table that is wrong may fail a hundred thousand windows in a second: more than a client can read (qmp.c). */
+static bool tells_again(struct job *job)
+{
+    uint64_t now = loop_now();
+
+    if (job->ignored_ns && now - job->ignored_ns < TELL_IGNORED_NS) {
+        return false;
+    }
+    job->ignored_ns = now;
+    return true;
+}
+
 enum job_error_action co_job_error(struct job *job, bool is_read, int error)
 {
     enum job_error_action action;
@@ -384,7 +397,9 @@ enum job_error_action co_job_error(struct job *job, bool is_read, int error)
         action = JOB_ACTION_REPORT;
     }
     static const char *const names[] = { "report", "ignore", "stop" };
-    TELL(job, error, is_read, names[action]);
+    if (action != JOB_ACTION_IGNORE || tells_again(job)) {
+        TELL(job, error, is_read, names[action]);
+    }
     if (action == JOB_ACTION_STOP) {
         job->io_status = error == ENOSPC ? JOB_IO_NOSPACE : JOB_IO_FAILED;
         if (!job->user_paused) {

@@ -87,6 +87,7 @@ struct job {
     struct co *sleeper;          /* the job's coroutine while it sleeps or stands still */
     struct loop_timer timer;
     uint64_t next_ns;            /* the speed limit lets the next byte pass from then on */
+    uint64_t ignored_ns;         /* when an error that is ignored was told last; 0: never */
     unsigned refs;
 };
 TAILQ_HEAD(job_list, job);
@@ -119,7 +120,8 @@ uint64_t job_slice(const struct job *job, uint64_t max);
 uint64_t job_guest_p99(const struct job *job);
 /* Account `bytes` against the speed limit, then pause or sleep as long as asked for. */
 void co_job_pause_point(struct job *job, uint64_t bytes);
-/* A read or write failed: what does the policy say?  Raises BLOCK_JOB_ERROR; pauses the job for `stop`. */
+/* A read or write failed: what does the policy say?  Raises BLOCK_JOB_ERROR, for what is ignored at most ten times a second;
+ * pauses the job for `stop`. */
 enum job_error_action { JOB_ACTION_REPORT, JOB_ACTION_IGNORE, JOB_ACTION_STOP };
 enum job_error_action co_job_error(struct job *job, bool is_read, int error);
 

@@ -46,6 +46,7 @@ struct stream {
     TAILQ_HEAD(, window) windows; /* in flight, by offset */
     unsigned in_flight;
     uint64_t in_flight_bytes;
+    bool failed;                  /* a window, not judged yet: none is started behind it */
     struct co_queue ended;        /* a window has ended */
     uint64_t counted_ns;          /* when that was done last */
     bool made_writable;
@@ -74,6 +75,7 @@ static CO_ENTRY void co_stream_window(void *arg)
     uint64_t started = loop_now();
 
     w->ret = co_copier_fill(&s->copier, w->offset, w->len);
+    s->failed |= w->ret < 0;
     if (job_pace(w->job)) { /* alone, so the time is its own */
         latency_control_served(&w->job->latency, w->len, loop_now() - started);
     }
@@ -117,6 +119,7 @@ static void co_settle(struct job *job, int *error)
         co_wait_window(s);
     }
     reap(job, error);
+    s->failed = false;
 }
 
 /* All before this is in the target. */
@@ -223,37 +226,51 @@ static bool is_busy(const struct job *job)
                          : s->in_flight >= IN_FLIGHT_MAX || s->in_flight_bytes >= IN_FLIGHT_BYTES;
 }
 
+/* Start the next window, or wait for what is in flight; false: everything has been copied.  *len: of the window, or 0. */
+static bool co_next_window(struct job *job, uint64_t *len)
+{
+    struct stream *s = job->state;
+    uint64_t offset;
+
+    if (s->copier.offset < s->target->size) {
+        co_copier_next(&s->copier, job_slice(job, COPIER_WINDOW_MAX), &offset, len);
+        if (*len > 0) {
+            start_window(job, offset, *len);
+        } else if (s->copier.offset < s->target->size) {
+            co_yield();
+        }
+    } else if (!TAILQ_EMPTY(&s->windows)) {
+        co_wait_window(s);
+    } else {
+        return false;
+    }
+    return true;
+}
+
 static int co_stream_copy(struct job *job)
 {
     struct stream *s = job->state;
     int failed = 0;
 
     while (!job_is_cancelled(job)) {
-        uint64_t offset, len = 0, from;
+        uint64_t len = 0, from;
         int error = 0;
 
         while (is_busy(job)) {
             co_wait_window(s);
         }
         from = copied_to(s);
-        reap(job, &error);
-        co_count_stale(job);
-        if (error == 0 && s->copier.offset < s->target->size) {
-            co_copier_next(&s->copier, job_slice(job, COPIER_WINDOW_MAX), &offset, &len);
-        }
-        if (error < 0) {
+        if (s->failed) {
             co_settle(job, &error);
             if (!co_judge(job, error, from, &failed)) {
                 break;
             }
-        } else if (len > 0) {
-            start_window(job, offset, len);
-        } else if (s->copier.offset < s->target->size) {
-            co_yield();
-        } else if (!TAILQ_EMPTY(&s->windows)) {
-            co_wait_window(s);
         } else {
-            break;
+            reap(job, &error);
+            co_count_stale(job);
+            if (!co_next_window(job, &len)) {
+                break;
+            }
         }
         co_job_pause_point(job, len);
     }

@@ -114,6 +114,29 @@ END
     [ "$(qemu-img map --output=json top.img | jq '[.[] | select(.depth == 0) | .length] | add')" -ge $((10 << 20)) ]
 }
 
+# 8 GiB of 512-byte clusters, so that an L1 entry is for 32 KiB; of 200,000 of them none leads anywhere.
+@test "with on-error=ignore a stream passes millions of clusters below wrong tables, and floods no client with that" {
+    local l1
+    qemu-img create -q -f qcow2 -o cluster_size=512 base.img 8G
+    qemu-io -f qcow2 -c 'write -q -P 7 0 1M' -c 'write -q -P 7 8191M 1M' base.img >/dev/null
+    qemu-img create -q -f qcow2 -b base.img -F qcow2 top.img
+    l1=$((16#$(xxd -s 40 -l 8 -p base.img)))
+    python3 -c 'import sys; sys.stdout.buffer.write(b"\x80\x04\0\0\0\0\0\0" * 200000)' |
+        dd of=base.img bs=64k seek=$((l1 + 8 * 1024)) oflag=seek_bytes conv=notrunc status=none
+    mg_start -drive file=top.img,if=virtio,format=qcow2 -guest profile=none
+    run qmp '{"execute": "block-stream", "arguments": {"device": "virtio0", "on-error": "ignore"}}' @BLOCK_JOB_COMPLETED
+    assert_output '"error": "Input/output error"'
+    assert_output '"action": "ignore"'
+    [ "$(grep -c BLOCK_JOB_ERROR <<<"$output")" -lt 100 ] # of 12,500 windows
+    hmp quit
+    mg_wait || [ $? = 4 ]
+    assert_chain top.img top.img base.img
+    assert_clean top.img
+    read_pattern top.img 0 1M 7
+    read_pattern top.img 8191M 1M 7
+    [ "$(qemu-img map --output=json top.img | jq '[.[] | select(.depth == 0) | .length] | add')" -eq $((2 << 20)) ]
+}
+
 @test "an unreadable table of the target itself fails a stream" {
     local l1
     qemu-img create -q -f qcow2 base.img 1G
