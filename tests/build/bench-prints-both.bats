@@ -21,7 +21,8 @@ bench() {
     [ ! -e merganser-bench/flat-16777216/top.img ]
 }
 
-@test "a program that leaves the overlay as it was gets no figures" {
+# fake_merganser [EVENT]: ./idle, which does nothing of what QMP tells it, but says EVENT after a block-stream.
+fake_merganser() {
     cat >idle.py <<'END'
 import json, socket, sys
 path = next(word for word in sys.argv if word.startswith("unix:"))[5:].split(",")[0]
@@ -35,15 +36,34 @@ def say(**words):
 say(QMP={})
 for line in stream:
     say(**{"return": {}})
-    if "block-stream" in line:
-        say(event="BLOCK_JOB_COMPLETED", data={})
+    if "block-stream" in line and EVENT:
+        say(event=EVENT, data={})
 END
     printf '#!/bin/sh\nexec python3 %s/idle.py "$@"\n' "$PWD" >idle
+    sed -i "1i EVENT = '${1-}'" idle.py
     chmod +x idle
+}
+
+@test "a program that leaves the overlay as it was gets no figures" {
+    fake_merganser BLOCK_JOB_COMPLETED
     MERGANSER=$PWD/idle run bench stream-flat
     assert_status 1
     assert_output "merganser left the wrong backing file"
     assert_output "FAILED"
+}
+
+@test "a benchmark that is ended ends what it has started" {
+    local running pid status=0
+    fake_merganser
+    sed -i '2i import os; open("pid", "w").write(str(os.getpid()))' idle.py
+    TMPDIR=$PWD MERGANSER=$PWD/idle "$TOP/scripts/bench" --quick --size 16 stream-flat >/dev/null 3>&- &
+    running=$!
+    timeout 60 sh -c 'until [ -s pid ]; do sleep 0.05; done'
+    pid=$(cat pid)
+    kill "$running"
+    wait "$running" || status=$?
+    assert_status 143
+    ! kill -0 "$pid"
 }
 
 @test "a case that is not there is named" {
