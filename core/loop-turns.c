@@ -36,28 +36,33 @@ static unsigned place_of(const char *name)
     return i;
 }
 
-static void note_long(const char *name, uint64_t ns, uint64_t now_ns)
+__attribute__((noinline)) /* it is rare */
+static void note_long(const char *name, uint64_t ns, uint64_t work_ns, uint64_t now_ns)
 {
     struct loop_holder *list = loop_turns.longest;
     unsigned i = place_of(name);
 
+    loop_turns.longest_work_ns = MAX(loop_turns.longest_work_ns, work_ns);
+    if (list[i].name && strcmp(list[i].name, name) == 0) {
+        work_ns = list[i].work_ns = MAX(list[i].work_ns, work_ns);
+    }
     if (list[i].name && ns <= list[i].ns) {
         return;
     }
     for (; i > 0 && list[i - 1].ns < ns; i--) {
         list[i] = list[i - 1];
     }
-    list[i] = (struct loop_holder){ .name = name, .ns = ns, .at_ns = now_ns };
+    list[i] = (struct loop_holder){ .name = name, .ns = ns, .work_ns = work_ns, .at_ns = now_ns };
 }
 
-void loop_turns_held(const char *name, uint64_t ns, uint64_t now_ns)
+void loop_turns_held(const char *name, uint64_t ns, uint64_t work_ns, uint64_t now_ns)
 {
     loop_turns.holds++;
     loop_turns.held_ns += ns;
     loop_turns.classes[class_of(ns)]++;
     loop_turns.longest_ns = MAX(loop_turns.longest_ns, ns);
     if (ns >= NOTABLE_NS && ns > loop_turns.longest[LOOP_HOLDERS - 1].ns) {
-        note_long(name, ns, now_ns);
+        note_long(name, ns, work_ns, now_ns);
     }
 }
 

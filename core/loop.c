@@ -81,9 +81,25 @@ uint64_t loop_wall_us(void)
  * differ. */
 static uint64_t held_since;
 
+/*
+ * Of a long hold it matters whether it was work or a wait for a processor, which others had meanwhile.  The thread's own clock is a
+ * system call, so it is read when it has not been for so long: what was done since then counts as the hold's, too.
+ */
+#define LONG_HOLD_NS (NS_PER_MS / 4)
+static uint64_t worked_at, worked; /* by worked_at, which is not after held_since, this thread had worked so long */
+
+static void note_work(uint64_t now)
+{
+    worked_at = now;
+    worked = loop_is_virtual() ? 0 : read_clock(CLOCK_THREAD_CPUTIME_ID);
+}
+
 static void hold_begin(void)
 {
     held_since = loop_now();
+    if (held_since - worked_at >= LONG_HOLD_NS) {
+        note_work(held_since);
+    }
 }
 
 uint64_t loop_held_ns(void)
@@ -91,12 +107,25 @@ uint64_t loop_held_ns(void)
     return loop_now() - held_since;
 }
 
+__attribute__((noinline)) /* as look_for_events() */
+static void end_with_work(const char *name, uint64_t ns, uint64_t now)
+{
+    uint64_t before = worked;
+
+    note_work(now);
+    loop_turns_held(name, ns, MIN(worked - before, ns), now);
+}
+
 static void hold_end(const char *name)
 {
-    uint64_t now = loop_now();
+    uint64_t now = loop_now(), ns = now - held_since;
 
-    loop_turns_held(name, now - held_since, now);
     held_since = now;
+    if (now - worked_at < LONG_HOLD_NS) {
+        loop_turns_held(name, ns, ns, now);
+    } else {
+        end_with_work(name, ns, now);
+    }
 }
 
 /* --- Chance ----------------------------------------------------------------------------------- */

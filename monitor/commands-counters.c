@@ -31,9 +31,10 @@ static json_t *holders_tree(const struct loop_turns *t, uint64_t now)
     json_t *list = json_array();
 
     for (unsigned i = 0; i < LOOP_HOLDERS && t->longest[i].name; i++) {
-        json_array_append_new(list, json_pack("{s:s, s:I, s:I}", "name", t->longest[i].name, "ns",
-                                              (json_int_t)t->longest[i].ns, "ago-ns",
-                                              (json_int_t)(now - t->longest[i].at_ns)));
+        const struct loop_holder *h = &t->longest[i];
+
+        json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:I}", "name", h->name, "ns", (json_int_t)h->ns, "work-ns",
+                                              (json_int_t)h->work_ns, "ago-ns", (json_int_t)(now - h->at_ns)));
     }
     return list;
 }
@@ -62,6 +63,7 @@ int co_query_loop(struct monitor *mon, json_t *args, json_t **result, struct err
     set(*result, "held-ns", loop_turns.held_ns);
     set(*result, "p99-ns", loop_turns_percentile(&loop_turns, 990));
     set(*result, "longest-ns", loop_turns.longest_ns);
+    set(*result, "longest-work-ns", loop_turns.longest_work_ns);
     set(*result, "coroutines", co_count());
     json_object_set_new(*result, "longest", holders_tree(&loop_turns, now));
     json_object_set_new(*result, "classes", classes_tree(&loop_turns));
@@ -102,9 +104,14 @@ static void print_loop(struct monitor *mon, const json_t *args, const json_t *re
                    elapsed ? 100.0 * member_int(result, "held-ns") / elapsed : 0.0, member_int(result, "coroutines"));
     print_classes(mon, json_object_get(result, "classes"));
     json_array_foreach(json_object_get(result, "longest"), i, tree) {
-        monitor_printf(mon, "%s%-8s by %s, %s ago\n", i ? "               " : "longest holds: ",
-                       time_format(member_int(tree, "ns"), text), member_text(tree, "name"),
-                       time_format(member_int(tree, "ago-ns"), more));
+        uint64_t ns = member_int(tree, "ns"), work_ns = member_int(tree, "work-ns");
+
+        monitor_printf(mon, "%s%-8s by %s, %s ago", i ? "               " : "longest holds: ", time_format(ns, text),
+                       member_text(tree, "name"), time_format(member_int(tree, "ago-ns"), more));
+        if (work_ns < ns / 10 * 9) { /* the rest is others' who had the processor */
+            monitor_printf(mon, " (at work %s at most)", time_format(work_ns, text));
+        }
+        monitor_printf(mon, "\n");
     }
 }
 
@@ -180,7 +187,7 @@ const struct command counter_topics[] = {
         .name = "loop",
         .args = { { "reset", ARG_FLAG, .letter = 'r', .doc = "and begin to count anew" } },
         .params = "[-r]",
-        .help = "show who held the program's loop for how long",
+        .help = "show who held the program's loop for how long, and how much of it was work",
         .group = "Machine",
         .example = "info loop -r",
         .co_run = co_query_loop,

@@ -22,7 +22,7 @@ class Result:
         self.case, self.variant = case, variant
         self.ours, self.theirs = [], []
         self.failure = None
-        self.longest_turn = (0, "")   # ns, and whose it was, of our loop in all runs
+        self.longest_turn = None   # programs.Turn, of our loop in all runs
 
     def ratio(self):
         """How many times better we are: above 1 is good whatever the unit."""
@@ -49,7 +49,7 @@ class Result:
         return {"case": self.case, "variant": self.variant.name, "unit": self.variant.unit,
                 "goal": self.variant.goal, "against": self.variant.against, "ours": self.ours,
                 "theirs": self.theirs, "ratio": self.ratio(), "failure": self.failure,
-                "longest_turn": {"ns": self.longest_turn[0], "by": self.longest_turn[1]}}
+                "longest_turn": self.longest_turn._asdict()}
 
 
 HEAD = ["case", "unit", "merganser", "beside", "times better", "goal"]
@@ -68,12 +68,8 @@ def turns(results):
     """The longest turn of our loop in each case, as text; empty when nobody has told one."""
     longest = {}
     for result in results:
-        longest[result.case] = max(longest.get(result.case, (0, "")), result.longest_turn)
-    return "\n".join(f"{case}: {turn_text(turn)}" for case, turn in longest.items() if turn[0])
-
-
-def turn_text(turn):
-    return f"longest turn of merganser's loop: {number(turn[0] / 1e6)} ms, by {turn[1]}"
+        longest[result.case] = result.longest_turn.beside(longest.get(result.case, result.longest_turn))
+    return "\n".join(f"{case}: longest turn of merganser's loop: {turn}" for case, turn in longest.items() if turn.ns)
 
 
 def save(path, machine, calibration, results):

@@ -16,7 +16,7 @@ bench() {
     [ "$(jq -r '.results[0] | "\(.case) \(.ours | length) \(.theirs | length)"' all.json)" = "stream-flat 1 1" ]
     jq -e '.calibration["memcpy, MiB/s"] > 0' all.json
     assert_output "longest turn of merganser's loop: "
-    jq -e '.results[0].longest_turn | .ns > 0 and .by != ""' all.json
+    jq -e '.results[0].longest_turn | .ns > 0 and .by != "" and .work_ns > 0 and .work_ns <= .ns' all.json
     assert_clean merganser-bench/flat-16777216/chain.img
     [ ! -e merganser-bench/flat-16777216/top.img ]
 }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -410,6 +411,43 @@ static void the_real_clock_sleeps_and_the_longest_turn_is_seen(void **state)
     assert_int_equal(loop_turns.holds, 0);
 }
 
+static uint64_t processor_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+    return ts.tv_sec * NS_PER_S + ts.tv_nsec;
+}
+
+static void lazy_entry(void *arg)
+{
+    co_yield();
+    usleep(20000);
+}
+
+static void busy_entry(void *arg)
+{
+    uint64_t until;
+
+    co_yield();
+    until = processor_ns() + 2 * NS_PER_MS;
+    while (processor_ns() < until) {
+    }
+}
+
+static void of_a_long_turn_it_is_known_how_much_was_work(void **state)
+{
+    loop_turns_reset(loop_now());
+    loop_run_co(lazy_entry, NULL);
+    assert_true(loop_turns.longest_ns >= 20 * NS_PER_MS);
+    assert_true(loop_turns.longest_work_ns < 2 * NS_PER_MS);
+    assert_true(loop_turns.longest[0].work_ns < 2 * NS_PER_MS);
+    loop_run_co(busy_entry, NULL);
+    assert_true(loop_turns.longest_work_ns >= 2 * NS_PER_MS);
+    loop_turns_reset(loop_now());
+    assert_int_equal(loop_turns.longest_work_ns, 0);
+}
+
 static void long_turn_entry(void *arg)
 {
     uint64_t before;
@@ -510,6 +548,7 @@ int main(void)
         VIRTUAL(pollers_submit_before_the_loop_waits),
         REAL(pollers_are_asked_for_news_before_the_loop_sleeps),
         REAL(the_real_clock_sleeps_and_the_longest_turn_is_seen),
+        REAL(of_a_long_turn_it_is_known_how_much_was_work),
         REAL(who_looks_how_long_his_turn_is_begins_anew_when_others_had_theirs),
         VIRTUAL(an_inner_loop_runs_what_is_ready_and_quit_leaves_the_innermost),
         VIRTUAL(chance_repeats_by_seed_and_has_no_bias),
