@@ -2,8 +2,8 @@
 /*
  * Filling a slice of the chain map: ask the layers from the top down about the span that is still open.
  *
- * Each layer is asked once about the whole span between the first and the last open byte, not once a hole, so that a slice costs
- * O(layers + extents) calls, however fragmented it is.
+ * Each layer is asked once about the whole span between the first and the last open byte, not once a hole, and what it says and
+ * what is open are gone over side by side, so that a slice costs O(layers + extents), however fragmented it is.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -11,17 +11,25 @@
 #include "block/chain-map-slice.h"
 #include "core/mem.h"
 
-#define LAYERS_AT_ONCE 128 /* asked in one turn of the loop: a millisecond */
+#define WORK_AT_ONCE 8192 /* pieces found in one turn of the loop: a millisecond */
+#define LAYER_WORK 64     /* what asking a layer counts for */
 
 struct range {
     uint32_t start, end;
 };
 
+/* Sorted, without overlaps. */
+struct ranges {
+    struct range *list;
+    uint32_t n, room;
+};
+
 struct fill {
     struct map_extent *ext; /* not sorted yet */
     uint32_t count, room;
-    struct range *open;     /* sorted: what no layer has claimed so far */
-    uint32_t n_open, open_room;
+    struct ranges open;     /* what no layer has claimed so far */
+    struct ranges rest;     /* and what the layer that is being asked does not claim either */
+    uint32_t work;          /* done since this turn of the loop began */
 };
 
 static void fill_add(struct fill *f, uint32_t start, uint32_t slot, const struct extent *e, uint64_t host)
@@ -33,77 +41,85 @@ static void fill_add(struct fill *f, uint32_t start, uint32_t slot, const struct
     f->ext[f->count++] = (struct map_extent){ .start = start, .slot = slot, .kind = e->kind, .host = host };
 }
 
-/* A layer claims [start, end): take it out of what is open, and note an extent for each piece that was. */
-static void fill_claim(struct fill *f, uint32_t start, uint32_t end, uint32_t slot, const struct extent *e)
+static void ranges_add(struct ranges *r, uint32_t start, uint32_t end)
 {
-    uint32_t low = 0, high = f->n_open;
+    if (r->n > 0 && r->list[r->n - 1].end == start) {
+        r->list[r->n - 1].end = end;
+        return;
+    }
+    if (r->n == r->room) {
+        r->room = r->room ? r->room * 2 : 16;
+        r->list = mem_reallocarray(r->list, r->room, sizeof(*r->list));
+    }
+    r->list[r->n++] = (struct range){ start, end };
+}
 
-    while (low < high) { /* the first open range that ends behind start */
-        uint32_t mid = (low + high) / 2;
-        if (f->open[mid].end <= start) {
-            low = mid + 1;
+/*
+ * What a layer says of [at, at + e->len).  From the first open range that ends behind `at`, which is *i, to the first one that ends
+ * behind the extent: what is open there becomes an extent of the map, or stays open.
+ */
+static void fill_take(struct fill *f, uint32_t *i, uint32_t at, uint32_t slot, const struct extent *e)
+{
+    uint32_t end = at + e->len;
+
+    for (; *i < f->open.n && f->open.list[*i].start < end; ++*i) {
+        struct range *r = &f->open.list[*i];
+        uint32_t from = MAX(r->start, at), to = MIN(r->end, end);
+
+        if (e->kind == EXTENT_NONE) {
+            ranges_add(&f->rest, from, to);
         } else {
-            high = mid;
+            fill_add(f, from, slot, e, e->kind == EXTENT_DATA ? e->host + (from - at) : 0);
+        }
+        if (r->end > end) {
+            return;
         }
     }
-    while (low < f->n_open && f->open[low].start < end) {
-        struct range *r = &f->open[low];
-        uint32_t from = MAX(r->start, start), to = MIN(r->end, end);
+}
 
-        fill_add(f, from, slot, e, e->kind == EXTENT_DATA ? e->host + (from - start) : 0);
-        if (from > r->start && to < r->end) { /* a hole in the middle: one range more */
-            struct range rest = { .start = to, .end = r->end };
-            r->end = from;
-            if (f->n_open == f->open_room) {
-                f->open_room *= 2;
-                f->open = mem_reallocarray(f->open, f->open_room, sizeof(*f->open));
-            }
-            memmove(&f->open[low + 2], &f->open[low + 1], (f->n_open - low - 1) * sizeof(*r));
-            f->open[low + 1] = rest;
-            f->n_open++;
-            return;
-        }
-        if (from > r->start) {
-            r->end = from;
-            low++;
-        } else if (to < r->end) {
-            r->start = to;
-            return;
-        } else {
-            memmove(r, r + 1, (f->n_open - low - 1) * sizeof(*r));
-            f->n_open--;
-        }
+/* What this layer holds at `offset`, at most `len` bytes on. */
+static void co_ask(struct node *node, uint64_t offset, uint64_t len, struct extent *e)
+{
+    if (offset >= node->size) {
+        /* Beyond the end of a backing file its overlay reads zeroes, whatever lies further below.  The short
+         * layer itself is named as the holder: whoever merges it away must write these zeroes. */
+        *e = (struct extent){ .kind = EXTENT_ZERO, .len = len };
+        return;
+    }
+    *e = (struct extent){ .kind = EXTENT_OPAQUE, .len = MIN(len, node->size - offset) };
+    if (node->driver->co_map) {
+        /* An error is seen by who reads what it is about, not by all who need the slice. */
+        node->driver->co_map(node, offset, MIN(len, node->size - offset), e);
+        assert(e->len > 0 && e->len <= len);
+    }
+}
+
+static void co_count_work(struct fill *f, uint32_t work)
+{
+    f->work += work;
+    if (f->work >= WORK_AT_ONCE) {
+        f->work = 0;
+        co_yield();
     }
 }
 
 /* Ask one layer about everything between the first and the last open byte. */
 static void co_fill_layer(struct fill *f, const struct chain_layer *layer, uint64_t base)
 {
-    struct node *node = layer->node;
-    uint32_t at = f->open[0].start;
+    struct ranges asked = f->open;
+    uint32_t at = asked.list[0].start, end = asked.list[asked.n - 1].end, i = 0;
+    struct extent e;
 
     chain_map_stats.layers_visited++;
-    while (f->n_open > 0 && at < f->open[f->n_open - 1].end) {
-        uint32_t end = f->open[f->n_open - 1].end;
-        uint64_t offset = base + at;
-        struct extent e;
-
-        if (offset >= node->size) {
-            /* Beyond the end of a backing file its overlay reads zeroes, whatever lies further below.  The short
-             * layer itself is named as the holder: whoever merges it away must write these zeroes. */
-            e = (struct extent){ .kind = EXTENT_ZERO, .len = end - at };
-        } else if (!node->driver->co_map) {
-            e = (struct extent){ .kind = EXTENT_OPAQUE, .len = MIN((uint64_t)end - at, node->size - offset) };
-        } else {
-            /* An error is seen by who reads what it is about, not by all who need the slice. */
-            node->driver->co_map(node, offset, MIN((uint64_t)end - at, node->size - offset), &e);
-            assert(e.len > 0 && e.len <= end - at);
-        }
-        if (e.kind != EXTENT_NONE) {
-            fill_claim(f, at, at + e.len, layer->slot, &e);
-        }
-        at += e.len;
+    f->rest.n = 0;
+    for (; at < end; at += e.len) {
+        co_ask(layer->node, base + at, end - at, &e);
+        fill_take(f, &i, at, layer->slot, &e);
+        co_count_work(f, 1);
     }
+    f->open = f->rest;
+    f->rest = asked;
+    co_count_work(f, LAYER_WORK);
 }
 
 static int by_start(const void *a, const void *b)
@@ -119,33 +135,30 @@ static void co_fill_once(struct map_slice *s, struct fill *f)
     uint64_t base = s->index * map->slice_bytes;
     uint32_t end = MIN((uint64_t)map->slice_bytes, ROUND_UP(map->root->size, NODE_SECTOR) - base);
     struct extent nothing = { .kind = EXTENT_NONE };
-    unsigned asked = 0;
 
     f->count = 0;
-    f->n_open = 1;
-    f->open[0] = (struct range){ .start = 0, .end = end };
-    for (struct node *node = map->root; node && f->n_open > 0; node = node->backing) {
+    f->open.n = 0;
+    ranges_add(&f->open, 0, end);
+    for (struct node *node = map->root; node && f->open.n > 0; node = node->backing) {
         co_fill_layer(f, chain_layer_of(map, node), base);
-        if (++asked % LAYERS_AT_ONCE == 0) {
-            co_yield();
-        }
     }
-    for (uint32_t i = 0; i < f->n_open; i++) {
-        fill_add(f, f->open[i].start, NO_SLOT, &nothing, 0);
+    for (uint32_t i = 0; i < f->open.n; i++) {
+        fill_add(f, f->open.list[i].start, NO_SLOT, &nothing, 0);
     }
     qsort(f->ext, f->count, sizeof(*f->ext), by_start);
 }
 
 void co_chain_map_fill(struct map_slice *s, struct map_extent **ext, uint32_t *count)
 {
-    struct fill f = { .open_room = 16, .open = mem_calloc(16, sizeof(struct range)) };
+    struct fill f = { 0 };
 
     do {
         s->stale = false;
         chain_map_stats.fills++;
         co_fill_once(s, &f);
     } while (s->stale); /* M3 */
-    free(f.open);
+    free(f.open.list);
+    free(f.rest.list);
     *count = 0;
     for (uint32_t i = 0; i < f.count; i++) {
         *count = map_extent_append(f.ext, *count, f.ext[i]);

@@ -22,8 +22,12 @@
 
 #include "core/mem.h"
 
+/*
+ * A slice is resolved at once and kept whole, so it should not have too many extents; but a stream of a disk with little in it
+ * goes over all slices, and each costs something of its own.
+ */
 #define SLICE_CLUSTERS 512u
-#define SLICE_MIN_BYTES (256u << 10)
+#define SLICE_MIN_BYTES (1u << 20)
 #define SLICE_MAX_BYTES (64u << 20)
 #define BUDGET_DEFAULT (8u << 20)
 
@@ -422,6 +426,20 @@ void chain_map_relink(struct node *changed)
     free(maps);
 }
 
+/* By the smallest clusters that any layer has tables of. */
+static uint32_t slice_bytes_for(const struct node *root)
+{
+    uint32_t bytes = SLICE_MAX_BYTES, finest = UINT32_MAX;
+
+    for (const struct node *node = root; node; node = node->backing) {
+        finest = node->driver->supports_backing ? MIN(finest, node->cluster_size) : finest;
+    }
+    while (bytes > SLICE_MIN_BYTES && (finest == UINT32_MAX || bytes / SLICE_CLUSTERS > finest)) {
+        bytes /= 2;
+    }
+    return bytes;
+}
+
 struct chain_map *chain_map_get(struct node *root)
 {
     struct chain_map *map = root->map;
@@ -436,10 +454,7 @@ struct chain_map *chain_map_get(struct node *root)
     map = mem_zalloc(sizeof(*map));
     map->root = root;
     map->refs = 1;
-    map->slice_bytes = SLICE_MIN_BYTES;
-    while (map->slice_bytes < SLICE_MAX_BYTES && map->slice_bytes < (uint64_t)root->cluster_size * SLICE_CLUSTERS) {
-        map->slice_bytes *= 2;
-    }
+    map->slice_bytes = slice_bytes_for(root);
     root->map = map;
     unsigned depth = 0;
     for (struct node *node = root; node; node = node->backing) {
@@ -474,7 +489,7 @@ void chain_map_put(struct chain_map *map)
 
 struct chain_map *chain_map_raise(struct chain_map *map, struct node *overlay)
 {
-    if (map->refs > 1 || overlay->map) {
+    if (map->refs > 1 || overlay->map || map->slice_bytes != slice_bytes_for(overlay)) {
         chain_map_put(map);
         return chain_map_get(overlay);
     }

@@ -30,8 +30,8 @@ struct chain_map *chain_map_get(struct node *root);
 void chain_map_put(struct chain_map *map);
 
 /* A snapshot: `overlay` (empty, on top of `root`) becomes the root of the map that `root` had, and nothing is resolved
- * anew.  Makes a new map when somebody else still looks through the old one.  Returns the overlay's map, with the
- * caller's reference to the old one turned into one to this. */
+ * anew.  Makes a new map when somebody else still looks through the old one, or when the overlay's clusters ask for slices of
+ * another size.  Returns the overlay's map, with the caller's reference to the old one turned into one to this. */
 struct chain_map *chain_map_raise(struct chain_map *map, struct node *overlay);
 
 /* Resolve the longest uniform run at `offset`, at most `len` bytes.  Suspends only when the slice is not in memory; the caller is

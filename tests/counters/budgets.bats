@@ -37,6 +37,8 @@ budget() {
     # Of 64 KiB, eight for each table.
     table-bytes-per-scattered) echo 9500 ;;       # [8412] a table is written once
     flushes-per-1024-scattered) echo 28 ;;        # [24] some of its tables at a time: a 256th of the data, 4 MiB at most
+    instructions-per-small-extent) echo 1260 ;;   # [1098] of 2048 in a slice of the map, also those of the layer's tables
+    fills-per-empty-tib) echo 32800 ;;            # [32769] slices of 32 MiB
     reads-per-compressed-mib) echo 5.2 ;;         # [4.56] four clusters of 64 KiB at once
     esac
 }
@@ -210,6 +212,34 @@ scattered_image() {
     [ "$(sed -n 's/.*) = //p' calls | sort -n | tail -1)" = 65536 ]
     qemu-io -f qcow2 -c 'read -P 7 4k 3M' -c 'read -P 1 0 4k' a.img | grep -c mismatch && return 1
     true
+}
+
+# fragmented_chain FILE EXTENTS: an overlay over every other cluster of 512 bytes, over data.
+fragmented_chain() {
+    data_image base.img 2
+    python3 -c 'import sys; sys.stdout.buffer.write((b"2" * 512 + bytes(512)) * int(sys.argv[1]))' $(($2 / 2)) >every-other
+    truncate -s 2M every-other
+    qemu-img convert -S 512 -f raw -O qcow2 -o cluster_size=512 every-other middle.img
+    qemu-img rebase -u -b base.img -F qcow2 middle.img
+    qemu-img create -q -f qcow2 -b middle.img -F qcow2 "$1"
+}
+
+@test "what an extent in a slice of the map costs does not depend on how many there are" {
+    optimised_only
+    local extents
+    for extents in 256 2048; do
+        fragmented_chain top.img $extents
+        counted $extents.cg -guest profile=none -drive "$(drive top.img),aio=threads" -c 'qemu-io virtio0 "read -q 0 512"' >/dev/null
+    done
+    within instructions-per-small-extent $((($(instructions 2048.cg) - $(instructions 256.cg)) / (2048 - 256)))
+}
+
+@test "the map's slices suit the clusters of a snapshot, whatever lies below" {
+    truncate -s 1T base.raw
+    mg -clock virtual -guest profile=none -drive file=base.raw,if=virtio,format=raw -c 'snapshot_blkdev virtio0 top.img' \
+        -c 'block_stream virtio0' -c 'wait virtio0 done 60s' -c 'info counters -json' >out
+    sed '1,/^(qemu) info counters -json/d' out >json
+    within fills-per-empty-tib "$(jq '."chain-map".fills' json)"
 }
 
 @test "a read through a warm map visits no layer and reads no table, at any depth" {

@@ -371,9 +371,11 @@ static void co_life_start(const char *rate, const char *policy)
 {
     struct error err = ERROR_INIT;
     const char *failed;
+    const char *rw = policy && strncmp(policy, "rerror", 6) == 0 ? "randread" : "randrw"; /* a write may have to read, too */
     /* In a part only: elsewhere copy-on-write would leave the job nothing to do. */
-    json_t *words = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "profile", rate ? "preserve" : "none", "rate_iops",
-                              rate ? rate : "0", "iodepth", "4", "bs", "512-8k", "offset", "768k", "size", "512k", "flush_every", "15");
+    json_t *words = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "profile", rate ? "preserve" : "none", "rw", rw,
+                              "rate_iops", rate ? rate : "0", "iodepth", "4", "bs", "512-8k", "offset", "768k", "size", "512k",
+                              "flush_every", "15");
 
     io_sim_restore(life.fresh);
     io_sim_faults_clear();
@@ -392,7 +394,7 @@ static void co_life_start(const char *rate, const char *policy)
     json_decref(drive.keys);
     co_start(co_life_ticker, NULL);
     machine_cont();
-    co_sleep_ns(5 * NS_PER_MS);
+    co_sleep_ns(20 * NS_PER_MS); /* the guest has booted */
 }
 
 /* Begin a stream.  Its answer is in err. */
