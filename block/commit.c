@@ -88,6 +88,7 @@ static int co_commit_window(struct node *top, uint64_t offset, uint64_t len, voi
     int ret = 0;
 
     for (uint64_t at = offset; at < end && ret == 0; at += ext.len) {
+        co_take_turns();
         ret = top->driver->co_map(top, at, end - at, &ext);
         if (ret == 0 && ext.kind == EXTENT_ZERO) {
             ret = co_node_zero_nested(c->backing, at, ext.len, 0);
@@ -116,6 +117,7 @@ static int co_next_held(struct commit *c, uint64_t *offset)
             return 0;
         }
         *offset += ext.len;
+        co_take_turns();
     }
     return 0;
 }
@@ -129,6 +131,7 @@ static uint64_t co_held_in(struct commit *c, uint64_t offset, uint64_t len)
 
     for (uint64_t done = 0; done < len && c->top->driver->co_map(c->top, offset + done, len - done, &ext) == 0; done += ext.len) {
         held += ext.kind == EXTENT_NONE || ext.kind == EXTENT_ZERO ? 0 : ext.len;
+        co_take_turns();
     }
     return held;
 }

@@ -26,10 +26,10 @@ struct qcow2_guarded {
     const char *what;
 };
 
-/* Does [offset, offset + len) touch the clusters of a table of `n` bytes? */
+/* Does [offset, offset + len) touch the clusters of a table of `n` bytes?  An L1 table of a disk without a byte has none. */
 static bool touches(const struct qcow2 *q, uint64_t offset, uint64_t len, uint64_t from, uint64_t n)
 {
-    return offset < from + ROUND_UP(n, (uint64_t)q->cluster_size) && from < offset + len;
+    return n > 0 && offset < from + ROUND_UP(n, (uint64_t)q->cluster_size) && from < offset + len;
 }
 
 /* The tables that are one range each. */

@@ -434,6 +434,13 @@ void co_yield(void)
     switch_to(current->caller);
 }
 
+void co_take_turns(void)
+{
+    if (loop_held_ns() > NS_PER_MS) {
+        co_yield();
+    }
+}
+
 static void sleep_over(void *arg)
 {
     co_wake(arg);

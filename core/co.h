@@ -41,6 +41,8 @@ void co_suspend(void);
 void co_wake(struct co *co);
 /* Let everything that is ready run, then continue (in a later turn of the loop). */
 void co_yield(void);
+/* In loops that may go on for long without waiting: lets others go on when our turn has lasted for a millisecond. */
+void co_take_turns(void);
 void co_sleep_ns(uint64_t ns);
 /* Coroutines alive, for leak checks and `info loop`. */
 size_t co_count(void);

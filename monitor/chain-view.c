@@ -56,6 +56,7 @@ static uint64_t co_bytes_held(struct node *node)
             break; /* what cannot be read is not held; or it has become smaller */
         }
         held += is_data(e.kind) ? e.len : 0;
+        co_take_turns();
     }
     return held;
 }
@@ -73,6 +74,7 @@ static void co_bytes_seen(struct node *root, const struct node_set *chain, uint6
         if (is_data(e.kind) && e.depth < chain->count) {
             seen[e.depth] += e.len;
         }
+        co_take_turns();
     }
     chain_map_put(map);
 }

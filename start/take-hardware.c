@@ -182,12 +182,15 @@ bool hardware_number(const char *text)
     return *text && !*end;
 }
 
+/* `value` is NULL where there is no text, but keys below this one. */
 static int check_kind(const char *name, const char *value, enum kind kind, const char *words, struct error *err)
 {
     uint64_t bytes;
     bool on;
 
-    if (kind == BOOL && keyval_switch(value, &on) < 0) {
+    if (!value) {
+        error_set(err, "Parameters '%s.*' are unexpected", name);
+    } else if (kind == BOOL && keyval_switch(value, &on) < 0) {
         error_set(err, "Parameter '%s' expects 'on' or 'off'", name);
     } else if ((kind == SWITCH || kind == WORDS) && !hardware_listed(kind == SWITCH ? "on off auto" : words, value, strlen(value))) {
         error_set(err, "Parameter '%s' does not accept value '%s'", name, value);
@@ -206,7 +209,7 @@ static int check_machine_property(const struct machine_type *type, const char *f
         const struct property *p = &machine_properties[i];
 
         if (!strcmp(p->name, name) && (p->where & type->properties)) {
-            return value ? check_kind(name, value, p->kind, p->words, err) : 0;
+            return value || p->kind != TEXT ? check_kind(name, value, p->kind, p->words, err) : 0;
         }
     }
     error_set(err, "Property '%s-machine.%s' not found", full, name);

@@ -132,7 +132,11 @@ static int read_topology(struct options *o, struct topology *t, struct error *er
             error_set(err, "Parameter 'smp.%s' is unexpected", key);
             return -EINVAL;
         }
-        if (!text || !hardware_number(text)) {
+        if (!text) {
+            error_set(err, "Parameters 'smp.%s.*' are unexpected", key);
+            return -EINVAL;
+        }
+        if (!hardware_number(text)) {
             error_set(err, "Parameter 'smp.%s' expects integer", key);
             return -EINVAL;
         }

@@ -326,6 +326,10 @@ END
 -boot cc
 -boot foo=1
 -boot menu=maybe
+-boot menu.x=on
+-boot order.0=c
+-machine pc,smm.x=on
+-smp cpus.x=1
 -boot splash-time=70000
 -kernel nosuch
 -append x

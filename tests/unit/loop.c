@@ -464,6 +464,29 @@ static void who_looks_how_long_his_turn_is_begins_anew_when_others_had_theirs(vo
     loop_run_co(long_turn_entry, NULL);
 }
 
+static void other_entry(void *arg)
+{
+    ++*(int *)arg;
+}
+
+static void much_to_do_entry(void *arg)
+{
+    int others = 0;
+
+    co_yield();
+    co_start_later(other_entry, &others);
+    for (int i = 0; i < 10000 && !others; i++) {
+        usleep(100);
+        co_take_turns();
+    }
+    assert_int_equal(others, 1);
+}
+
+static void who_has_much_to_do_lets_others_go_on(void **state)
+{
+    loop_run_co(much_to_do_entry, NULL);
+}
+
 static void inner_fn(void *arg)
 {
     struct loop_timer t;
@@ -549,6 +572,7 @@ int main(void)
         REAL(pollers_are_asked_for_news_before_the_loop_sleeps),
         REAL(the_real_clock_sleeps_and_the_longest_turn_is_seen),
         REAL(of_a_long_turn_it_is_known_how_much_was_work),
+        REAL(who_has_much_to_do_lets_others_go_on),
         REAL(who_looks_how_long_his_turn_is_begins_anew_when_others_had_theirs),
         VIRTUAL(an_inner_loop_runs_what_is_ready_and_quit_leaves_the_innermost),
         VIRTUAL(chance_repeats_by_seed_and_has_no_bias),
