@@ -169,7 +169,8 @@ class Merganser(Emulator):
                     Merganser.longest_turn = turn.beside(Merganser.longest_turn)
         except (Failure, OSError):
             pass # what it failed with before is what counts
-        super().close()
+        finally:
+            super().close()
 
     def command(self, image, *more, keys=""):
         """With a simulated guest at the disk when `more` says what it should do."""
