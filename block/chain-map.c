@@ -426,7 +426,7 @@ void chain_map_relink(struct node *changed)
     free(maps);
 }
 
-/* By the smallest clusters that any layer has tables of. */
+/* By the smallest clusters that any layer has tables of; what a host's file holds may be in pieces of any size. */
 static uint32_t slice_bytes_for(const struct node *root)
 {
     uint32_t bytes = SLICE_MAX_BYTES, finest = UINT32_MAX;

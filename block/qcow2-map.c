@@ -435,7 +435,8 @@ static uint64_t without_table(const struct qcow2 *q, uint64_t guest, uint64_t le
 {
     uint64_t slice = slice_span(q), lost = 0;
 
-    for (; lost < len && leads_nowhere(q, table_of(q, guest + lost)); lost += qcow2_table_rest(q, guest + lost)) {
+    while (lost < len && leads_nowhere(q, table_of(q, guest + lost))) {
+        lost += qcow2_table_rest(q, guest + lost);
     }
     return MIN(lost ? lost : slice - guest % slice, len);
 }

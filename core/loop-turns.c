@@ -42,10 +42,6 @@ static void note_long(const char *name, uint64_t ns, uint64_t work_ns, uint64_t 
     struct loop_holder *list = loop_turns.longest;
     unsigned i = place_of(name);
 
-    loop_turns.longest_work_ns = MAX(loop_turns.longest_work_ns, work_ns);
-    if (list[i].name && strcmp(list[i].name, name) == 0) {
-        work_ns = list[i].work_ns = MAX(list[i].work_ns, work_ns);
-    }
     if (list[i].name && ns <= list[i].ns) {
         return;
     }
@@ -61,6 +57,7 @@ void loop_turns_held(const char *name, uint64_t ns, uint64_t work_ns, uint64_t n
     loop_turns.held_ns += ns;
     loop_turns.classes[class_of(ns)]++;
     loop_turns.longest_ns = MAX(loop_turns.longest_ns, ns);
+    loop_turns.longest_work_ns = MAX(loop_turns.longest_work_ns, work_ns);
     if (ns >= NOTABLE_NS && ns > loop_turns.longest[LOOP_HOLDERS - 1].ns) {
         note_long(name, ns, work_ns, now_ns);
     }

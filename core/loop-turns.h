@@ -21,7 +21,7 @@
 struct loop_holder {
     const char *name;  /* of the function; NULL: the rest of the list is empty */
     uint64_t ns;       /* its longest hold */
-    uint64_t work_ns;  /* the most processor time that one hold of this name has used, at most ns */
+    uint64_t work_ns;  /* of that the thread had a processor for so long at most */
     uint64_t at_ns;    /* when that ended, on loop_now()'s clock */
 };
 
@@ -31,7 +31,7 @@ struct loop_turns {
     uint64_t holds;                      /* callbacks called and coroutines resumed */
     uint64_t held_ns;                    /* their time together */
     uint64_t longest_ns;                 /* of one */
-    uint64_t longest_work_ns;            /* the most processor time of one, of those that may enter the list below */
+    uint64_t longest_work_ns;            /* the most that one of them can have worked */
     uint64_t classes[LOOP_HOLD_CLASSES];
     struct loop_holder longest[LOOP_HOLDERS]; /* one per name, the longest first; those of 16 us and more */
 };
@@ -39,7 +39,8 @@ extern struct loop_turns loop_turns;
 
 /* Begin anew. */
 void loop_turns_reset(uint64_t now_ns);
-/* For the loop: `name` (a string that lives for ever) has held it for `ns` until `now_ns`, and has used `work_ns` of it. */
+/* For the loop: `name` (a string that lives for ever) has held it for `ns` until `now_ns`, and worked for `work_ns` of that at
+ * most. */
 void loop_turns_held(const char *name, uint64_t ns, uint64_t work_ns, uint64_t now_ns);
 /* All but `thousandths` of a thousand holds were shorter than this, ns; 0 when there was none. */
 uint64_t loop_turns_percentile(const struct loop_turns *t, unsigned thousandths);

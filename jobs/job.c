@@ -18,7 +18,7 @@
 #include "core/trace.h"
 
 #define SLICE_NS (100 * NS_PER_MS) /* a limited job moves at most this much time's worth at once */
-#define TELL_IGNORED_NS (100 * NS_PER_MS)
+#define TELL_IGNORED_NS (100 * NS_PER_MS) /* errors that are ignored are told this often */
 
 struct job_list all_jobs = TAILQ_HEAD_INITIALIZER(all_jobs);
 static LIST_HEAD(, job_listener) listeners = LIST_HEAD_INITIALIZER(listeners);

@@ -253,20 +253,21 @@ static int co_stream_copy(struct job *job)
     int failed = 0;
 
     while (!job_is_cancelled(job)) {
-        uint64_t len = 0, from;
-        int error = 0;
+        uint64_t len = 0;
 
         while (is_busy(job)) {
             co_wait_window(s);
         }
-        from = copied_to(s);
         if (s->failed) {
+            uint64_t from = copied_to(s);
+            int error = 0;
+
             co_settle(job, &error);
             if (!co_judge(job, error, from, &failed)) {
                 break;
             }
         } else {
-            reap(job, &error);
+            reap(job, &failed);
             co_count_stale(job);
             if (!co_next_window(job, &len)) {
                 break;

@@ -95,7 +95,7 @@ static void print_classes(struct monitor *mon, const json_t *classes)
 static void print_loop(struct monitor *mon, const json_t *args, const json_t *result)
 {
     uint64_t elapsed = member_int(result, "elapsed-ns");
-    char text[32], more[32];
+    char text[32], more[32], work[32];
     size_t i;
     json_t *tree;
 
@@ -104,14 +104,9 @@ static void print_loop(struct monitor *mon, const json_t *args, const json_t *re
                    elapsed ? 100.0 * member_int(result, "held-ns") / elapsed : 0.0, member_int(result, "coroutines"));
     print_classes(mon, json_object_get(result, "classes"));
     json_array_foreach(json_object_get(result, "longest"), i, tree) {
-        uint64_t ns = member_int(tree, "ns"), work_ns = member_int(tree, "work-ns");
-
-        monitor_printf(mon, "%s%-8s by %s, %s ago", i ? "               " : "longest holds: ", time_format(ns, text),
-                       member_text(tree, "name"), time_format(member_int(tree, "ago-ns"), more));
-        if (work_ns < ns / 10 * 9) { /* the rest is others' who had the processor */
-            monitor_printf(mon, " (at work %s at most)", time_format(work_ns, text));
-        }
-        monitor_printf(mon, "\n");
+        monitor_printf(mon, "%s%-8s by %s, %s ago, at work for %s\n", i ? "               " : "longest holds: ",
+                       time_format(member_int(tree, "ns"), text), member_text(tree, "name"),
+                       time_format(member_int(tree, "ago-ns"), more), time_format(member_int(tree, "work-ns"), work));
     }
 }
 

@@ -365,6 +365,15 @@ static json_t *life_drive_keys(const char *policy)
     return keys;
 }
 
+static json_int_t life_guest(const char *counter)
+{
+    json_t *all = guest_describe();
+    json_int_t n = json_integer_value(json_object_get(json_array_get(all, 0), counter));
+
+    json_decref(all);
+    return n;
+}
+
 /* Put everything together and let the guest run: so many requests a second, or NULL: none.  `policy` is the disk's for
  * requests that fail ("werror=stop"), or NULL. */
 static void co_life_start(const char *rate, const char *policy)
@@ -394,7 +403,10 @@ static void co_life_start(const char *rate, const char *policy)
     json_decref(drive.keys);
     co_start(co_life_ticker, NULL);
     machine_cont();
-    co_sleep_ns(20 * NS_PER_MS); /* the guest has booted */
+    for (int ms = 0; life_guest("capacity") == 0 && ms < 1000; ms++) { /* it boots */
+        co_sleep_ns(NS_PER_MS);
+    }
+    co_sleep_ns(5 * NS_PER_MS);
 }
 
 /* Begin a stream.  Its answer is in err. */
@@ -419,15 +431,6 @@ static struct life_job *co_life_stream(struct stream_args *args, char target, ch
         job_ref(j->job);
     }
     return j;
-}
-
-static json_int_t life_guest(const char *counter)
-{
-    json_t *all = guest_describe();
-    json_int_t n = json_integer_value(json_object_get(json_array_get(all, 0), counter));
-
-    json_decref(all);
-    return n;
 }
 
 enum { GUEST_FAILS = 1, CLOSING_FAILS = 2, SYNC_FAILED = 4 };
