@@ -43,6 +43,7 @@ void latency_window_add(struct latency_window *w, uint64_t now_ns, uint64_t ns)
         memset(slot, 0, sizeof(*slot));
         slot->number = number;
     }
+    w->last_ns = now_ns;
     slot->count++;
     *count += *count < UINT16_MAX;
 }

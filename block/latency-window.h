@@ -21,6 +21,7 @@ struct latency_slot {
 };
 struct latency_window {
     struct latency_slot slots[LATENCY_SLOTS];
+    uint64_t last_ns;                /* when a request ended last; 0: none has */
 };
 
 /* A request that ended at `now_ns` took `ns`. */

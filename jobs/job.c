@@ -281,7 +281,8 @@ uint64_t job_guest_p99(const struct job *job)
 static void look_at_guests(struct job *job)
 {
     struct latency_control *c = &job->latency;
-    uint64_t now = loop_now(), all = 0, above = 0, fresh = 0, before = c->pace;
+    uint64_t now = loop_now(), all = 0, above = 0, before = c->pace;
+    bool busy = false;
     struct disk *disk;
 
     TAILQ_FOREACH(disk, &all_disks, link) {
@@ -290,11 +291,10 @@ static void look_at_guests(struct job *job)
             latency_window_count(&disk->latencies, c->since_ns, c->target_ns, &n, &slow);
             all += n;
             above += slow;
-            latency_window_count(&disk->latencies, now - MIN(now, LATENCY_PERIOD_NS), 0, &n, &slow);
-            fresh += n;
+            busy |= disk->latencies.last_ns && disk->latencies.last_ns + LATENCY_PERIOD_NS > c->next_ns;
         }
     }
-    latency_control_decide(c, now, all, above, fresh);
+    latency_control_decide(c, now, all, above, busy);
     if (c->pace > before) {
         job->next_ns = MIN(job->next_ns, now); /* what it owes at the old pace is forgiven */
     }

@@ -58,11 +58,11 @@ static void raise(struct latency_control *c, uint64_t now_ns)
 }
 
 /* True while the guest is idle. */
-static bool is_free(struct latency_control *c, uint64_t now_ns, uint64_t fresh)
+static bool is_free(struct latency_control *c, uint64_t now_ns, bool busy)
 {
-    c->quiet = fresh ? 0 : c->quiet + 1;
+    c->quiet = busy ? 0 : c->quiet + 1;
     if (c->pace == LATENCY_PACE_FREE) {
-        if (fresh) {
+        if (busy) {
             set_pace(c, now_ns, c->good ? c->good : LATENCY_PACE_START, now_ns + LATENCY_PERIOD_NS);
         }
         return true;
@@ -75,10 +75,10 @@ static bool is_free(struct latency_control *c, uint64_t now_ns, uint64_t fresh)
     return false;
 }
 
-void latency_control_decide(struct latency_control *c, uint64_t now_ns, uint64_t all, uint64_t above, uint64_t fresh)
+void latency_control_decide(struct latency_control *c, uint64_t now_ns, uint64_t all, uint64_t above, bool busy)
 {
     c->next_ns = now_ns + LATENCY_PERIOD_NS;
-    if (!c->target_ns || is_free(c, now_ns, fresh)) {
+    if (!c->target_ns || is_free(c, now_ns, busy)) {
         return;
     }
     if (above >= 2 && above * 200 > all) {

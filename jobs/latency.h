@@ -49,8 +49,8 @@ struct latency_control {
 void latency_control_init(struct latency_control *c, uint64_t target_ns, uint64_t now_ns);
 /* A request of the job's moved so many bytes in so much time. */
 void latency_control_served(struct latency_control *c, uint64_t bytes, uint64_t ns);
-/* A decision is due: since c->since_ns `all` requests of guests have ended, `above` of them too slow, `fresh` of them since the
+/* A decision is due: since c->since_ns `all` requests of guests have ended, `above` of them too slow; `busy`: one has since the
  * last decision. */
-void latency_control_decide(struct latency_control *c, uint64_t now_ns, uint64_t all, uint64_t above, uint64_t fresh);
+void latency_control_decide(struct latency_control *c, uint64_t now_ns, uint64_t all, uint64_t above, bool busy);
 
 #endif

@@ -60,7 +60,7 @@ static double law_against(uint64_t limit, unsigned periods, uint64_t *moved)
         }
         late += slow && i >= periods / 4;
         since = c.since_ns;
-        latency_control_decide(&c, now, all, above, 100);
+        latency_control_decide(&c, now, all, above, true);
         if (c.since_ns != since) {
             all = above = 0;
         }
@@ -97,7 +97,7 @@ static void what_the_guest_allows_may_grow(void **state)
             above += c.pace > limit ? 30 : 0;
         }
         since = c.since_ns;
-        latency_control_decide(&c, now, all, above, 100);
+        latency_control_decide(&c, now, all, above, true);
         if (c.since_ns != since) {
             all = above = 0;
         }
@@ -112,7 +112,7 @@ static void the_pace_never_falls_below_the_floor(void **state)
 
     latency_control_init(&c, NS_PER_MS, 0);
     for (unsigned i = 1; i < 300; i++) {
-        latency_control_decide(&c, i * LATENCY_PERIOD_NS, 100, 100, 100);
+        latency_control_decide(&c, i * LATENCY_PERIOD_NS, 100, 100, true);
         assert_true(c.pace >= LATENCY_PACE_FLOOR);
     }
     assert_int_equal(c.pace, LATENCY_PACE_FLOOR);
@@ -125,7 +125,7 @@ static void the_floor_is_a_hundredth_of_what_the_medium_moves(void **state)
     latency_control_init(&c, NS_PER_MS, 0);
     for (unsigned i = 1; i < 300; i++) {
         latency_control_served(&c, MIB, NS_PER_MS); /* 1,000 MiB/s */
-        latency_control_decide(&c, i * LATENCY_PERIOD_NS, 100, 100, 100);
+        latency_control_decide(&c, i * LATENCY_PERIOD_NS, 100, 100, true);
     }
     assert_in_range(c.pace, 10 * MIB - 1000, 10 * MIB);
 }
@@ -138,16 +138,16 @@ static void an_idle_guest_frees_the_job_and_its_return_binds_it_again(void **sta
     latency_control_init(&c, NS_PER_MS, 0);
     assert_true(c.pace == LATENCY_PACE_FREE);
     for (unsigned i = 0; i < 3; i++) {
-        latency_control_decide(&c, now += LATENCY_PERIOD_NS, 100, 100, 100);
+        latency_control_decide(&c, now += LATENCY_PERIOD_NS, 100, 100, true);
     }
     pace = c.pace;
     assert_true(pace < LATENCY_PACE_START);
     for (unsigned i = 0; i < 3; i++) {
         assert_int_equal(c.pace, pace);
-        latency_control_decide(&c, now += LATENCY_PERIOD_NS, 0, 0, 0);
+        latency_control_decide(&c, now += LATENCY_PERIOD_NS, 0, 0, false);
     }
     assert_true(c.pace == LATENCY_PACE_FREE);
-    latency_control_decide(&c, now += LATENCY_PERIOD_NS, 1, 0, 1);
+    latency_control_decide(&c, now += LATENCY_PERIOD_NS, 1, 0, true);
     assert_int_equal(c.pace, pace);
 }
 
@@ -253,6 +253,46 @@ static void a_target_that_cannot_be_met_does_not_stop_the_job(void **state)
     assert_true(t.ns > 10 * NS_PER_S); /* most of it at the floor */
 }
 
+/* A guest of 20 requests a second, and a job that looks at it always when a slot of the latency window has just begun. */
+static void co_slow_guest(void *arg)
+{
+    struct stream_args args = { .device = "d", .latency = NS_PER_MS, .auto_finalize = true, .auto_dismiss = true };
+    struct error err = ERROR_INIT;
+
+    co_rig_create("/base.img", NULL, 256 * MIB);
+    struct node *base = co_rig_open("/base.img");
+
+    co_rig_fill(base, 0, 256 * MIB);
+    co_node_unref(base);
+    co_rig_create("/top.img", "base.img", 256 * MIB);
+    struct disk *disk = disk_new("d", co_rig_open("/top.img"));
+
+    medium.bytes_per_s = 100 * MIB;
+    rig_guest_start(disk, 20);
+    co_sleep_ns(NS_PER_S);
+    co_sleep_ns(LATENCY_SLOT_NS - loop_now() % LATENCY_SLOT_NS);
+    assert_int_equal(co_stream_start(&args, &err), 0);
+    struct job *job = job_ref(job_find("d"));
+
+    for (unsigned i = 0; i < 10; i++) {
+        co_sleep_ns(LATENCY_PERIOD_NS);
+        assert_false(job_ended(job));
+        assert_true(job_pace(job) > 0); /* 0: free, as beside an idle guest */
+    }
+    job_cancel(job, true, &err);
+    while (!job_ended(job)) {
+        co_sleep_ns(NS_PER_MS);
+    }
+    job_unref(job);
+    co_rig_guest_end();
+    co_disk_free(disk);
+}
+
+static void a_guest_of_few_requests_is_not_taken_for_an_idle_one(void **state)
+{
+    loop_run_co(co_slow_guest, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -263,6 +303,7 @@ int main(void)
         cmocka_unit_test(the_pace_never_falls_below_the_floor),
         cmocka_unit_test(the_floor_is_a_hundredth_of_what_the_medium_moves),
         cmocka_unit_test(an_idle_guest_frees_the_job_and_its_return_binds_it_again),
+        cmocka_unit_test_setup_teardown(a_guest_of_few_requests_is_not_taken_for_an_idle_one, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(a_busy_guest_keeps_its_target, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(without_a_target_the_same_guest_suffers, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(a_writing_guest_keeps_its_target, rig_setup, rig_teardown),
