@@ -13,6 +13,7 @@
  *   M3  a patch that meets a slice being filled marks it stale; the filler then starts over, so that M1 holds when
  *       it is done
  *   M4  an extent never names a slot whose layer has left the chain
+ *   M5  what is said of more than a slice is what the layers say, asked while none of them changed
  */
 #include "block/chain-map-slice.h"
 
@@ -29,6 +30,7 @@
 #define SLICE_CLUSTERS 512u
 #define SLICE_MIN_BYTES (1u << 20)
 #define SLICE_MAX_BYTES (64u << 20)
+#define EMPTY_SLICES 1024u /* that are looked at in one go */
 #define BUDGET_DEFAULT (8u << 20)
 
 static TAILQ_HEAD(slice_list, map_slice) lru = TAILQ_HEAD_INITIALIZER(lru);
@@ -161,6 +163,12 @@ static void co_fill(struct map_slice *s)
 
 /* --- Asking ------------------------------------------------------------------------------------------------------ */
 
+void chain_extent_set(struct chain_extent *out, const struct chain_layer *layer, enum extent_kind kind, uint64_t len, uint64_t host)
+{
+    *out = (struct chain_extent){ .kind = kind, .layer = layer ? layer->node : NULL, .depth = layer ? layer->depth : UINT_MAX,
+                                  .len = len, .host = host };
+}
+
 static void answer(struct map_slice *s, uint32_t at, uint64_t len, struct chain_extent *out)
 {
     struct chain_map *map = s->map;
@@ -170,13 +178,7 @@ static void answer(struct map_slice *s, uint32_t at, uint64_t len, struct chain_
     const struct chain_layer *layer = e->slot == NO_SLOT ? NULL : map->layers[e->slot];
 
     slice_touch(s);
-    *out = (struct chain_extent){
-        .kind = e->kind,
-        .layer = layer ? layer->node : NULL,
-        .depth = layer ? layer->depth : UINT_MAX,
-        .len = MIN((uint64_t)(end - at), len),
-        .host = e->host + (e->kind == EXTENT_DATA ? at - e->start : 0),
-    };
+    chain_extent_set(out, layer, e->kind, MIN((uint64_t)(end - at), len), e->host + (e->kind == EXTENT_DATA ? at - e->start : 0));
 }
 
 bool chain_map_peek(struct chain_map *map, uint64_t offset, uint64_t len, struct chain_extent *out)
@@ -190,11 +192,12 @@ bool chain_map_peek(struct chain_map *map, uint64_t offset, uint64_t len, struct
     return true;
 }
 
-void co_chain_map_find(struct chain_map *map, uint64_t offset, uint64_t len, struct chain_extent *out)
+/* What is there, within a slice.  True: the slice had to be filled. */
+static bool co_find_in_slice(struct chain_map *map, uint64_t offset, uint64_t len, struct chain_extent *out)
 {
     uint64_t index = offset / map->slice_bytes;
+    bool filled = false;
 
-    assert(len > 0 && offset < map->root->size);
     while (!chain_map_peek(map, offset, len, out)) {
         struct map_slice *s = slice_find(map, index);
         if (s) { /* somebody fills it; look again afterwards, it may have been evicted */
@@ -207,6 +210,38 @@ void co_chain_map_find(struct chain_map *map, uint64_t offset, uint64_t len, str
         co_queue_init(&s->filled);
         HASH_ADD(hh, map->slices, index, sizeof(s->index), s);
         co_fill(s);
+        filled = true;
+    }
+    return filled;
+}
+
+/*
+ * A slice in which there is nothing at all, or zeroes: how far does that go on behind it?  So who goes over a disk with little in it
+ * does not fill a million slices that all say the same.  False: a layer has changed meanwhile, *out may be wrong.
+ */
+static bool co_go_on(struct chain_map *map, uint64_t offset, uint64_t len, struct chain_extent *out)
+{
+    uint64_t end = MIN(ROUND_UP(offset + 1, (uint64_t)map->slice_bytes), offset + len), more = offset + len - end;
+    const struct map_slice *s = slice_find(map, offset / map->slice_bytes);
+    struct chain_extent next;
+
+    if (!more || s->count > 1 || (out->kind != EXTENT_NONE && out->kind != EXTENT_ZERO)) {
+        return true;
+    }
+    if (!co_chain_map_ask(map, end, MIN(more, (uint64_t)map->slice_bytes * EMPTY_SLICES), &next)) {
+        return false;
+    }
+    if (next.kind == out->kind && next.layer == out->layer) {
+        out->len += next.len;
+    }
+    return true;
+}
+
+void co_chain_map_find(struct chain_map *map, uint64_t offset, uint64_t len, struct chain_extent *out)
+{
+    assert(len > 0 && offset < map->root->size);
+    if (co_find_in_slice(map, offset, len, out) && !co_go_on(map, offset, len, out)) {
+        co_find_in_slice(map, offset, len, out);
     }
 }
 
@@ -267,6 +302,7 @@ static void patch_map(struct chain_layer *layer, uint64_t offset, uint64_t len, 
 {
     struct chain_map *map = layer->map;
 
+    map->changes++;
     if (map->watch && layer->node == map->root) {
         map->watch(map->watch_arg, offset, len);
     }
@@ -329,6 +365,7 @@ void chain_map_forget_layer(struct node *node)
 
     /* All slices, not only those that name it: what it hid or did not have may be different now. */
     LIST_FOREACH(layer, &node->layer_of, link) {
+        layer->map->changes++;
         HASH_ITER(hh, layer->map->slices, s, next) {
             if (s->ext) {
                 slice_free(s);

@@ -10,7 +10,7 @@
 
 #define WORK_AT_ONCE 1024       /* cursors passed */
 #define LOOK_WORK 32            /* and what a look into tables counts for */
-#define ASK_MAX (1ull << 38)    /* bytes that one question covers: at most 512 entries of an L1 table of 64 KiB clusters */
+#define ASK_MAX (1ull << 38)    /* bytes that one question covers */
 #define NOTHING_NOTED UINT64_MAX
 
 struct count_cursor {

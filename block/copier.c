@@ -113,6 +113,7 @@ void co_copier_next(struct copier *c, uint64_t max, uint64_t *offset, uint64_t *
             return;
         }
         c->offset += ext.len;
+        co_take_turns(); /* a step may have gone over gigabytes of nothing */
     }
 }
 

@@ -429,6 +429,20 @@ int co_qcow2_slice_get_writable(struct qcow2 *q, uint64_t guest, struct qcow2_pi
 
 /* --- The driver's co_map -------------------------------------------------------------------- */
 
+#define TABLES_AT_ONCE 16384ull /* entries of the L1 table that one answer goes over: a few dozen microseconds */
+
+/* There is no L2 table: as far as the L1 table leads to none. */
+static uint64_t empty_tables(const struct qcow2 *q, uint64_t guest, uint64_t len)
+{
+    uint64_t span = table_span(q), from = guest / span, end = (guest + len - 1) / span + 1, i = from;
+
+    assert(end <= q->h.l1_size);
+    while (i < end && !(q->l1[i] & QCOW2_L1_OFFSET_MASK)) {
+        i++;
+    }
+    return MIN(i * span - guest, len);
+}
+
 /* No L2 table could be had: as far as the L1 table leads nowhere; if it leads to a table that the host did not give, to the end
  * of the slice. */
 static uint64_t without_table(const struct qcow2 *q, uint64_t guest, uint64_t len)
@@ -465,8 +479,7 @@ static int co_first_span(struct qcow2 *q, uint64_t guest, uint64_t len, struct q
         return ret;
     }
     if (!piece) {
-        *span =
-            (struct qcow2_span){ .kind = EXTENT_NONE, .len = MIN(len, qcow2_table_rest(q, guest)) };
+        *span = (struct qcow2_span){ .kind = EXTENT_NONE, .len = empty_tables(q, guest, len) };
         return 0;
     }
     if (!qcow2_span(q, piece, index, guest % q->cluster_size, len, false, span)) {
@@ -487,8 +500,7 @@ static bool next_span(struct qcow2 *q, uint64_t guest, uint64_t len, struct qcow
     bool good;
 
     if (table == 0) {
-        *span =
-            (struct qcow2_span){ .kind = EXTENT_NONE, .len = MIN(len, qcow2_table_rest(q, guest)) };
+        *span = (struct qcow2_span){ .kind = EXTENT_NONE, .len = empty_tables(q, guest, len) };
         return true;
     }
     if (table % q->cluster_size != 0) {
@@ -509,8 +521,10 @@ int co_qcow2_map(struct node *node, uint64_t offset, uint64_t len, struct extent
     struct qcow2 *q = node->state;
     uint64_t slice = slice_span(q);
     struct qcow2_span span, next;
-    int ret = co_first_span(q, offset, len, &span);
+    int ret;
 
+    len = MIN(len, TABLES_AT_ONCE * table_span(q));
+    ret = co_first_span(q, offset, len, &span);
     if (ret < 0) {
         *out = (struct extent){ .kind = EXTENT_OPAQUE, .len = span.len };
         return ret;

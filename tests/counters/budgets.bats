@@ -38,7 +38,8 @@ budget() {
     table-bytes-per-scattered) echo 9500 ;;       # [8412] a table is written once
     flushes-per-1024-scattered) echo 28 ;;        # [24] some of its tables at a time: a 256th of the data, 4 MiB at most
     instructions-per-small-extent) echo 1260 ;;   # [1098] of 2048 in a slice of the map, also those of the layer's tables
-    fills-per-empty-tib) echo 32800 ;;            # [32769] slices of 32 MiB
+    instructions-per-missing-table) echo 42 ;;    # [36] of two layers: read, counted, looked at for what to copy
+    fills-per-empty-tib) echo 40 ;;               # [33] slices of 32 MiB, of each 1,024 empty ones the first
     reads-per-compressed-mib) echo 5.2 ;;         # [4.56] four clusters of 64 KiB at once
     esac
 }
@@ -232,6 +233,17 @@ fragmented_chain() {
         counted $extents.cg -guest profile=none -drive "$(drive top.img),aio=threads" -c 'qemu-io virtio0 "read -q 0 512"' >/dev/null
     done
     within instructions-per-small-extent $((($(instructions 2048.cg) - $(instructions 256.cg)) / (2048 - 256)))
+}
+
+@test "where there is no table, a stream costs a few instructions for each" {
+    optimised_only
+    local gib
+    for gib in 4 36; do
+        qemu-img create -q -f qcow2 -o cluster_size=512 base.img ${gib}G
+        qemu-img create -q -f qcow2 -o cluster_size=512 -b base.img -F qcow2 top.img
+        counted $gib.cg -clock virtual -guest profile=none -drive "$(drive top.img),aio=threads" -c 'block_stream virtio0' -c 'wait virtio0 done 60s' >/dev/null
+    done
+    within instructions-per-missing-table $((($(instructions 36.cg) - $(instructions 4.cg)) / (32 << 15)))
 }
 
 @test "the map's slices suit the clusters of a snapshot, whatever lies below" {

@@ -19,7 +19,8 @@
 #include "core/mem.h"
 
 #define BLOCK 4096u
-#define BLOCKS 512u /* 2 MiB of guest space: several slices of the smallest size */
+#define BLOCKS 4096u /* 16 MiB of guest space: eight slices */
+#define SLICE (512u * BLOCK)
 #define LAYERS 40
 
 struct cell {
@@ -50,9 +51,12 @@ static int co_fake_map(struct node *node, uint64_t offset, uint64_t len, struct 
 {
     struct fake *f = node->state;
     struct cell c = f->cells[offset / BLOCK];
+    uint64_t run = BLOCK - offset % BLOCK;
 
-    *out = (struct extent){ .kind = c.kind, .len = MIN(len, (uint64_t)BLOCK - offset % BLOCK),
-                            .host = c.host + offset % BLOCK };
+    while (c.kind == EXTENT_NONE && run < len && f->cells[(offset + run) / BLOCK].kind == EXTENT_NONE) {
+        run += BLOCK;
+    }
+    *out = (struct extent){ .kind = c.kind, .len = MIN(len, run), .host = c.host + offset % BLOCK };
     if (!in_memory && random_below(&rnd, 50) == 0) {
         co_yield(); /* tables are read from disk now and then */
     }
@@ -74,7 +78,12 @@ static struct node *fake_layer(struct node *below, uint64_t size, unsigned densi
     struct node *node = mem_zalloc(sizeof(*node));
     struct fake *f = mem_zalloc(sizeof(*f));
     static unsigned number;
+    unsigned from = 0, to = BLOCKS;
 
+    if (random_below(&rnd, 2)) { /* an island, and slices with nothing in them around it */
+        from = random_below(&rnd, BLOCKS);
+        to = from + random_below(&rnd, BLOCKS - from);
+    }
     node->driver = &fake_driver;
     node->state = f;
     node->name = mem_printf("fake%u", number++);
@@ -84,7 +93,7 @@ static struct node *fake_layer(struct node *below, uint64_t size, unsigned densi
     node->backing = below;
     co_queue_init(&node->drain_queue);
     co_queue_init(&node->idle_queue);
-    for (unsigned i = 0; i < BLOCKS; i++) {
+    for (unsigned i = from; i < to; i++) {
         if (random_below(&rnd, 100) < density) {
             f->cells[i].kind = random_below(&rnd, 4) ? EXTENT_DATA : EXTENT_ZERO;
             next_host += random_below(&rnd, 3) ? BLOCK : 4 * BLOCK; /* often contiguous */
@@ -346,6 +355,60 @@ static CO_ENTRY void run_forget(void *arg)
     co_node_unref(root);
 }
 
+/* --- More than a slice ------------------------------------------------------------------------------------ */
+
+static CO_ENTRY void run_nothing(void *arg)
+{
+    struct node *root = fake_layer(fake_layer(NULL, BLOCKS * BLOCK, 0), BLOCKS * BLOCK, 0);
+    struct chain_map *map = chain_map_get(root);
+    uint64_t fills = chain_map_stats.fills;
+    struct fake *f = root->backing->state;
+    struct chain_extent ext;
+
+    f->cells[5 * SLICE / BLOCK + 3] = (struct cell){ EXTENT_DATA, BLOCK };
+    co_chain_map_find(map, BLOCK, BLOCKS * BLOCK - BLOCK, &ext);
+    assert_int_equal(ext.kind, EXTENT_NONE);
+    assert_int_equal(ext.len, 5 * SLICE + 2 * BLOCK);
+    assert_int_equal(chain_map_stats.fills, fills + 1);
+    co_chain_map_find(map, 0, 3 * BLOCK, &ext);
+    assert_int_equal(ext.len, 3 * BLOCK);
+    co_compare(map, root);
+    chain_map_put(map);
+    co_node_unref(root);
+}
+
+static struct chain_extent found;
+
+static CO_ENTRY void co_find_all(void *arg)
+{
+    co_chain_map_find(arg, 0, BLOCKS * BLOCK, &found);
+    ended++;
+}
+
+/* What is above is written while what is below, and behind the slice, is still being asked for. */
+static CO_ENTRY void run_change_behind(void *arg)
+{
+    struct node *root = fake_layer(fake_layer(NULL, BLOCKS * BLOCK, 0), BLOCKS * BLOCK, 0);
+    struct chain_map *map = chain_map_get(root);
+    struct fake *f = root->state;
+
+    slow = root->backing;
+    co_start(co_find_all, map);
+    co_queue_wake_all(&has_tables); /* for the slice */
+    co_yield();
+    assert_int_equal(ended, 0);
+    f->cells[SLICE / BLOCK] = (struct cell){ EXTENT_DATA, BLOCK };
+    chain_map_patch(root, SLICE, BLOCK, EXTENT_DATA, BLOCK);
+    let_slow_go_on();
+    while (!ended) {
+        co_yield();
+    }
+    assert_int_equal(found.kind, EXTENT_NONE);
+    assert_int_equal(found.len, SLICE);
+    chain_map_put(map);
+    co_node_unref(root);
+}
+
 static CO_ENTRY void co_look_for_work(void *arg)
 {
     struct copier *c = arg;
@@ -392,6 +455,16 @@ static CO_ENTRY void run_two_jobs(void *arg)
 static void what_is_forgotten_while_it_is_asked_for_is_asked_for_again(void **state)
 {
     loop_run_co(run_forget, NULL);
+}
+
+static void nothing_in_many_slices_is_told_at_once(void **state)
+{
+    loop_run_co(run_nothing, NULL);
+}
+
+static void nothing_is_told_of_what_is_written_meanwhile(void **state)
+{
+    loop_run_co(run_change_behind, NULL);
 }
 
 static void a_job_that_looks_for_work_keeps_the_layers_below_its_base(void **state)
@@ -494,6 +567,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(layers_that_leave_the_chain_leave_the_map, setup, teardown),
         cmocka_unit_test_setup_teardown(the_budget_bounds_the_map, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_forgotten_while_it_is_asked_for_is_asked_for_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(nothing_in_many_slices_is_told_at_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(nothing_is_told_of_what_is_written_meanwhile, setup, teardown),
         cmocka_unit_test_setup_teardown(a_job_that_looks_for_work_keeps_the_layers_below_its_base, setup, teardown),
         cmocka_unit_test_setup_teardown(a_look_through_many_layers_lets_others_have_their_turns, setup, teardown),
     };
