@@ -103,29 +103,16 @@ static void reap(struct job *job, int *error)
     tell_progress(job);
 }
 
-static void co_wait_window(struct stream *s)
-{
-    if (s->in_flight > 0) {
-        co_queue_wait(&s->ended);
-    }
-}
-
 /* Nothing in flight any more, and every window judged: what failed together is one error. */
 static void co_settle(struct job *job, int *error)
 {
     struct stream *s = job->state;
 
     while (s->in_flight > 0) {
-        co_wait_window(s);
+        co_queue_wait(&s->ended);
     }
     reap(job, error);
     s->failed = false;
-}
-
-/* All before this is in the target. */
-static uint64_t copied_to(const struct stream *s)
-{
-    return TAILQ_EMPTY(&s->windows) ? s->copier.offset : TAILQ_FIRST(&s->windows)->offset;
 }
 
 static void start_window(struct job *job, uint64_t offset, uint64_t len)
@@ -239,10 +226,10 @@ static bool co_next_window(struct job *job, uint64_t *len)
         } else if (s->copier.offset < s->target->size) {
             co_yield();
         }
-    } else if (!TAILQ_EMPTY(&s->windows)) {
-        co_wait_window(s);
+    } else if (s->in_flight > 0) {
+        co_queue_wait(&s->ended);
     } else {
-        return false;
+        return !TAILQ_EMPTY(&s->windows); /* the last ones may have ended while we counted */
     }
     return true;
 }
@@ -256,10 +243,10 @@ static int co_stream_copy(struct job *job)
         uint64_t len = 0;
 
         while (is_busy(job)) {
-            co_wait_window(s);
+            co_queue_wait(&s->ended);
         }
         if (s->failed) {
-            uint64_t from = copied_to(s);
+            uint64_t from = TAILQ_FIRST(&s->windows)->offset; /* what failed is still there, all before is in the target */
             int error = 0;
 
             co_settle(job, &error);

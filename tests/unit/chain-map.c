@@ -366,12 +366,19 @@ static CO_ENTRY void run_nothing(void *arg)
     struct chain_extent ext;
 
     f->cells[5 * SLICE / BLOCK + 3] = (struct cell){ EXTENT_DATA, BLOCK };
+    for (unsigned i = 0; i < SLICE / BLOCK; i++) { /* zeroes, too, but of another layer each */
+        f->cells[6 * SLICE / BLOCK + i].kind = EXTENT_ZERO;
+        ((struct fake *)root->state)->cells[7 * SLICE / BLOCK + i].kind = EXTENT_ZERO;
+    }
     co_chain_map_find(map, BLOCK, BLOCKS * BLOCK - BLOCK, &ext);
     assert_int_equal(ext.kind, EXTENT_NONE);
     assert_int_equal(ext.len, 5 * SLICE + 2 * BLOCK);
     assert_int_equal(chain_map_stats.fills, fills + 1);
     co_chain_map_find(map, 0, 3 * BLOCK, &ext);
     assert_int_equal(ext.len, 3 * BLOCK);
+    co_chain_map_find(map, 6 * SLICE, 2 * SLICE, &ext);
+    assert_ptr_equal(ext.layer, root->backing);
+    assert_int_equal(ext.len, SLICE);
     co_compare(map, root);
     chain_map_put(map);
     co_node_unref(root);

@@ -157,6 +157,16 @@ static void a_shared_table_that_says_copied_is_not_written(void **state)
     loop_run_co(refused_entry, NULL);
 }
 
+/* Also when only the second one says so: what is written through that one shows up at the first. */
+static void a_shared_table_of_which_one_entry_says_copied_is_not_written(void **state)
+{
+    share(2, 0, 2);
+    put64(get64(40) + 8, get64(get64(40)) | QCOW2_COPIED);
+    loop_run_co(report_entry, NULL);
+    assert_int_equal(report.corruptions, 1);
+    loop_run_co(refused_entry, NULL);
+}
+
 /* The first of two drops the last reference that is counted. */
 static void CO_ENTRY short_count_entry(void *arg)
 {
@@ -205,6 +215,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_shared_table_is_copied_by_whoever_writes),
         cmocka_unit_test(a_shared_table_that_says_copied_is_not_written),
+        cmocka_unit_test(a_shared_table_of_which_one_entry_says_copied_is_not_written),
         cmocka_unit_test(a_shared_table_that_is_counted_once_is_not_given_back),
         cmocka_unit_test(a_table_to_which_many_lead_is_walked_once),
     };
