@@ -96,11 +96,11 @@ static void co_ask(struct node *node, uint64_t offset, uint64_t len, struct exte
     }
 }
 
-static void co_count_work(uint32_t *done, uint32_t work)
+static void co_count_work(struct fill *f, uint32_t work)
 {
-    *done += work;
-    if (*done >= WORK_AT_ONCE) {
-        *done = 0;
+    f->work += work;
+    if (f->work >= WORK_AT_ONCE) {
+        f->work = 0;
         co_yield();
     }
 }
@@ -117,11 +117,11 @@ static void co_fill_layer(struct fill *f, const struct chain_layer *layer, uint6
     for (; at < end; at += e.len) {
         co_ask(layer->node, base + at, end - at, &e);
         fill_take(f, &i, at, layer->slot, &e);
-        co_count_work(&f->work, 1);
+        co_count_work(f, 1);
     }
     f->open = f->rest;
     f->rest = asked;
-    co_count_work(&f->work, LAYER_WORK);
+    co_count_work(f, LAYER_WORK);
 }
 
 static int by_start(const void *a, const void *b)
@@ -173,14 +173,13 @@ bool co_chain_map_ask(struct chain_map *map, uint64_t offset, uint64_t len, stru
     struct extent e = { .kind = EXTENT_NONE };
     struct chain_layer *layer = NULL;
     uint64_t changes = map->changes;
-    uint32_t work = 0;
 
     for (struct node *node = map->root; node && e.kind == EXTENT_NONE; node = node->backing) {
         chain_map_stats.layers_visited++;
         co_ask(node, offset, len, &e);
         len = e.len;
         layer = chain_layer_of(map, node);
-        co_count_work(&work, LAYER_WORK);
+        co_take_turns();
     }
     chain_extent_set(out, e.kind == EXTENT_NONE ? NULL : layer, e.kind, len, e.kind == EXTENT_DATA ? e.host : 0);
     return map->changes == changes;

@@ -30,7 +30,6 @@
 #define SLICE_CLUSTERS 512u
 #define SLICE_MIN_BYTES (1u << 20)
 #define SLICE_MAX_BYTES (64u << 20)
-#define EMPTY_SLICES 1024u /* that are looked at in one go */
 #define BUDGET_DEFAULT (8u << 20)
 
 static TAILQ_HEAD(slice_list, map_slice) lru = TAILQ_HEAD_INITIALIZER(lru);
@@ -228,7 +227,7 @@ static bool co_go_on(struct chain_map *map, uint64_t offset, uint64_t len, struc
     if (!more || s->count > 1 || (out->kind != EXTENT_NONE && out->kind != EXTENT_ZERO)) {
         return true;
     }
-    if (!co_chain_map_ask(map, end, MIN(more, (uint64_t)map->slice_bytes * EMPTY_SLICES), &next)) {
+    if (!co_chain_map_ask(map, end, more, &next)) {
         return false;
     }
     if (next.kind == out->kind && next.layer == out->layer) {

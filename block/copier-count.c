@@ -10,7 +10,6 @@
 
 #define WORK_AT_ONCE 1024       /* cursors passed */
 #define LOOK_WORK 32            /* and what a look into tables counts for */
-#define ASK_MAX (1ull << 38)    /* bytes that one question covers */
 #define NOTHING_NOTED UINT64_MAX
 
 struct count_cursor {
@@ -43,7 +42,7 @@ static unsigned co_look(const struct copier_count *cc, struct count_cursor *cur)
     struct extent e = { .kind = EXTENT_ZERO, .len = cc->end - at }; /* beyond its end: chain-map-fill.c says why */
 
     if (at < node->size) {
-        uint64_t max = MIN(MIN(cc->end, node->size) - at, ASK_MAX);
+        uint64_t max = MIN(cc->end, node->size) - at;
 
         e = (struct extent){ .kind = EXTENT_OPAQUE, .len = max };
         if (node->driver->co_map) {

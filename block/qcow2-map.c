@@ -429,7 +429,7 @@ int co_qcow2_slice_get_writable(struct qcow2 *q, uint64_t guest, struct qcow2_pi
 
 /* --- The driver's co_map -------------------------------------------------------------------- */
 
-#define TABLES_AT_ONCE 16384ull /* entries of the L1 table that one answer goes over: a few dozen microseconds */
+#define TABLES_AT_ONCE 16384ull /* entries of the L1 table that one answer goes over, lest it hold the loop */
 
 /* There is no L2 table: as far as the L1 table leads to none. */
 static uint64_t empty_tables(const struct qcow2 *q, uint64_t guest, uint64_t len)

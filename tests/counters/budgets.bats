@@ -39,7 +39,7 @@ budget() {
     flushes-per-1024-scattered) echo 28 ;;        # [24] some of its tables at a time: a 256th of the data, 4 MiB at most
     instructions-per-small-extent) echo 1260 ;;   # [1098] of 2048 in a slice of the map, also those of the layer's tables
     instructions-per-missing-table) echo 42 ;;    # [36] of two layers: read, counted, looked at for what to copy
-    fills-per-empty-tib) echo 40 ;;               # [33] slices of 32 MiB, of each 1,024 empty ones the first
+    fills-per-empty-tib) echo 3 ;;                # [2] the first slice, and the driver says how far it goes on
     reads-per-compressed-mib) echo 5.2 ;;         # [4.56] four clusters of 64 KiB at once
     esac
 }
