@@ -282,7 +282,7 @@ static void look_at_guests(struct job *job)
 {
     struct latency_control *c = &job->latency;
     uint64_t now = loop_now(), all = 0, above = 0, before = c->pace;
-    bool busy = false;
+    bool busy = false; /* since the last look, a period before next_ns */
     struct disk *disk;
 
     TAILQ_FOREACH(disk, &all_disks, link) {

@@ -160,18 +160,23 @@ struct trial {
     uint64_t ns, requests, slow, p99_ns;
 };
 
+/* A disk with an empty overlay over a full base. */
+static struct disk *co_overlay(uint64_t size)
+{
+    co_rig_create("/base.img", NULL, size);
+    struct node *base = co_rig_open("/base.img");
+
+    co_rig_fill(base, 0, size);
+    co_node_unref(base);
+    co_rig_create("/top.img", "base.img", size);
+    return disk_new("d", co_rig_open("/top.img"));
+}
+
 static void co_trial(struct trial *t)
 {
     struct stream_args args = { .device = "d", .latency = t->target_ns, .auto_finalize = true, .auto_dismiss = true };
     struct error err = ERROR_INIT;
-
-    co_rig_create("/base.img", NULL, t->size);
-    struct node *base = co_rig_open("/base.img");
-
-    co_rig_fill(base, 0, t->size);
-    co_node_unref(base);
-    co_rig_create("/top.img", "base.img", t->size);
-    struct disk *disk = disk_new("d", co_rig_open("/top.img"));
+    struct disk *disk = co_overlay(t->size);
 
     medium.bytes_per_s = 100 * MIB;
     rig_guest_start(disk, t->guest_per_s);
@@ -258,14 +263,7 @@ static void co_slow_guest(void *arg)
 {
     struct stream_args args = { .device = "d", .latency = NS_PER_MS, .auto_finalize = true, .auto_dismiss = true };
     struct error err = ERROR_INIT;
-
-    co_rig_create("/base.img", NULL, 256 * MIB);
-    struct node *base = co_rig_open("/base.img");
-
-    co_rig_fill(base, 0, 256 * MIB);
-    co_node_unref(base);
-    co_rig_create("/top.img", "base.img", 256 * MIB);
-    struct disk *disk = disk_new("d", co_rig_open("/top.img"));
+    struct disk *disk = co_overlay(256 * MIB);
 
     medium.bytes_per_s = 100 * MIB;
     rig_guest_start(disk, 20);
