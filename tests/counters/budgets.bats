@@ -105,7 +105,7 @@ trace_reader() {
 calls_per_read() {
     local none busy
     traced none.st -guest profile=none -drive "$(drive a.img)" -c 'sleep 200ms' >/dev/null
-    served 5000 trace_reader "$1"
+    served 5000 trace_reader "$1" || return # nothing ends a $(...) of itself
     none=$(awk '$NF == "total" { print $4 }' none.st)
     busy=$(awk '$NF == "total" { print $4 }' busy.st)
     awk -v calls=$((busy - none)) -v reads="$(reads_of busy.out)" 'BEGIN { print calls / reads }'
